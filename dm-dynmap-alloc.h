@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Allocator: which pool blocks are free.
+ *
+ * Owns: the allocation bitmaps (in memory whole for every segment that was
+ * ever touched, on disk the space tree), the search for free space, the zones
+ * claimed for metadata, the reserve that lets a full pool be emptied, and the
+ * quarantine of freed blocks.
+ *
+ * Invariants
+ *  A1 a block is "allocated" exactly when a tree reaches it: that is what a
+ *     checkpoint writes; it is "busy", unfit for allocation, when allocated,
+ *     in quarantine or in the stock of the node cache;
+ *  A2 a freed data block stays busy until the record that freed it is durable
+ *     and all I/O that began before has ended (ordering rule 3);
+ *  A3 a freed metadata block stays busy until the next checkpoint is durable
+ *     (ordering rule 4);
+ *  A4 nodes lie in zones claimed for metadata, data lies outside: a claimed
+ *     zone may still hold data from before, never new data;
+ *  A5 data never takes the last @floor blocks.
+ *
+ * Locking: metadata lock held for writing, but for the counters.
+ */
+#ifndef DM_DYNMAP_ALLOC_H
+#define DM_DYNMAP_ALLOC_H
+
+#include "dm-dynmap-btree.h"
+
+#define DYNMAP_SEGMENT_WORDS	(DYNMAP_SEGMENT_BLOCKS / 64)
+
+/**
+ * struct dynmap_seg - a touched segment in memory
+ * @allocated: the bitmap as the next checkpoint will write it
+ * @busy: blocks that must not be given out; beyond a short segment's end too
+ * @zone_flags: DYNMAP_ZONE_* of each zone
+ * @zone_dirty: zones whose record is out of date
+ * @free: blocks not busy
+ * @hint: no free data block lies below this index
+ * @max_run: no run of free data blocks is longer than this
+ * @dirty: on the allocator's list of segments with dirty zones
+ */
+struct dynmap_seg {
+	u64 allocated[DYNMAP_SEGMENT_WORDS];
+	u64 busy[DYNMAP_SEGMENT_WORDS];
+	u8 zone_flags[DYNMAP_SEGMENT_ZONES];
+	u64 zone_dirty[DYNMAP_SEGMENT_ZONES / 64];
+	u32 free;
+	u32 hint;
+	u32 max_run;
+	bool dirty;
+};
+
+/**
+ * struct dynmap_alloc - allocator of one pool
+ * @cache: node cache
+ * @geo: geometry
+ * @space: the space tree
+ * @seg: per segment, NULL while untouched (entirely free)
+ * @nr_segs: length of @seg
+ * @cursor: per device, segment where the last data allocation was
+ * @dev_free: per device, blocks that are not busy
+ * @dev_total: per device, all usable blocks
+ * @free_blocks: blocks not busy, metadata zones included
+ * @meta_free: of those, in metadata zones
+ * @meta_total: blocks in metadata zones
+ * @data_allocated: blocks allocated to data
+ * @meta_allocated: blocks allocated to nodes
+ * @total_blocks: all usable blocks
+ * @floor: blocks that data may not take
+ * @freed: data blocks freed, the record not yet durable
+ * @meta_freed: metadata blocks freed in this epoch
+ * @meta_sealed: metadata blocks freed in the epoch being checkpointed
+ */
+struct dynmap_alloc {
+	struct dynmap_cache *cache;
+	struct dynmap_geometry *geo;
+	struct dynmap_tree space;
+	struct dynmap_seg **seg;
+	u32 nr_segs;
+	u32 cursor[DYNMAP_MAX_DEVICES];
+	u64 dev_free[DYNMAP_MAX_DEVICES];
+	u64 dev_total[DYNMAP_MAX_DEVICES];
+	u64 free_blocks;
+	u64 meta_free;
+	u64 meta_total;
+	u64 data_allocated;
+	u64 meta_allocated;
+	u64 total_blocks;
+	u64 floor;
+	struct dynmap_runlist freed;
+	struct dynmap_runlist meta_freed;
+	struct dynmap_runlist meta_sealed;
+};
+
+/**
+ * dynmap_alloc_init() - an allocator for a geometry, everything free
+ * @alloc: to be filled in
+ * @cache: node cache, whose geometry is complete
+ * @root: root of the space tree, NULL for a new pool
+ *
+ * Return: 0, -ENOMEM, -EUCLEAN (bad root).
+ */
+int __must_check dynmap_alloc_init(struct dynmap_alloc *alloc, struct dynmap_cache *cache,
+				   const struct dynmap_disk_root *root);
+void dynmap_alloc_exit(struct dynmap_alloc *alloc);
+
+/**
+ * dynmap_alloc_load() - load one zone record at opening
+ * @alloc: the allocator
+ * @record: the record
+ *
+ * Allocates memory; may sleep. data_allocated/meta_allocated are updated.
+ * Return: 0, -ENOMEM, -EUCLEAN.
+ */
+int __must_check dynmap_alloc_load(struct dynmap_alloc *alloc,
+				   const struct dynmap_disk_zone *record);
+
+/**
+ * dynmap_alloc_format() - claim the first metadata zones of a new pool
+ *
+ * Return: 0, -ENOMEM, -ENOSPC.
+ */
+int __must_check dynmap_alloc_format(struct dynmap_alloc *alloc);
+
+/**
+ * dynmap_alloc_reserve() - first phase: all that an operation needs of space
+ * @alloc: the allocator
+ * @nodes: nodes it may shadow or create
+ * @bufs: buffers beyond those of the nodes
+ * @op: op->urgent lets it use the floor
+ *
+ * Fills the node cache's stock of places, claiming zones if need be.
+ *
+ * Return: 0; -ENOMEM; -EBUSY: a checkpoint will free metadata blocks; -ENOSPC.
+ */
+int __must_check dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32 bufs,
+				      struct dynmap_op *op);
+
+/**
+ * dynmap_alloc_data() - allocate consecutive data blocks
+ * @alloc: the allocator
+ * @goal: preferred place, DYNMAP_PBN_NONE for none
+ * @want: blocks wanted, at most 65536
+ * @pbn: set to the first block
+ * @len: set to the number, between 1 and @want
+ *
+ * Return: 0; -ENOSPC; -EBUSY if blocks are in quarantine that a commit and
+ * checkpoint will free; -ENOMEM (segment memory; GFP_NOWAIT style).
+ */
+int __must_check dynmap_alloc_data(struct dynmap_alloc *alloc, u64 goal, u32 want,
+				   u64 *pbn, u32 *len);
+
+/* Replay: allocate exactly these data blocks. -EUCLEAN if one is allocated. */
+int __must_check dynmap_alloc_data_at(struct dynmap_alloc *alloc, u64 pbn, u32 len);
+
+/* Replay: metadata must not use these blocks. -EUCLEAN or -ENOMEM. */
+int __must_check dynmap_alloc_avoid(struct dynmap_alloc *alloc, u64 pbn, u32 len);
+
+/* Second phase: free data blocks, into quarantine. One spare buffer reserved. */
+void dynmap_alloc_free(struct dynmap_alloc *alloc, u64 pbn, u32 len);
+
+/* Quarantine ends: the blocks of @list may be given out again; @list is emptied. */
+void dynmap_alloc_release(struct dynmap_alloc *alloc, struct dynmap_runlist *list);
+
+/* After recovery, with no I/O in flight: only allocated and stocked blocks are busy. */
+void dynmap_alloc_settle(struct dynmap_alloc *alloc);
+
+/**
+ * dynmap_alloc_checkpoint() - bring the space tree up to date
+ *
+ * Return: 0 once no zone is dirty; -EAGAIN, -ENOMEM, -ENOSPC, -EUCLEAN.
+ */
+int __must_check dynmap_alloc_checkpoint(struct dynmap_alloc *alloc, struct dynmap_op *op);
+
+/* The epoch ended (cache sealed): its freed metadata blocks wait for the superblock. */
+void dynmap_alloc_seal(struct dynmap_alloc *alloc);
+/* The superblock is durable: they are free. */
+void dynmap_alloc_sealed_durable(struct dynmap_alloc *alloc);
+
+/* Blocks data may still take. */
+u64 dynmap_alloc_data_free(const struct dynmap_alloc *alloc);
+
+#endif /* DM_DYNMAP_ALLOC_H */

@@ -1,0 +1,623 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * B-trees, see dm-dynmap-btree.h. Callers: alloc (space tree), table (map and
+ * volume trees), pool (segment tree).
+ *
+ * Inner nodes are kept with two entries free below the path being written, so
+ * that one leaf can be split twice: for room, and because a map record's key
+ * must stay within 2^32 of its leaf's base.
+ */
+#include "dm-dynmap-btree.h"
+
+#define DYNMAP_INNER_CAPACITY	(DYNMAP_NODE_PAYLOAD / sizeof(struct dynmap_disk_child))
+
+u32 dynmap_btree_record_bytes(u8 kind)
+{
+	switch (kind) {
+	case DYNMAP_TREE_MAP:
+		return sizeof(struct dynmap_disk_map);
+	case DYNMAP_TREE_VOLUME:
+		return sizeof(struct dynmap_disk_volume);
+	case DYNMAP_TREE_SPACE:
+		return sizeof(struct dynmap_disk_zone);
+	case DYNMAP_TREE_SEGMENT:
+		return sizeof(struct dynmap_disk_segment);
+	case DYNMAP_TREE_SNAPSHOT:
+		return sizeof(struct dynmap_disk_snapshot);
+	case DYNMAP_TREE_DIVERGENCE:
+		return sizeof(struct dynmap_disk_divergence);
+	default:
+		return 0;
+	}
+}
+
+u32 dynmap_btree_capacity(u8 kind)
+{
+	return DYNMAP_NODE_PAYLOAD / dynmap_btree_record_bytes(kind);
+}
+
+u32 dynmap_node_count(struct dynmap_buf *buf)
+{
+	return le16_to_cpu(dynmap_node_head(buf)->count);
+}
+
+u64 dynmap_node_base(struct dynmap_buf *buf)
+{
+	return le64_to_cpu(dynmap_node_head(buf)->base);
+}
+
+static void dynmap_node_set_count(struct dynmap_buf *buf, u32 count)
+{
+	dynmap_node_head(buf)->count = cpu_to_le16(count);
+}
+
+static struct dynmap_disk_child *dynmap_node_child(struct dynmap_buf *buf, int slot)
+{
+	struct dynmap_disk_child *child = (void *)dynmap_node_head(buf)->payload;
+
+	return child + slot;
+}
+
+void *dynmap_leaf_record(struct dynmap_buf *leaf, int slot)
+{
+	struct dynmap_disk_node *node = leaf->data;
+
+	return node->payload + slot * dynmap_btree_record_bytes(node->kind);
+}
+
+static u64 dynmap_record_key(const struct dynmap_disk_node *node, const void *record)
+{
+	const struct dynmap_disk_map *map = record;
+
+	if (node->kind == DYNMAP_TREE_MAP)
+		return le64_to_cpu(node->base) + le32_to_cpu(map->delta);
+	return le64_to_cpu(*(const __le64 *)record);
+}
+
+u64 dynmap_leaf_key(struct dynmap_buf *leaf, int slot)
+{
+	return dynmap_record_key(leaf->data, dynmap_leaf_record(leaf, slot));
+}
+
+static u64 dynmap_node_key(struct dynmap_buf *buf, int slot)
+{
+	if (dynmap_node_head(buf)->level)
+		return le64_to_cpu(dynmap_node_child(buf, slot)->key);
+	return dynmap_leaf_key(buf, slot);
+}
+
+static const char *dynmap_check_map(const struct dynmap_geometry *geo,
+				    const struct dynmap_disk_map *map, u64 key, u64 *end)
+{
+	u64 pbn = le16_to_cpu(map->pbn_low) |
+		  (u64)(le32_to_cpu(map->kind_pbn_high) & ((1U << DYNMAP_MAP_KIND_SHIFT) - 1)) << 16;
+	u32 kind = le32_to_cpu(map->kind_pbn_high) >> DYNMAP_MAP_KIND_SHIFT;
+	u32 len = le16_to_cpu(map->len) + 1;
+
+	if (kind < DYNMAP_DATA || kind > DYNMAP_WINDOW)
+		return "map kind";
+	if (kind == DYNMAP_WINDOW) {
+		if (key & (DYNMAP_WINDOW_BLOCKS - 1))
+			return "window alignment";
+		len = DYNMAP_WINDOW_BLOCKS;
+	}
+	if (key < *end)
+		return "map overlap";
+	if (!dynmap_pbn_valid(geo, pbn, len))
+		return "map address";
+	if (key + len > DYNMAP_MAX_LBN)
+		return "map length";
+	*end = key + len;
+	return NULL;
+}
+
+static const char *dynmap_check_leaf(const struct dynmap_geometry *geo,
+				     const struct dynmap_disk_node *node, u32 count)
+{
+	u32 bytes = dynmap_btree_record_bytes(node->kind);
+	u64 base = le64_to_cpu(node->base), last = 0, end = base, key;
+	const char *failed;
+	u32 i;
+
+	for (i = 0; i < count; i++) {
+		const void *record = node->payload + i * bytes;
+
+		key = dynmap_record_key(node, record);
+		if (key < base || (i && key <= last))
+			return "key order";
+		last = key;
+		if (node->kind != DYNMAP_TREE_MAP)
+			continue;
+		failed = dynmap_check_map(geo, record, key, &end);
+		if (failed)
+			return failed;
+	}
+	return NULL;
+}
+
+static bool dynmap_ptr_valid(const struct dynmap_geometry *geo, u64 pbn_a, u64 pbn_b)
+{
+	return dynmap_pbn_valid(geo, pbn_a, 1) &&
+	       (pbn_b == DYNMAP_PBN_NONE || dynmap_pbn_valid(geo, pbn_b, 1));
+}
+
+const char *dynmap_btree_check(const struct dynmap_geometry *geo, const void *data)
+{
+	const struct dynmap_disk_node *node = data;
+	const struct dynmap_disk_child *child = (const void *)node->payload;
+	u32 count = le16_to_cpu(node->count), i;
+	u64 key, last = 0;
+
+	if (!dynmap_btree_record_bytes(node->kind))
+		return "tree kind";
+	if (node->level >= DYNMAP_MAX_LEVELS)
+		return "level";
+	if (!node->level)
+		return count <= dynmap_btree_capacity(node->kind) ?
+			dynmap_check_leaf(geo, node, count) : "count";
+	if (!count || count > DYNMAP_INNER_CAPACITY)
+		return "count";
+	for (i = 0; i < count; i++) {
+		key = le64_to_cpu(child[i].key);
+		if (i ? key <= last : key != le64_to_cpu(node->base))
+			return "key order";
+		last = key;
+		if (!dynmap_ptr_valid(geo, le64_to_cpu(child[i].pbn_a),
+				      le64_to_cpu(child[i].pbn_b)))
+			return "child address";
+	}
+	return NULL;
+}
+
+void dynmap_btree_init(struct dynmap_tree *tree, struct dynmap_cache *cache, u8 kind, u64 owner,
+		       const struct dynmap_disk_root *root)
+{
+	memset(tree, 0, sizeof(*tree));
+	tree->cache = cache;
+	tree->kind = kind;
+	tree->owner = owner;
+	tree->root.pbn[0] = DYNMAP_PBN_NONE;
+	tree->root.pbn[1] = DYNMAP_PBN_NONE;
+	if (!root)
+		return;
+	tree->root.pbn[0] = le64_to_cpu(root->pbn_a);
+	tree->root.pbn[1] = le64_to_cpu(root->pbn_b);
+	tree->root.generation = le32_to_cpu(root->generation);
+	tree->root.crc = le32_to_cpu(root->crc);
+	tree->levels = le32_to_cpu(root->levels);
+}
+
+void dynmap_btree_root(const struct dynmap_tree *tree, struct dynmap_disk_root *root)
+{
+	memset(root, 0, sizeof(*root));
+	root->pbn_a = cpu_to_le64(tree->levels ? tree->root.pbn[0] : DYNMAP_PBN_NONE);
+	root->pbn_b = cpu_to_le64(tree->levels ? tree->root.pbn[1] : DYNMAP_PBN_NONE);
+	root->levels = cpu_to_le32(tree->levels);
+	if (!tree->levels)
+		return;
+	root->generation = cpu_to_le32(tree->root.generation);
+	root->crc = cpu_to_le32(tree->root.crc);
+}
+
+bool dynmap_btree_root_valid(const struct dynmap_geometry *geo,
+			     const struct dynmap_disk_root *root)
+{
+	u32 levels = le32_to_cpu(root->levels);
+
+	if (!levels)
+		return le64_to_cpu(root->pbn_a) == DYNMAP_PBN_NONE;
+	return levels <= DYNMAP_MAX_LEVELS &&
+	       dynmap_ptr_valid(geo, le64_to_cpu(root->pbn_a), le64_to_cpu(root->pbn_b));
+}
+
+/* Last entry whose key is at or below @key, -1 if there is none. */
+static int dynmap_node_search(struct dynmap_buf *buf, u64 key)
+{
+	int low = -1, high = dynmap_node_count(buf);
+
+	while (high - low > 1) {
+		int middle = (low + high) / 2;
+
+		if (dynmap_node_key(buf, middle) <= key)
+			low = middle;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static void dynmap_child_get(struct dynmap_buf *buf, int slot, struct dynmap_ptr *ptr)
+{
+	const struct dynmap_disk_child *child = dynmap_node_child(buf, slot);
+
+	ptr->pbn[0] = le64_to_cpu(child->pbn_a);
+	ptr->pbn[1] = le64_to_cpu(child->pbn_b);
+	ptr->generation = le32_to_cpu(child->generation);
+	ptr->crc = le32_to_cpu(child->crc);
+}
+
+static void dynmap_child_set(struct dynmap_buf *buf, int slot, const struct dynmap_ptr *ptr)
+{
+	struct dynmap_disk_child *child = dynmap_node_child(buf, slot);
+
+	child->pbn_a = cpu_to_le64(ptr->pbn[0]);
+	child->pbn_b = cpu_to_le64(ptr->pbn[1]);
+	child->generation = cpu_to_le32(ptr->generation);
+	child->crc = cpu_to_le32(ptr->crc);
+}
+
+int dynmap_btree_find(struct dynmap_tree *tree, u64 key, struct dynmap_path *path,
+		      struct dynmap_op *op)
+{
+	struct dynmap_ptr ptr = tree->root;
+	struct dynmap_buf *buf;
+	int level, slot, ret;
+
+	path->levels = tree->levels;
+	path->high = ~0ULL;
+	if (!tree->levels)
+		return -ENOENT;
+	for (level = tree->levels - 1; ; level--) {
+		ret = dynmap_cache_get(tree->cache, &ptr, tree->kind, level, op, &buf);
+		if (ret)
+			return ret;
+		slot = dynmap_node_search(buf, key);
+		path->buf[level] = buf;
+		path->slot[level] = slot;
+		if (!level)
+			return 0;
+		if (slot < 0) {
+			dynmap_err("node %llu: no child for key %llu",
+				   (unsigned long long)buf->pbn[0], (unsigned long long)key);
+			return -EUCLEAN;
+		}
+		if (slot + 1 < (int)dynmap_node_count(buf))
+			path->high = dynmap_node_key(buf, slot + 1);
+		dynmap_child_get(buf, slot, &ptr);
+	}
+}
+
+static void dynmap_inner_insert(struct dynmap_buf *buf, int slot, u64 key,
+				struct dynmap_buf *child)
+{
+	u32 count = dynmap_node_count(buf);
+	struct dynmap_ptr ptr = dynmap_node_ptr(child);
+
+	memmove(dynmap_node_child(buf, slot + 1), dynmap_node_child(buf, slot),
+		(count - slot) * sizeof(struct dynmap_disk_child));
+	dynmap_node_child(buf, slot)->key = cpu_to_le64(key);
+	dynmap_child_set(buf, slot, &ptr);
+	dynmap_node_set_count(buf, count + 1);
+}
+
+static void dynmap_inner_remove(struct dynmap_buf *buf, int slot)
+{
+	u32 count = dynmap_node_count(buf);
+
+	memmove(dynmap_node_child(buf, slot), dynmap_node_child(buf, slot + 1),
+		(count - slot - 1) * sizeof(struct dynmap_disk_child));
+	dynmap_node_set_count(buf, count - 1);
+}
+
+/* Append entries [from, to) of @src to @dst, which has another base. */
+static void dynmap_node_append(struct dynmap_buf *dst, struct dynmap_buf *src, u32 from, u32 to)
+{
+	struct dynmap_disk_node *node = src->data;
+	u32 count = dynmap_node_count(dst);
+	u32 bytes = node->level ? sizeof(struct dynmap_disk_child) :
+				  dynmap_btree_record_bytes(node->kind);
+	u64 shift = dynmap_node_base(src) - dynmap_node_base(dst);
+	u32 i;
+
+	memcpy(dynmap_node_head(dst)->payload + count * bytes, node->payload + from * bytes,
+	       (to - from) * bytes);
+	dynmap_node_set_count(dst, count + to - from);
+	if (node->level || node->kind != DYNMAP_TREE_MAP)
+		return;
+	for (i = count; i < count + to - from; i++) {
+		struct dynmap_disk_map *map = dynmap_leaf_record(dst, i);
+
+		map->delta = cpu_to_le32((u32)(le32_to_cpu(map->delta) + shift));
+	}
+}
+
+/*
+ * Split the child at path->slot[level + 1]; entries from @at on move to a new
+ * right sibling with base @base. The path then goes to the side of @key.
+ */
+static void dynmap_btree_split(struct dynmap_tree *tree, struct dynmap_path *path, int level,
+			       u32 at, u64 base, u64 key)
+{
+	struct dynmap_buf *parent = path->buf[level + 1], *left = path->buf[level];
+	struct dynmap_buf *right = dynmap_node_new(tree->cache, tree->kind, level, tree->owner, base);
+	int slot = path->slot[level + 1];
+
+	dynmap_node_append(right, left, at, dynmap_node_count(left));
+	dynmap_node_set_count(left, at);
+	dynmap_inner_insert(parent, slot + 1, base, right);
+	if (key >= base) {
+		path->slot[level + 1] = slot + 1;
+		path->buf[level] = right;
+	}
+}
+
+static void dynmap_btree_grow(struct dynmap_tree *tree, struct dynmap_path *path)
+{
+	struct dynmap_buf *child = path->buf[tree->levels - 1];
+	struct dynmap_buf *root = dynmap_node_new(tree->cache, tree->kind, tree->levels,
+						  tree->owner, 0);
+
+	dynmap_inner_insert(root, 0, 0, child);
+	tree->root = dynmap_node_ptr(root);
+	path->buf[tree->levels] = root;
+	path->slot[tree->levels] = 0;
+	tree->levels++;
+	path->levels = tree->levels;
+}
+
+/* Split where the key belongs if at the end (streams fill their nodes), else in the middle. */
+static u32 dynmap_btree_split_at(struct dynmap_buf *buf, u64 key)
+{
+	u32 count = dynmap_node_count(buf);
+
+	if (dynmap_node_key(buf, count - 1) < key)
+		return count - max(count / 16, 1U);
+	return count / 2;
+}
+
+/* Make room in path->buf[level]; its parent, if any, has two entries free. */
+static void dynmap_btree_make_room(struct dynmap_tree *tree, struct dynmap_path *path, int level,
+				   u64 key, u32 room)
+{
+	struct dynmap_buf *buf = path->buf[level];
+	u32 capacity = level ? DYNMAP_INNER_CAPACITY : dynmap_btree_capacity(tree->kind);
+	u32 at;
+
+	if (dynmap_node_count(buf) + room > capacity) {
+		if (level == (int)tree->levels - 1)
+			dynmap_btree_grow(tree, path);
+		at = dynmap_btree_split_at(buf, key);
+		dynmap_btree_split(tree, path, level, at, dynmap_node_key(buf, at), key);
+		buf = path->buf[level];
+	}
+	if (!level && tree->kind == DYNMAP_TREE_MAP && key - dynmap_node_base(buf) > 0xffffffffULL) {
+		if (level == (int)tree->levels - 1)
+			dynmap_btree_grow(tree, path);
+		dynmap_btree_split(tree, path, level, dynmap_node_count(buf), key, key);
+	}
+}
+
+void dynmap_btree_write_path(struct dynmap_tree *tree, u64 key, u32 room,
+			     struct dynmap_path *path)
+{
+	struct dynmap_cache *cache = tree->cache;
+	struct dynmap_ptr ptr;
+	struct dynmap_buf *buf;
+	int level;
+
+	if (!tree->levels) {
+		buf = dynmap_node_new(cache, tree->kind, 0, tree->owner, 0);
+		tree->root = dynmap_node_ptr(buf);
+		tree->levels = 1;
+	}
+	buf = dynmap_cache_peek(cache, tree->root.pbn[0]);
+	buf = dynmap_node_shadow(cache, buf, &tree->root);
+	path->levels = tree->levels;
+	path->high = ~0ULL;
+	for (level = tree->levels - 1; ; level--) {
+		path->buf[level] = buf;
+		dynmap_btree_make_room(tree, path, level, key, level ? 2 : room);
+		buf = path->buf[level];
+		if (level + 1 < (int)path->levels) {
+			struct dynmap_buf *parent = path->buf[level + 1];
+			int next = path->slot[level + 1] + 1;
+
+			if (next < (int)dynmap_node_count(parent))
+				path->high = dynmap_node_key(parent, next);
+		}
+		path->slot[level] = dynmap_node_search(buf, key);
+		if (!level)
+			return;
+		dynmap_child_get(buf, path->slot[level], &ptr);
+		buf = dynmap_cache_peek(cache, ptr.pbn[0]);
+		buf = dynmap_node_shadow(cache, buf, &ptr);
+		dynmap_child_set(path->buf[level], path->slot[level], &ptr);
+	}
+}
+
+void dynmap_leaf_splice(struct dynmap_path *path, int slot, u32 remove, const void *records,
+			u32 insert)
+{
+	struct dynmap_buf *leaf = path->buf[0];
+	u32 bytes = dynmap_btree_record_bytes(dynmap_node_head(leaf)->kind);
+	u32 count = dynmap_node_count(leaf);
+
+	memmove(dynmap_leaf_record(leaf, slot + insert), dynmap_leaf_record(leaf, slot + remove),
+		(count - slot - remove) * bytes);
+	if (insert)
+		memcpy(dynmap_leaf_record(leaf, slot), records, insert * bytes);
+	dynmap_node_set_count(leaf, count + insert - remove);
+}
+
+/* Remove emptied nodes from the leaf upwards; true if the leaf is gone. */
+static bool dynmap_btree_drop_empty(struct dynmap_tree *tree, struct dynmap_path *path)
+{
+	u32 level = 0;
+
+	while (!dynmap_node_count(path->buf[level])) {
+		struct dynmap_buf *parent;
+
+		if (level + 1 == tree->levels) {
+			dynmap_node_drop(tree->cache, path->buf[level]);
+			dynmap_btree_init(tree, tree->cache, tree->kind, tree->owner, NULL);
+			return true;
+		}
+		parent = path->buf[level + 1];
+		if (!path->slot[level + 1] && dynmap_node_count(parent) > 1)
+			return level > 0;
+		dynmap_node_drop(tree->cache, path->buf[level]);
+		dynmap_inner_remove(parent, path->slot[level + 1]);
+		level++;
+	}
+	return level > 0;
+}
+
+/* Join path->buf[level] with its left sibling when both are cached and fit well. */
+static bool dynmap_btree_join(struct dynmap_tree *tree, struct dynmap_path *path, int level)
+{
+	struct dynmap_buf *right = path->buf[level], *parent = path->buf[level + 1], *left;
+	u32 capacity = level ? DYNMAP_INNER_CAPACITY : dynmap_btree_capacity(tree->kind);
+	u32 count = dynmap_node_count(right);
+	int slot = path->slot[level + 1];
+	struct dynmap_ptr ptr;
+
+	if (!slot || count * 4 > capacity)
+		return false;
+	dynmap_child_get(parent, slot - 1, &ptr);
+	left = dynmap_cache_peek(tree->cache, ptr.pbn[0]);
+	if (!left || (count + dynmap_node_count(left)) * 4 > capacity * 3)
+		return false;
+	if (!level && tree->kind == DYNMAP_TREE_MAP &&
+	    dynmap_leaf_key(right, count - 1) - dynmap_node_base(left) > 0xffffffffULL)
+		return false;
+	left = dynmap_node_shadow(tree->cache, left, &ptr);
+	dynmap_child_set(parent, slot - 1, &ptr);
+	dynmap_node_append(left, right, 0, count);
+	dynmap_node_drop(tree->cache, right);
+	dynmap_inner_remove(parent, slot);
+	path->slot[level + 1] = slot - 1;
+	path->buf[level] = left;
+	return true;
+}
+
+void dynmap_btree_prune(struct dynmap_tree *tree, struct dynmap_path *path)
+{
+	struct dynmap_buf *root;
+	struct dynmap_ptr ptr;
+	u32 level;
+
+	if (!dynmap_btree_drop_empty(tree, path))
+		for (level = 0; level + 1 < tree->levels; level++)
+			if (!dynmap_btree_join(tree, path, level))
+				break;
+	while (tree->levels > 1) {
+		root = dynmap_cache_peek(tree->cache, tree->root.pbn[0]);
+		if (dynmap_node_count(root) > 1)
+			break;
+		dynmap_child_get(root, 0, &ptr);
+		dynmap_node_drop(tree->cache, root);
+		tree->root = ptr;
+		tree->levels--;
+	}
+}
+
+int dynmap_btree_get(struct dynmap_tree *tree, u64 key, void *record, struct dynmap_op *op)
+{
+	struct dynmap_path path;
+	int ret = dynmap_btree_find(tree, key, &path, op);
+
+	if (ret)
+		return ret;
+	if (path.slot[0] < 0 || dynmap_leaf_key(path.buf[0], path.slot[0]) != key)
+		return -ENOENT;
+	memcpy(record, dynmap_leaf_record(path.buf[0], path.slot[0]),
+	       dynmap_btree_record_bytes(tree->kind));
+	return 0;
+}
+
+int dynmap_btree_put(struct dynmap_tree *tree, u64 key, const void *record, struct dynmap_op *op)
+{
+	struct dynmap_path path;
+	int ret = dynmap_btree_find(tree, key, &path, op);
+	bool replace;
+
+	if (ret && ret != -ENOENT)
+		return ret;
+	replace = !ret && path.slot[0] >= 0 &&
+		  dynmap_leaf_key(path.buf[0], path.slot[0]) == key;
+	dynmap_btree_write_path(tree, key, !replace, &path);
+	if (replace)
+		dynmap_leaf_splice(&path, path.slot[0], 1, record, 1);
+	else
+		dynmap_leaf_splice(&path, path.slot[0] + 1, 0, record, 1);
+	return 0;
+}
+
+int dynmap_btree_remove(struct dynmap_tree *tree, u64 key, struct dynmap_op *op)
+{
+	struct dynmap_path path;
+	int ret = dynmap_btree_find(tree, key, &path, op);
+
+	if (ret)
+		return ret;
+	if (path.slot[0] < 0 || dynmap_leaf_key(path.buf[0], path.slot[0]) != key)
+		return -ENOENT;
+	dynmap_btree_write_path(tree, key, 0, &path);
+	dynmap_leaf_splice(&path, path.slot[0], 1, NULL, 0);
+	dynmap_btree_prune(tree, &path);
+	return 0;
+}
+
+int dynmap_btree_next(struct dynmap_tree *tree, u64 key, void *record, u64 *found,
+		      struct dynmap_op *op)
+{
+	struct dynmap_path path;
+	int ret, slot;
+
+	for (;;) {
+		ret = dynmap_btree_find(tree, key, &path, op);
+		if (ret)
+			return ret;
+		slot = path.slot[0];
+		if (slot < 0 || dynmap_leaf_key(path.buf[0], slot) < key)
+			slot++;
+		if (slot < (int)dynmap_node_count(path.buf[0]))
+			break;
+		if (path.high == ~0ULL)
+			return -ENOENT;
+		key = path.high;
+	}
+	*found = dynmap_leaf_key(path.buf[0], slot);
+	memcpy(record, dynmap_leaf_record(path.buf[0], slot),
+	       dynmap_btree_record_bytes(tree->kind));
+	return 0;
+}
+
+/*
+ * Walk the DIRTY part of the tree depth first with an explicit stack; by N2 a
+ * clean node has no dirty descendant.
+ */
+void dynmap_btree_seal(struct dynmap_tree *tree)
+{
+	struct dynmap_buf *stack[DYNMAP_MAX_LEVELS], *child;
+	u32 next[DYNMAP_MAX_LEVELS];
+	struct dynmap_ptr ptr;
+	int level;
+
+	if (!tree->levels)
+		return;
+	level = tree->levels - 1;
+	stack[level] = dynmap_cache_peek(tree->cache, tree->root.pbn[0]);
+	if (!stack[level] || stack[level]->state != DYNMAP_BUF_DIRTY)
+		return;
+	next[level] = 0;
+	while (level < (int)tree->levels) {
+		if (!level || next[level] == dynmap_node_count(stack[level])) {
+			dynmap_node_seal(tree->cache, stack[level]);
+			if (++level < (int)tree->levels) {
+				ptr = dynmap_node_ptr(stack[level - 1]);
+				dynmap_child_set(stack[level], next[level]++, &ptr);
+			}
+			continue;
+		}
+		dynmap_child_get(stack[level], next[level], &ptr);
+		child = dynmap_cache_peek(tree->cache, ptr.pbn[0]);
+		if (!child || child->state != DYNMAP_BUF_DIRTY) {
+			next[level]++;
+			continue;
+		}
+		stack[--level] = child;
+		next[level] = 0;
+	}
+	tree->root = dynmap_node_ptr(stack[tree->levels - 1]);
+}

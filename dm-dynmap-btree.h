@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * B-trees of fixed-size records.
+ *
+ * Owns: the shape of trees: descent, splitting, merging, records in leaves.
+ * Knows the kinds of records only by size, key and a check; what they mean is
+ * for the layers above. Copy-on-write (Rodeh, "B-trees, shadowing, and
+ * clones", ACM TOS 2008): an operation makes the nodes from the root to one
+ * leaf writable, splitting full ones on the way down, then edits the leaf.
+ *
+ * Invariants
+ *  B1 keys ascend strictly within a node, none is below the node's base, and
+ *     an inner node's first key equals its base;
+ *  B2 the leftmost node of each level has base 0;
+ *  B3 a node is empty only if it is a leaf and its parent's first child.
+ */
+#ifndef DM_DYNMAP_BTREE_H
+#define DM_DYNMAP_BTREE_H
+
+#include "dm-dynmap-node.h"
+
+/**
+ * struct dynmap_tree - a B-tree
+ * @cache: where its nodes are
+ * @kind: enum dynmap_tree_kind
+ * @owner: stored in its nodes
+ * @root: the root, if @levels is not 0
+ * @levels: 0: empty, 1: a lone leaf
+ */
+struct dynmap_tree {
+	struct dynmap_cache *cache;
+	u8 kind;
+	u64 owner;
+	struct dynmap_ptr root;
+	u32 levels;
+};
+
+/**
+ * struct dynmap_path - the way from the root to a place in a leaf
+ * @buf: node per level, @buf[0] is the leaf
+ * @slot: index per level; @slot[0] is the last record whose key is at or below
+ *	the key searched, -1 if there is none
+ * @levels: levels of the tree
+ * @high: no key at or above it belongs in this leaf
+ */
+struct dynmap_path {
+	struct dynmap_buf *buf[DYNMAP_MAX_LEVELS];
+	int slot[DYNMAP_MAX_LEVELS];
+	u32 levels;
+	u64 high;
+};
+
+/* Nodes that making a path writable and then merging may take, at most. */
+static inline u32 dynmap_btree_worst(const struct dynmap_tree *tree)
+{
+	return 3 * (tree->levels + 2);
+}
+
+/* Size and greatest number of records of a kind of tree. */
+u32 dynmap_btree_record_bytes(u8 kind);
+u32 dynmap_btree_capacity(u8 kind);
+
+/* Record @slot of a leaf, number of entries of a node. */
+void *dynmap_leaf_record(struct dynmap_buf *leaf, int slot);
+u32 dynmap_node_count(struct dynmap_buf *buf);
+u64 dynmap_node_base(struct dynmap_buf *buf);
+
+/* Key of record @slot of a leaf. */
+u64 dynmap_leaf_key(struct dynmap_buf *leaf, int slot);
+
+/* Structure check of a node's entries; NULL or the name of the failing check. */
+const char *dynmap_btree_check(const struct dynmap_geometry *geo, const void *data);
+
+void dynmap_btree_init(struct dynmap_tree *tree, struct dynmap_cache *cache, u8 kind,
+		       u64 owner, const struct dynmap_disk_root *root);
+/* The root as stored on disk; its crc is right once the root node is sealed. */
+void dynmap_btree_root(const struct dynmap_tree *tree, struct dynmap_disk_root *root);
+/* Does a root read from disk make sense? */
+bool dynmap_btree_root_valid(const struct dynmap_geometry *geo,
+			     const struct dynmap_disk_root *root);
+
+/**
+ * dynmap_btree_find() - find the leaf and record for a key
+ * @tree: the tree
+ * @key: key searched
+ * @path: set to the way to it
+ * @op: told what is missing
+ *
+ * Context: metadata lock held for reading or writing.
+ * Return: 0; -ENOENT if the tree is empty; -EAGAIN; -EUCLEAN.
+ */
+int __must_check dynmap_btree_find(struct dynmap_tree *tree, u64 key,
+				   struct dynmap_path *path, struct dynmap_op *op);
+
+/**
+ * dynmap_btree_write_path() - second phase: make the path to a key writable
+ * @tree: the tree, may be empty
+ * @key: the key
+ * @room: records that must fit into the leaf in addition
+ * @path: set to the way, all of it DIRTY
+ *
+ * dynmap_btree_find() for the same key succeeded (or said -ENOENT) and
+ * dynmap_btree_worst() nodes were reserved, with the lock held since: cannot
+ * fail.
+ */
+void dynmap_btree_write_path(struct dynmap_tree *tree, u64 key, u32 room,
+			     struct dynmap_path *path);
+
+/* Replace @remove records of a writable leaf from @slot on by @insert new ones. */
+void dynmap_leaf_splice(struct dynmap_path *path, int slot, u32 remove,
+			const void *records, u32 insert);
+
+/* After removals: drop an emptied leaf, join a nearly empty one with its left. */
+void dynmap_btree_prune(struct dynmap_tree *tree, struct dynmap_path *path);
+
+/**
+ * dynmap_btree_put() - insert or replace the record of a key (not for maps)
+ * dynmap_btree_remove() - remove it (not for maps)
+ * dynmap_btree_get() - copy it
+ *
+ * Put and remove need dynmap_btree_worst() nodes reserved.
+ *
+ * Return: 0; -ENOENT (get, remove); -EAGAIN; -EUCLEAN.
+ */
+int __must_check dynmap_btree_put(struct dynmap_tree *tree, u64 key, const void *record,
+				  struct dynmap_op *op);
+int __must_check dynmap_btree_remove(struct dynmap_tree *tree, u64 key, struct dynmap_op *op);
+int __must_check dynmap_btree_get(struct dynmap_tree *tree, u64 key, void *record,
+				  struct dynmap_op *op);
+
+/**
+ * dynmap_btree_next() - the first record at or above a key
+ * @tree: the tree
+ * @key: where to begin
+ * @record: set to a copy
+ * @found: set to its key
+ * @op: told what is missing
+ *
+ * Return: 0; -ENOENT if there is none; -EAGAIN; -EUCLEAN.
+ */
+int __must_check dynmap_btree_next(struct dynmap_tree *tree, u64 key, void *record,
+				   u64 *found, struct dynmap_op *op);
+
+/* Checkpoint: seal a tree's DIRTY nodes, bottom up; refreshes the root's crc. */
+void dynmap_btree_seal(struct dynmap_tree *tree);
+
+#endif /* DM_DYNMAP_BTREE_H */

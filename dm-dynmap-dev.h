@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Devices and segments: where a pool block lies.
+ *
+ * Owns: the device table and the segment table in memory, and the translation
+ * of a pbn to a device and a block there. The tables change only while the
+ * metadata lock is held for writing; reading them needs it held for reading.
+ */
+#ifndef DM_DYNMAP_DEV_H
+#define DM_DYNMAP_DEV_H
+
+#include "dm-dynmap-env.h"
+
+/**
+ * struct dynmap_dev - one device of the pool
+ * @uuid: its own uuid
+ * @blocks: length
+ * @data_start: first block of segment slot 0
+ * @journal_start: first block of its journal ring
+ * @journal_blocks: length of that ring
+ * @slots: number of segment slots
+ */
+struct dynmap_dev {
+	u8 uuid[DYNMAP_UUID_BYTES];
+	u64 blocks;
+	u64 data_start;
+	u64 journal_start;
+	u32 journal_blocks;
+	u32 slots;
+};
+
+/**
+ * struct dynmap_place - where a segment lies
+ * @dev: device index
+ * @slot: slot on that device
+ */
+struct dynmap_place {
+	u32 dev;
+	u32 slot;
+};
+
+/**
+ * struct dynmap_geometry - all devices and segments of a pool
+ * @store: how to reach the devices
+ * @dev: the devices
+ * @nr_devs: how many
+ * @place: place of each segment
+ * @nr_segments: how many
+ */
+struct dynmap_geometry {
+	struct dynmap_store *store;
+	struct dynmap_dev dev[DYNMAP_MAX_DEVICES];
+	u32 nr_devs;
+	struct dynmap_place *place;
+	u32 nr_segments;
+};
+
+static inline u32 dynmap_pbn_segment(u64 pbn)
+{
+	return pbn >> DYNMAP_SEGMENT_SHIFT;
+}
+
+static inline u32 dynmap_pbn_index(u64 pbn)
+{
+	return pbn & (DYNMAP_SEGMENT_BLOCKS - 1);
+}
+
+static inline u64 dynmap_segment_pbn(u32 segment)
+{
+	return (u64)segment << DYNMAP_SEGMENT_SHIFT;
+}
+
+/**
+ * dynmap_dev_layout() - lay out a new device
+ * @dev: filled in, all but the uuid
+ * @blocks: length of the device
+ *
+ * Return: 0, or -ENOSPC if the device is too small to serve a pool.
+ */
+int dynmap_dev_layout(struct dynmap_dev *dev, u64 blocks);
+
+/**
+ * dynmap_dev_slot_blocks() - usable blocks of a segment slot
+ * @dev: the device
+ * @slot: slot number, less than @dev->slots
+ *
+ * Return: 65536, or less for the last slot.
+ */
+u32 dynmap_dev_slot_blocks(const struct dynmap_dev *dev, u32 slot);
+
+/**
+ * dynmap_segment_blocks() - usable blocks of a segment
+ * @geo: the geometry
+ * @segment: segment number, less than @geo->nr_segments
+ *
+ * Return: 65536, or less for a device's last segment.
+ */
+u32 dynmap_segment_blocks(const struct dynmap_geometry *geo, u32 segment);
+
+/**
+ * dynmap_pbn_valid() - check a run of pool blocks read from disk
+ * @geo: the geometry
+ * @pbn: first block
+ * @len: length in blocks
+ *
+ * Return: true if the run is not empty and lies inside one existing segment.
+ */
+bool dynmap_pbn_valid(const struct dynmap_geometry *geo, u64 pbn, u32 len);
+
+/**
+ * dynmap_pbn_locate() - find a pool block on its device
+ * @geo: the geometry
+ * @pbn: a valid pool block
+ * @dev: set to the device index
+ *
+ * Return: the block number on that device.
+ */
+u64 dynmap_pbn_locate(const struct dynmap_geometry *geo, u64 pbn, u32 *dev);
+
+#endif /* DM_DYNMAP_DEV_H */

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Journal: records of changes since the last checkpoint.
+ *
+ * Owns: the journal blocks in memory, their places in the ring, and the
+ * commit, which is what makes a FLUSH true. A commit goes in three steps:
+ * begin (lock held), io (no lock), end (lock held); only one is under way at a
+ * time, and changes go on meanwhile.
+ *
+ * Invariants
+ *  J1 a record is appended in the same hold of the lock as its change;
+ *  J2 the data that a record maps was complete before the record was appended;
+ *     commit io flushes the devices that hold such data before the journal
+ *     block is written (ordering rule 1);
+ *  J3 a block is overwritten in the ring only after a checkpoint that covers
+ *     it is durable;
+ *  J4 after a failed commit nothing is ever reported durable again (@failed).
+ */
+#ifndef DM_DYNMAP_JOURNAL_H
+#define DM_DYNMAP_JOURNAL_H
+
+#include "dm-dynmap-node.h"
+
+/**
+ * struct dynmap_journal - the journal of one pool
+ * @cache: buffers, geometry, uuid
+ * @dev: the devices that carry the ring, DYNMAP_JOURNAL_DEV_NONE for none
+ * @blocks: length of the ring
+ * @incarnation: stamped on every block
+ * @head: sequence number of the block that takes the next record
+ * @tail: replay begins here; a durable checkpoint covers what lies before
+ * @durable: all blocks before this one are durable
+ * @current_block: block being filled, or NULL
+ * @full: filled blocks not yet being written, oldest first
+ * @writing: blocks of the commit under way
+ * @writing_end: sequence number behind them
+ * @replaying: do not append
+ * @failed: a commit failed
+ */
+struct dynmap_journal {
+	struct dynmap_cache *cache;
+	u32 dev[2];
+	u32 blocks;
+	u64 incarnation;
+	u64 head;
+	u64 tail;
+	u64 durable;
+	struct dynmap_buf *current_block;
+	struct list_head full;
+	struct list_head writing;
+	u64 writing_end;
+	bool replaying;
+	bool failed;
+};
+
+void dynmap_journal_init(struct dynmap_journal *journal, struct dynmap_cache *cache);
+void dynmap_journal_exit(struct dynmap_journal *journal);
+
+/**
+ * dynmap_journal_reserve() - first phase: room for records
+ * @journal: the journal
+ * @records: how many, at most DYNMAP_JOURNAL_RECORDS
+ * @op: op->urgent may use the last quarter of the ring
+ *
+ * Return: 0; -ENOMEM; -EBUSY: a checkpoint must make room; -EROFS after a
+ * failed commit.
+ */
+int __must_check dynmap_journal_reserve(struct dynmap_journal *journal, u32 records,
+					struct dynmap_op *op);
+
+/* Second phase: append a record. Nothing is done while replaying. */
+void dynmap_journal_append(struct dynmap_journal *journal,
+			   const struct dynmap_disk_record *record);
+
+/* Is there a record that is not durable? */
+bool dynmap_journal_pending(const struct dynmap_journal *journal);
+/* Is the ring half full? */
+bool dynmap_journal_wants_checkpoint(const struct dynmap_journal *journal);
+
+/* Commit, step 1: close what is pending. */
+void dynmap_journal_commit_begin(struct dynmap_journal *journal);
+/**
+ * dynmap_journal_commit_io() - commit, step 2: flush devices, write the blocks
+ *
+ * Devices that hold completed writes (store op take_written) are flushed, then
+ * the blocks are written with FUA on the journal devices. With one block, one
+ * journal device and nothing else to flush, it is one write with PREFLUSH|FUA.
+ * With no blocks only the flushes are made.
+ *
+ * Context: may sleep; no lock.
+ * Return: 0 or -EIO.
+ */
+int __must_check dynmap_journal_commit_io(struct dynmap_journal *journal);
+/* Commit, step 3: the blocks are durable, or (@error) the journal has failed. */
+void dynmap_journal_commit_end(struct dynmap_journal *journal, int error);
+
+/* Checkpoint: replay would begin behind everything appended so far: that seq. */
+u64 dynmap_journal_seal(struct dynmap_journal *journal);
+
+/**
+ * dynmap_journal_read() - replay: read one block
+ * @journal: the journal, its ring and incarnation as the superblock says
+ * @seq: sequence number
+ * @data: 4 KiB to read into
+ *
+ * Return: 0; -ENODATA if no copy is the valid block of that number: the
+ * journal ends here; -EIO if no copy could be read.
+ */
+int __must_check dynmap_journal_read(struct dynmap_journal *journal, u64 seq, void *data);
+
+#endif /* DM_DYNMAP_JOURNAL_H */

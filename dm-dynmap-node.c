@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Node cache, see dm-dynmap-node.h. Callers: btree (get, shadow, new, drop),
+ * alloc (stock and events), journal (buffers), pool (checkpoints).
+ *
+ * Eviction is a CLOCK (Corbato 1969): lookups under a shared lock only set a
+ * byte, the hand that moves under the exclusive lock gives marked nodes a
+ * second chance.
+ */
+#include "dm-dynmap-node.h"
+
+#define DYNMAP_MIN_CLEAN	256
+
+static struct hlist_head *dynmap_cache_bucket(struct dynmap_cache *cache, u64 pbn)
+{
+	return &cache->buckets[hash_64(pbn, cache->hash_bits)];
+}
+
+int dynmap_cache_init(struct dynmap_cache *cache, struct dynmap_geometry *geo, u32 max_clean)
+{
+	memset(cache, 0, sizeof(*cache));
+	cache->geo = geo;
+	cache->copies = 1;
+	cache->max_clean = max(max_clean, (u32)DYNMAP_MIN_CLEAN);
+	cache->hash_bits = 8;
+	while (cache->hash_bits < 20 && (1U << cache->hash_bits) < cache->max_clean)
+		cache->hash_bits++;
+	INIT_LIST_HEAD(&cache->lru);
+	INIT_LIST_HEAD(&cache->dirty);
+	INIT_LIST_HEAD(&cache->sealed);
+	INIT_LIST_HEAD(&cache->spare);
+	dynmap_runlist_init(&cache->events);
+	cache->buckets = dynmap_zalloc(sizeof(*cache->buckets) << cache->hash_bits);
+	return cache->buckets ? 0 : -ENOMEM;
+}
+
+static void dynmap_buf_free_list(struct list_head *list)
+{
+	struct dynmap_buf *buf, *next;
+
+	list_for_each_entry_safe(buf, next, list, list)
+		dynmap_buf_free(buf);
+	INIT_LIST_HEAD(list);
+}
+
+void dynmap_cache_exit(struct dynmap_cache *cache)
+{
+	if (!cache->buckets)
+		return;
+	dynmap_buf_free_list(&cache->lru);
+	dynmap_buf_free_list(&cache->dirty);
+	dynmap_buf_free_list(&cache->sealed);
+	dynmap_buf_free_list(&cache->spare);
+	dynmap_buf_free_list(&cache->events.bufs);
+	dynmap_free(cache->buckets);
+	cache->buckets = NULL;
+}
+
+struct dynmap_buf *dynmap_buf_alloc(void)
+{
+	struct dynmap_buf *buf = dynmap_zalloc(sizeof(*buf));
+
+	if (!buf)
+		return NULL;
+	buf->data = dynmap_block_alloc();
+	if (!buf->data) {
+		dynmap_free(buf);
+		return NULL;
+	}
+	INIT_HLIST_NODE(&buf->hash);
+	INIT_LIST_HEAD(&buf->list);
+	return buf;
+}
+
+void dynmap_buf_free(struct dynmap_buf *buf)
+{
+	dynmap_block_free(buf->data);
+	dynmap_free(buf);
+}
+
+void dynmap_cache_add_spare(struct dynmap_cache *cache, struct dynmap_buf *buf)
+{
+	buf->state = DYNMAP_BUF_SPARE;
+	buf->orphan = 0;
+	list_add(&buf->list, &cache->spare);
+	cache->nr_spare++;
+}
+
+struct dynmap_buf *dynmap_cache_take_spare(struct dynmap_cache *cache)
+{
+	struct dynmap_buf *buf = list_first_entry(&cache->spare, struct dynmap_buf, list);
+
+	list_del_init(&buf->list);
+	cache->nr_spare--;
+	return buf;
+}
+
+int dynmap_cache_reserve(struct dynmap_cache *cache, u32 nodes, u32 bufs)
+{
+	u32 copy;
+
+	/* Each node taken and each node given up is two events: see dynmap_node_shadow(). */
+	if (cache->nr_spare < nodes + bufs + 1 + DIV_ROUND_UP(4 * nodes, DYNMAP_RUNS_PER_BUF))
+		return -ENOMEM;
+	for (copy = 0; copy < cache->copies; copy++)
+		if (cache->nr_stock[copy] < nodes)
+			return -ENOSPC;
+	return 0;
+}
+
+struct dynmap_buf *dynmap_cache_peek(struct dynmap_cache *cache, u64 pbn)
+{
+	struct dynmap_buf *buf;
+
+	hlist_for_each_entry(buf, dynmap_cache_bucket(cache, pbn), hash)
+		if (buf->pbn[0] == pbn)
+			return buf;
+	return NULL;
+}
+
+int dynmap_cache_get(struct dynmap_cache *cache, const struct dynmap_ptr *ptr, u8 kind,
+		     u8 level, struct dynmap_op *op, struct dynmap_buf **result)
+{
+	struct dynmap_buf *buf = dynmap_cache_peek(cache, ptr->pbn[0]);
+	struct dynmap_disk_node *node;
+
+	if (!buf) {
+		op->miss.ptr = *ptr;
+		op->miss.kind = kind;
+		op->miss.level = level;
+		return -EAGAIN;
+	}
+	node = buf->data;
+	if (node->kind != kind || node->level != level) {
+		dynmap_err("node %llu: kind %u level %u where %u and %u were expected",
+			   (unsigned long long)ptr->pbn[0], node->kind, node->level, kind, level);
+		return -EUCLEAN;
+	}
+	if (!buf->used)
+		buf->used = 1;
+	*result = buf;
+	return 0;
+}
+
+static u32 dynmap_node_crc(const void *data)
+{
+	const u8 *bytes = data;
+	__le32 zero = 0;
+	u32 crc;
+
+	crc = crc32c(~0U, bytes, offsetof(struct dynmap_disk_node, crc));
+	crc = crc32c(crc, &zero, sizeof(zero));
+	return ~crc32c(crc, bytes + offsetof(struct dynmap_disk_node, uuid),
+		       DYNMAP_BLOCK_BYTES - offsetof(struct dynmap_disk_node, uuid));
+}
+
+static const char *dynmap_node_check(struct dynmap_cache *cache,
+				     const struct dynmap_disk_node *node,
+				     const struct dynmap_miss *miss)
+{
+	if (memcmp(node->uuid, cache->uuid, sizeof(node->uuid)))
+		return "uuid";
+	if (le64_to_cpu(node->pbn_a) != miss->ptr.pbn[0] ||
+	    le64_to_cpu(node->pbn_b) != miss->ptr.pbn[1])
+		return "address";
+	if (le32_to_cpu(node->crc) != miss->ptr.crc)
+		return "crc held by parent";
+	if (node->kind != miss->kind)
+		return "kind";
+	if (node->level != miss->level)
+		return "level";
+	if (le32_to_cpu(node->generation) != miss->ptr.generation)
+		return "generation";
+	if (le64_to_cpu(node->epoch) > cache->epoch)
+		return "epoch";
+	return cache->check(cache->geo, node);
+}
+
+int dynmap_node_verify(struct dynmap_cache *cache, const void *data,
+		       const struct dynmap_miss *miss)
+{
+	const struct dynmap_disk_node *node = data;
+	unsigned long long pbn = miss->ptr.pbn[0];
+	const char *failed;
+
+	if (le32_to_cpu(node->magic) != DYNMAP_NODE_MAGIC) {
+		dynmap_err("node %llu: bad magic", pbn);
+		return -EBADMSG;
+	}
+	if (le32_to_cpu(node->crc) != dynmap_node_crc(data)) {
+		dynmap_err("node %llu: bad checksum", pbn);
+		return -EBADMSG;
+	}
+	failed = dynmap_node_check(cache, node, miss);
+	if (!failed)
+		return 0;
+	dynmap_err("node %llu: bad %s", pbn, failed);
+	return -EUCLEAN;
+}
+
+struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dynmap_miss *miss)
+{
+	struct dynmap_store *store = cache->geo->store;
+	struct dynmap_buf *buf = dynmap_buf_alloc();
+	int error = -EIO, ret;
+	u32 copy, dev;
+	u64 block;
+
+	if (!buf)
+		return ERR_PTR(-ENOMEM);
+	for (copy = 0; copy < 2; copy++) {
+		if (miss->ptr.pbn[copy] == DYNMAP_PBN_NONE)
+			continue;
+		block = dynmap_pbn_locate(cache->geo, miss->ptr.pbn[copy], &dev);
+		ret = store->ops->read(store, dev, block, buf->data);
+		if (!ret)
+			ret = dynmap_node_verify(cache, buf->data, miss);
+		if (!ret) {
+			buf->pbn[0] = miss->ptr.pbn[0];
+			buf->pbn[1] = miss->ptr.pbn[1];
+			buf->epoch = le64_to_cpu(dynmap_node_head(buf)->epoch);
+			buf->used = copy;	/* see dynmap_cache_insert() */
+			return buf;
+		}
+		dynmap_err("device %u block %llu: copy %c of node %llu: error %d", dev,
+			   (unsigned long long)block, 'A' + copy,
+			   (unsigned long long)miss->ptr.pbn[0], ret);
+		if (!copy || ret != -EIO)
+			error = ret;
+	}
+	dynmap_buf_free(buf);
+	return ERR_PTR(error);
+}
+
+static void dynmap_cache_evict(struct dynmap_cache *cache)
+{
+	u32 budget = 2 * cache->nr_clean;
+	struct dynmap_buf *buf;
+
+	while (cache->nr_clean > cache->max_clean && budget--) {
+		buf = list_first_entry(&cache->lru, struct dynmap_buf, list);
+		if (buf->used) {
+			buf->used = 0;
+			list_move_tail(&buf->list, &cache->lru);
+			continue;
+		}
+		hlist_del_init(&buf->hash);
+		list_del_init(&buf->list);
+		cache->nr_clean--;
+		if (cache->nr_spare < DYNMAP_STOCK)
+			dynmap_cache_add_spare(cache, buf);
+		else
+			dynmap_buf_free(buf);
+	}
+}
+
+void dynmap_cache_insert(struct dynmap_cache *cache, struct dynmap_buf *buf)
+{
+	cache->healed += buf->used;
+	if (dynmap_cache_peek(cache, buf->pbn[0])) {
+		dynmap_buf_free(buf);
+		return;
+	}
+	buf->state = DYNMAP_BUF_CLEAN;
+	buf->used = 1;
+	hlist_add_head(&buf->hash, dynmap_cache_bucket(cache, buf->pbn[0]));
+	list_add_tail(&buf->list, &cache->lru);
+	cache->nr_clean++;
+	dynmap_cache_evict(cache);
+}
+
+/* Give a buffer new places from the stock and make it DIRTY. */
+static void dynmap_node_settle(struct dynmap_cache *cache, struct dynmap_buf *buf)
+{
+	struct dynmap_disk_node *node = buf->data;
+	u32 copy;
+
+	buf->pbn[1] = DYNMAP_PBN_NONE;
+	for (copy = 0; copy < cache->copies; copy++) {
+		buf->pbn[copy] = cache->stock[copy][--cache->nr_stock[copy]];
+		dynmap_runlist_add(cache, &cache->events, buf->pbn[copy], 1, DYNMAP_RUN_TAKEN);
+	}
+	node->pbn_a = cpu_to_le64(buf->pbn[0]);
+	node->pbn_b = cpu_to_le64(buf->pbn[1]);
+	node->epoch = cpu_to_le64(cache->epoch);
+	node->generation = cpu_to_le32(cache->generation);
+	buf->epoch = cache->epoch;
+	buf->state = DYNMAP_BUF_DIRTY;
+	buf->used = 1;
+	hlist_add_head(&buf->hash, dynmap_cache_bucket(cache, buf->pbn[0]));
+	list_add_tail(&buf->list, &cache->dirty);
+	cache->nr_dirty++;
+}
+
+static void dynmap_node_give_up(struct dynmap_cache *cache, struct dynmap_buf *buf)
+{
+	u32 copy;
+
+	for (copy = 0; copy < 2; copy++)
+		if (buf->pbn[copy] != DYNMAP_PBN_NONE)
+			dynmap_runlist_add(cache, &cache->events, buf->pbn[copy], 1,
+					   DYNMAP_RUN_FREED);
+	hlist_del_init(&buf->hash);
+}
+
+struct dynmap_buf *dynmap_node_new(struct dynmap_cache *cache, u8 kind, u8 level, u64 owner,
+				   u64 base)
+{
+	struct dynmap_buf *buf = dynmap_cache_take_spare(cache);
+	struct dynmap_disk_node *node = buf->data;
+
+	memset(node, 0, DYNMAP_BLOCK_BYTES);
+	node->magic = cpu_to_le32(DYNMAP_NODE_MAGIC);
+	memcpy(node->uuid, cache->uuid, sizeof(node->uuid));
+	node->owner = cpu_to_le64(owner);
+	node->kind = kind;
+	node->level = level;
+	node->base = cpu_to_le64(base);
+	dynmap_node_settle(cache, buf);
+	return buf;
+}
+
+struct dynmap_buf *dynmap_node_shadow(struct dynmap_cache *cache, struct dynmap_buf *buf,
+				      struct dynmap_ptr *ptr)
+{
+	struct dynmap_buf *copy = buf;
+
+	if (buf->state == DYNMAP_BUF_DIRTY)
+		return buf;
+	dynmap_node_give_up(cache, buf);
+	if (buf->state == DYNMAP_BUF_SEALED) {
+		copy = dynmap_cache_take_spare(cache);
+		memcpy(copy->data, buf->data, DYNMAP_BLOCK_BYTES);
+		buf->orphan = 1;
+	} else {
+		list_del_init(&buf->list);
+		cache->nr_clean--;
+	}
+	dynmap_node_settle(cache, copy);
+	*ptr = dynmap_node_ptr(copy);
+	return copy;
+}
+
+void dynmap_node_drop(struct dynmap_cache *cache, struct dynmap_buf *buf)
+{
+	dynmap_node_give_up(cache, buf);
+	switch (buf->state) {
+	case DYNMAP_BUF_SEALED:
+		buf->orphan = 1;
+		return;
+	case DYNMAP_BUF_DIRTY:
+		cache->nr_dirty--;
+		break;
+	default:
+		cache->nr_clean--;
+		break;
+	}
+	list_del_init(&buf->list);
+	dynmap_cache_add_spare(cache, buf);
+}
+
+struct dynmap_ptr dynmap_node_ptr(struct dynmap_buf *buf)
+{
+	struct dynmap_disk_node *node = buf->data;
+	struct dynmap_ptr ptr = {
+		.pbn = { buf->pbn[0], buf->pbn[1] },
+		.generation = le32_to_cpu(node->generation),
+		.crc = le32_to_cpu(node->crc),
+	};
+
+	return ptr;
+}
+
+void dynmap_node_seal(struct dynmap_cache *cache, struct dynmap_buf *buf)
+{
+	const char *failed = cache->check(cache->geo, buf->data);
+
+	if (failed) {
+		dynmap_err("node %llu: bad %s about to be written",
+			   (unsigned long long)buf->pbn[0], failed);
+		WARN_ON_ONCE(1);
+	}
+	dynmap_node_head(buf)->crc = cpu_to_le32(dynmap_node_crc(buf->data));
+}
+
+void dynmap_cache_seal(struct dynmap_cache *cache)
+{
+	struct dynmap_buf *buf;
+
+	list_for_each_entry(buf, &cache->dirty, list)
+		buf->state = DYNMAP_BUF_SEALED;
+	list_splice_tail_init(&cache->dirty, &cache->sealed);
+	cache->nr_dirty = 0;
+	cache->epoch++;
+}
+
+void dynmap_cache_write(struct dynmap_cache *cache)
+{
+	struct dynmap_store *store = cache->geo->store;
+	struct dynmap_buf *buf;
+	u32 copy, dev;
+	u64 block;
+
+	list_for_each_entry(buf, &cache->sealed, list) {
+		for (copy = 0; copy < 2; copy++) {
+			if (buf->pbn[copy] == DYNMAP_PBN_NONE)
+				continue;
+			block = dynmap_pbn_locate(cache->geo, buf->pbn[copy], &dev);
+			store->ops->write(store, DYNMAP_BATCH_CHECKPOINT, dev, block, buf->data, 0);
+		}
+	}
+}
+
+void dynmap_cache_written(struct dynmap_cache *cache)
+{
+	struct dynmap_buf *buf, *next;
+
+	list_for_each_entry_safe(buf, next, &cache->sealed, list) {
+		list_del_init(&buf->list);
+		if (buf->orphan) {
+			dynmap_cache_add_spare(cache, buf);
+			continue;
+		}
+		buf->state = DYNMAP_BUF_CLEAN;
+		list_add_tail(&buf->list, &cache->lru);
+		cache->nr_clean++;
+	}
+	dynmap_cache_evict(cache);
+}
+
+void dynmap_runlist_init(struct dynmap_runlist *list)
+{
+	INIT_LIST_HEAD(&list->bufs);
+	list->last = 0;
+	list->blocks = 0;
+}
+
+/* Runs of a buffer that is not the last of its list: the count is kept in it. */
+static u64 *dynmap_runs_count(struct dynmap_buf *buf)
+{
+	struct dynmap_run *run = buf->data;
+
+	return &run[DYNMAP_RUNS_PER_BUF].pbn;
+}
+
+void dynmap_runlist_add(struct dynmap_cache *cache, struct dynmap_runlist *list, u64 pbn,
+			u32 len, u32 flags)
+{
+	struct dynmap_buf *buf;
+	struct dynmap_run *run;
+
+	list->blocks += len;
+	if (!list_empty(&list->bufs) && list->last) {
+		buf = list_last_entry(&list->bufs, struct dynmap_buf, list);
+		run = (struct dynmap_run *)buf->data + list->last - 1;
+		if (run->pbn + run->len == pbn && run->flags == flags &&
+		    dynmap_pbn_index(pbn)) {
+			run->len += len;
+			return;
+		}
+	}
+	if (list_empty(&list->bufs) || list->last == DYNMAP_RUNS_PER_BUF) {
+		buf = dynmap_cache_take_spare(cache);
+		list_add_tail(&buf->list, &list->bufs);
+		list->last = 0;
+	}
+	buf = list_last_entry(&list->bufs, struct dynmap_buf, list);
+	run = (struct dynmap_run *)buf->data + list->last++;
+	run->pbn = pbn;
+	run->len = len;
+	run->flags = flags;
+	*dynmap_runs_count(buf) = list->last;
+}
+
+struct dynmap_buf *dynmap_runlist_pop(struct dynmap_runlist *list, u32 *count)
+{
+	struct dynmap_buf *buf;
+	struct dynmap_run *run;
+	u32 i;
+
+	if (list_empty(&list->bufs))
+		return NULL;
+	buf = list_first_entry(&list->bufs, struct dynmap_buf, list);
+	list_del_init(&buf->list);
+	*count = *dynmap_runs_count(buf);
+	run = buf->data;
+	for (i = 0; i < *count; i++)
+		list->blocks -= run[i].len;
+	return buf;
+}
+
+void dynmap_runlist_move(struct dynmap_runlist *to, struct dynmap_runlist *from)
+{
+	if (list_empty(&from->bufs))
+		return;
+	list_splice_tail_init(&from->bufs, &to->bufs);
+	to->last = from->last;
+	to->blocks += from->blocks;
+	from->last = 0;
+	from->blocks = 0;
+}

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Node cache: B-tree nodes in memory.
+ *
+ * Owns: all 4 KiB buffers of the core, the cache of nodes keyed by the pbn of
+ * their copy A, verification on read, sealing before write, and shadowing
+ * (copy-on-write to a new place). Does not own free space: new places are
+ * taken from the stock that the allocator fills, and places given up are left
+ * in a queue that the allocator drains.
+ *
+ * Invariants
+ *  N1 a node whose epoch is the current one is DIRTY and may be changed in
+ *     place; any other node is immutable;
+ *  N2 every ancestor of a DIRTY node is DIRTY;
+ *  N3 a DIRTY or SEALED node is never evicted;
+ *  N4 buffers and places are set aside before an operation changes anything
+ *     (dynmap_cache_reserve), so that shadowing cannot fail.
+ *
+ *   SPARE -> DIRTY -> SEALED -> CLEAN -> SPARE     (SEALED: being written)
+ *   SPARE -> CLEAN (read)   CLEAN -> DIRTY (shadowed, moved to a new place)
+ *
+ * Locking: lookups may run with the metadata lock held for reading; everything
+ * else needs it for writing, but dynmap_node_fetch(), which needs none.
+ */
+#ifndef DM_DYNMAP_NODE_H
+#define DM_DYNMAP_NODE_H
+
+#include "dm-dynmap-dev.h"
+
+enum dynmap_buf_state {
+	DYNMAP_BUF_SPARE,
+	DYNMAP_BUF_CLEAN,
+	DYNMAP_BUF_DIRTY,
+	DYNMAP_BUF_SEALED,
+};
+
+/**
+ * struct dynmap_buf - a 4 KiB buffer
+ * @hash: in the cache's hash, by @pbn[0] (nodes only)
+ * @list: in the spare, LRU, dirty or another list, by state
+ * @data: the 4 KiB
+ * @pbn: addresses of the two copies (nodes only)
+ * @epoch: epoch in which the node was allocated
+ * @state: enum dynmap_buf_state
+ * @used: touched since the eviction hand last passed
+ * @orphan: SEALED, but no longer part of a tree
+ */
+struct dynmap_buf {
+	struct hlist_node hash;
+	struct list_head list;
+	void *data;
+	u64 pbn[2];
+	u64 epoch;
+	u8 state;
+	u8 used;
+	u8 orphan;
+};
+
+/**
+ * struct dynmap_ptr - pointer to a node
+ * @pbn: its two copies; @pbn[0] is DYNMAP_PBN_NONE for "no node"
+ * @generation: its birth
+ * @crc: its crc, valid unless the node is dirty
+ */
+struct dynmap_ptr {
+	u64 pbn[2];
+	u32 generation;
+	u32 crc;
+};
+
+/**
+ * struct dynmap_miss - a node that must be read before an operation can go on
+ * @ptr: where it is
+ * @kind: enum dynmap_tree_kind expected
+ * @level: level expected
+ */
+struct dynmap_miss {
+	struct dynmap_ptr ptr;
+	u8 kind;
+	u8 level;
+};
+
+/**
+ * struct dynmap_op - context of a core operation
+ * @miss: valid when the operation returned -EAGAIN
+ * @urgent: the operation frees space or ends one that began: it may use the
+ *	metadata blocks held back for such
+ *
+ * Three errors of the core ask for help and a new call; nothing has changed
+ * when they are returned:
+ *   -EAGAIN: the node in @miss must be read: dynmap_node_fetch() without the
+ *	lock, then dynmap_cache_insert() with it;
+ *   -ENOMEM: buffers are short: dynmap_cache_add_spare();
+ *   -EBUSY:  the journal, the dirty nodes or the metadata space call for a
+ *	checkpoint first.
+ */
+struct dynmap_op {
+	struct dynmap_miss miss;
+	bool urgent;
+};
+
+#define DYNMAP_STOCK		128	/* places in stock, per copy */
+#define DYNMAP_RUNS_PER_BUF	255
+
+/**
+ * struct dynmap_run - consecutive pool blocks
+ * @pbn: the first
+ * @len: how many
+ * @flags: DYNMAP_RUN_*
+ */
+struct dynmap_run {
+	u64 pbn;
+	u32 len;
+	u32 flags;
+};
+
+#define DYNMAP_RUN_TAKEN	1	/* the node cache took it from the stock */
+#define DYNMAP_RUN_FREED	2	/* the node cache gave it up */
+
+/**
+ * struct dynmap_runlist - a queue of runs, kept in buffers
+ * @bufs: the buffers; @last counts the runs of the last one
+ * @last: runs in the last buffer
+ * @blocks: sum of the lengths
+ */
+struct dynmap_runlist {
+	struct list_head bufs;
+	u32 last;
+	u64 blocks;
+};
+
+/**
+ * struct dynmap_cache - the node cache of one pool
+ * @geo: where blocks lie
+ * @uuid: pool uuid
+ * @epoch: current epoch
+ * @generation: current generation
+ * @copies: copies kept of each node
+ * @buckets: hash of nodes
+ * @hash_bits: log2 of its size
+ * @lru: CLEAN nodes, oldest first
+ * @dirty: DIRTY nodes
+ * @sealed: SEALED nodes
+ * @spare: SPARE buffers
+ * @nr_clean: length of @lru
+ * @nr_dirty: length of @dirty
+ * @nr_spare: length of @spare
+ * @max_clean: bound of @nr_clean
+ * @stock: free places for new nodes, per copy
+ * @nr_stock: how many
+ * @events: places taken and given up since the allocator last looked
+ * @healed: reads that had to use copy B
+ * @check: structure check of a node's entries, by the layer above: NULL or the
+ *	name of the failing check
+ */
+struct dynmap_cache {
+	struct dynmap_geometry *geo;
+	const char *(*check)(const struct dynmap_geometry *geo, const void *data);
+	u8 uuid[DYNMAP_UUID_BYTES];
+	u64 epoch;
+	u32 generation;
+	u32 copies;
+	struct hlist_head *buckets;
+	u32 hash_bits;
+	struct list_head lru;
+	struct list_head dirty;
+	struct list_head sealed;
+	struct list_head spare;
+	u32 nr_clean;
+	u32 nr_dirty;
+	u32 nr_spare;
+	u32 max_clean;
+	u64 stock[2][DYNMAP_STOCK];
+	u32 nr_stock[2];
+	struct dynmap_runlist events;
+	u64 healed;
+};
+
+static inline struct dynmap_disk_node *dynmap_node_head(struct dynmap_buf *buf)
+{
+	return buf->data;
+}
+
+/**
+ * dynmap_cache_init() - make an empty cache
+ * @cache: to be filled in
+ * @geo: the pool's geometry
+ * @max_clean: bound of the clean nodes kept
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int __must_check dynmap_cache_init(struct dynmap_cache *cache,
+				   struct dynmap_geometry *geo, u32 max_clean);
+void dynmap_cache_exit(struct dynmap_cache *cache);
+
+/**
+ * dynmap_buf_alloc() - allocate a buffer
+ *
+ * Context: may sleep; no lock needed.
+ * Return: the buffer or NULL.
+ */
+struct dynmap_buf *dynmap_buf_alloc(void);
+void dynmap_buf_free(struct dynmap_buf *buf);
+
+/* Give a buffer to the spares, take one from them (which must not be empty). */
+void dynmap_cache_add_spare(struct dynmap_cache *cache, struct dynmap_buf *buf);
+struct dynmap_buf *dynmap_cache_take_spare(struct dynmap_cache *cache);
+
+/**
+ * dynmap_cache_reserve() - first phase: buffers and places for new nodes
+ * @cache: the cache
+ * @nodes: nodes that the operation may shadow or create
+ * @bufs: further buffers it may take
+ *
+ * Return: 0; -ENOMEM if buffers are short; -ENOSPC if the stock of places is.
+ */
+int __must_check dynmap_cache_reserve(struct dynmap_cache *cache, u32 nodes, u32 bufs);
+
+/**
+ * dynmap_cache_get() - find a node
+ * @cache: the cache
+ * @ptr: pointer to it
+ * @kind: kind of its tree
+ * @level: its level
+ * @op: told what is missing
+ * @buf: set to the node
+ *
+ * Return: 0; -EAGAIN if it must be read first; -EUCLEAN if it is not what its
+ * parent says.
+ */
+int __must_check dynmap_cache_get(struct dynmap_cache *cache, const struct dynmap_ptr *ptr,
+				  u8 kind, u8 level, struct dynmap_op *op,
+				  struct dynmap_buf **buf);
+
+/* The node at @pbn (copy A) if it is in the cache, else NULL. */
+struct dynmap_buf *dynmap_cache_peek(struct dynmap_cache *cache, u64 pbn);
+
+/**
+ * dynmap_node_fetch() - read and verify a node
+ * @cache: the cache, of which only constant fields are used
+ * @miss: the node, from a struct dynmap_op
+ *
+ * Copy B is read when copy A is unreadable or fails verification.
+ *
+ * Context: may sleep; call without the metadata lock.
+ * Return: a buffer for dynmap_cache_insert(); ERR_PTR(-ENOMEM), -EIO, -EBADMSG
+ * (checksum) or -EUCLEAN (content) when no copy is good.
+ */
+struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache,
+				     const struct dynmap_miss *miss);
+
+/* Make a fetched node part of the cache; evicts clean ones beyond the bound. */
+void dynmap_cache_insert(struct dynmap_cache *cache, struct dynmap_buf *buf);
+
+/**
+ * dynmap_node_verify() - check a block that should be a node
+ * @cache: for uuid and geometry
+ * @data: the block
+ * @miss: what is expected
+ *
+ * Return: 0, -EBADMSG or -EUCLEAN; the failing check is logged.
+ */
+int dynmap_node_verify(struct dynmap_cache *cache, const void *data,
+		       const struct dynmap_miss *miss);
+
+/* Second phase: a new DIRTY node. The places and the buffer were reserved. */
+struct dynmap_buf *dynmap_node_new(struct dynmap_cache *cache, u8 kind, u8 level,
+				   u64 owner, u64 base);
+
+/* Second phase: make a node DIRTY, moving it to a new place if it is not. */
+struct dynmap_buf *dynmap_node_shadow(struct dynmap_cache *cache, struct dynmap_buf *buf,
+				      struct dynmap_ptr *ptr);
+
+/* Second phase: a node left its tree; its places are given up. */
+void dynmap_node_drop(struct dynmap_cache *cache, struct dynmap_buf *buf);
+
+/* Pointer to a node, with its crc as last sealed. */
+struct dynmap_ptr dynmap_node_ptr(struct dynmap_buf *buf);
+
+/* Checkpoint: compute the crc of a DIRTY node whose content is final. */
+void dynmap_node_seal(struct dynmap_cache *cache, struct dynmap_buf *buf);
+
+/* Checkpoint: all DIRTY nodes become SEALED and a new epoch begins. */
+void dynmap_cache_seal(struct dynmap_cache *cache);
+
+/* Checkpoint: start writing all SEALED nodes; no lock needed. */
+void dynmap_cache_write(struct dynmap_cache *cache);
+
+/* Checkpoint: the SEALED nodes were written and become CLEAN. */
+void dynmap_cache_written(struct dynmap_cache *cache);
+
+void dynmap_runlist_init(struct dynmap_runlist *list);
+/* Needs a spare buffer in the cache. */
+void dynmap_runlist_add(struct dynmap_cache *cache, struct dynmap_runlist *list,
+			u64 pbn, u32 len, u32 flags);
+/* Take the first buffer's runs; NULL when empty. Give the buffer back as a spare. */
+struct dynmap_buf *dynmap_runlist_pop(struct dynmap_runlist *list, u32 *count);
+/* Append all of @from to @to, leaving @from empty. */
+void dynmap_runlist_move(struct dynmap_runlist *to, struct dynmap_runlist *from);
+
+#endif /* DM_DYNMAP_NODE_H */

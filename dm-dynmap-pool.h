@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Pool: opening, formatting, checkpoints and recovery.
+ *
+ * Owns: superblocks, the assembly of devices, segments, allocator, journal and
+ * table into a pool, and the order in which a checkpoint reaches the devices.
+ *
+ * A checkpoint goes in three steps like a commit: begin (lock held; may ask
+ * for help and be called again), io (no lock), end (lock held). Changes go on
+ * during io, in the next epoch.
+ *
+ * Order of a checkpoint on the devices (rules 2, 4 and 5): nodes, flush of all
+ * devices (which also covers the data that the nodes map), superblocks with
+ * FUA on up to two devices.
+ */
+#ifndef DM_DYNMAP_POOL_H
+#define DM_DYNMAP_POOL_H
+
+#include "dm-dynmap-table.h"
+
+/**
+ * struct dynmap_pool - the core's pool
+ * @store: the devices
+ * @geo: devices and segments
+ * @cache: nodes
+ * @alloc: free space
+ * @journal: journal
+ * @table: volumes
+ * @segments: the segment tree
+ * @snapshot_root: root of the snapshot tree, empty
+ * @super: superblock of the current epoch, and of the checkpoint under way
+ * @super_buf: block to write superblocks from, one per device and slot
+ * @dev_order: store index of each device of the table
+ * @max_dirty: a checkpoint is due at this many dirty nodes
+ * @failed: a checkpoint failed; nothing may change any more
+ * @replayed: records replayed when the pool was opened
+ */
+struct dynmap_pool {
+	struct dynmap_store *store;
+	struct dynmap_geometry geo;
+	struct dynmap_cache cache;
+	struct dynmap_alloc alloc;
+	struct dynmap_journal journal;
+	struct dynmap_table table;
+	struct dynmap_tree segments;
+	struct dynmap_disk_super *super;
+	void *io_block[2];
+	u32 max_dirty;
+	bool failed;
+	u64 replayed;
+};
+
+/**
+ * struct dynmap_format_params - what a new pool looks like
+ * @uuid: of the pool
+ * @dev_uuid: of the devices
+ * @nr_devs: how many
+ * @dev_blocks: their lengths
+ * @alloc_blocks: allocation size
+ * @copies: copies of each node, 1 or 2
+ * @label: name for people, may be NULL
+ */
+struct dynmap_format_params {
+	u8 uuid[DYNMAP_UUID_BYTES];
+	u8 dev_uuid[DYNMAP_MAX_DEVICES][DYNMAP_UUID_BYTES];
+	u32 nr_devs;
+	u64 dev_blocks[DYNMAP_MAX_DEVICES];
+	u32 alloc_blocks;
+	u32 copies;
+	const char *label;
+};
+
+/**
+ * dynmap_super_verify() - is this block a superblock of ours?
+ * @sb: the block
+ *
+ * Return: 0; -ENODATA if it is all zero; -ENOMSG if it is something else (no
+ * magic); -EBADMSG, -EUCLEAN, -EOPNOTSUPP (unknown incompat feature).
+ */
+int dynmap_super_verify(const struct dynmap_disk_super *sb);
+
+/**
+ * dynmap_super_read() - the newest superblock of one device
+ * @store: the devices
+ * @dev: index in the store
+ * @dev_blocks: its length
+ * @sb: set to it
+ *
+ * Return: 0, or what dynmap_super_verify() says of block 0 if no slot is good;
+ * -EIO.
+ */
+int dynmap_super_read(struct dynmap_store *store, u32 dev, u64 dev_blocks,
+		      struct dynmap_disk_super *sb);
+
+/**
+ * dynmap_pool_format() - write an empty pool
+ * @store: the devices, in the order of @params
+ * @params: what it shall look like
+ *
+ * Return: 0; -ENOSPC (a device is too small), -EINVAL, -ENOMEM, -EIO.
+ */
+int __must_check dynmap_pool_format(struct dynmap_store *store,
+				    const struct dynmap_format_params *params);
+
+/**
+ * dynmap_pool_open() - open a pool, replaying its journal
+ * @pool: to be filled in
+ * @store: the devices; store index n is entry n of the superblock's device table
+ * @super: the newest superblock, from dynmap_super_read()
+ * @max_clean: bound of clean nodes in memory
+ * @readonly: write nothing (the journal is replayed in memory only)
+ *
+ * Unless @readonly, ends with a checkpoint that starts a new incarnation.
+ *
+ * Context: may sleep; nobody else uses the pool yet.
+ * Return: 0, -ENOMEM, -EIO, -EUCLEAN, -EBADMSG, -ENOSPC.
+ */
+int __must_check dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store *store,
+				  const struct dynmap_disk_super *super, u32 max_clean,
+				  bool readonly);
+
+/* Free all memory; the caller made a checkpoint before if it wanted one. */
+void dynmap_pool_close(struct dynmap_pool *pool);
+
+/* Is a checkpoint due (journal or dirty nodes)? */
+bool dynmap_pool_wants_checkpoint(const struct dynmap_pool *pool);
+
+/* Step 1: all changes into nodes, seal them. 0 or -EAGAIN, -ENOMEM, -ENOSPC... */
+int __must_check dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op);
+/* Step 2: write; no lock. 0 or the first I/O error. */
+int __must_check dynmap_pool_checkpoint_io(struct dynmap_pool *pool);
+/* Step 3: free what the old epoch held, or (@error) fail the pool. */
+void dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error);
+
+/* Spare buffers that one operation may need: keep at least that many. */
+#define DYNMAP_POOL_SPARES	64
+
+/**
+ * dynmap_pool_help() - give single-threaded callers what an operation asked for
+ * @pool: the pool
+ * @op: the operation
+ * @error: what it returned
+ *
+ * Reads nodes, adds buffers, commits and checkpoints (and ends quarantine).
+ * For opening, tools and tests; the kernel's targets have their own, which
+ * takes the lock.
+ *
+ * Return: 0: call the operation again; else a final error.
+ */
+int __must_check dynmap_pool_help(struct dynmap_pool *pool, struct dynmap_op *op, int error);
+
+/* Single-threaded commit and checkpoint, quarantine released. */
+int __must_check dynmap_pool_commit(struct dynmap_pool *pool);
+int __must_check dynmap_pool_checkpoint(struct dynmap_pool *pool);
+
+#endif /* DM_DYNMAP_POOL_H */

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The mapping table: from a volume's blocks to the pool's.
+ *
+ * Owns: volumes in memory and their records, the map trees, and every change
+ * to them: reserve, mark written, unmap, create, set, delete. Each change is
+ * two-phase: what can fail comes first and leaves no trace.
+ *
+ * Life of a block:   HOLE --reserve--> RESERVED --set_written--> DATA
+ *                      ^------------------ unmap -------------------'
+ * RESERVED reads as the default page, so stale content of the pool is never
+ * seen; a data write completes before set_written.
+ *
+ * Locking: lookups with the metadata lock held for reading, all else for
+ * writing. Errors -EAGAIN, -ENOMEM, -EBUSY: see struct dynmap_op.
+ */
+#ifndef DM_DYNMAP_TABLE_H
+#define DM_DYNMAP_TABLE_H
+
+#include "dm-dynmap-alloc.h"
+#include "dm-dynmap-journal.h"
+
+/**
+ * struct dynmap_volume - a volume in memory
+ * @list: in the table's list of loaded volumes
+ * @id: volume id
+ * @map: its map tree
+ * @disk: its record, but for root and counters, which are current below
+ * @mapped: blocks written and mapped
+ * @reserved: blocks reserved and not written
+ * @stream: lbn behind the last allocation, tells a sequential stream
+ * @dirty: the record in the volume tree is out of date
+ * @gone: reaped: the record is to be removed
+ * @users: targets that hold it (managed by the caller of dynmap_volume_get)
+ */
+struct dynmap_volume {
+	struct list_head list;
+	u64 id;
+	struct dynmap_tree map;
+	struct dynmap_disk_volume disk;
+	u64 mapped;
+	u64 reserved;
+	bool dirty;
+	bool gone;
+	u32 users;
+};
+
+/**
+ * struct dynmap_table - all volumes of a pool
+ * @cache: node cache
+ * @alloc: allocator
+ * @journal: journal
+ * @volumes: the volume tree
+ * @loaded: volumes in memory
+ * @alloc_blocks: allocation size
+ * @next_reap_id: internal id for the next volume deleted
+ * @transaction_id: of user space
+ * @nr_reap: loaded volumes that wait to be emptied
+ */
+struct dynmap_table {
+	struct dynmap_cache *cache;
+	struct dynmap_alloc *alloc;
+	struct dynmap_journal *journal;
+	struct dynmap_tree volumes;
+	struct list_head loaded;
+	u32 alloc_blocks;
+	u64 next_reap_id;
+	u64 transaction_id;
+};
+
+/**
+ * struct dynmap_mapping - answer of a lookup
+ * @kind: DYNMAP_HOLE, DYNMAP_DATA or DYNMAP_RESERVED
+ * @lbn: the block asked for
+ * @len: blocks from there on that are alike and consecutive
+ * @pbn: pool block of @lbn, unless a hole
+ */
+struct dynmap_mapping {
+	u8 kind;
+	u64 lbn;
+	u64 len;
+	u64 pbn;
+};
+
+void dynmap_table_init(struct dynmap_table *table, struct dynmap_cache *cache,
+		       struct dynmap_alloc *alloc, struct dynmap_journal *journal);
+void dynmap_table_exit(struct dynmap_table *table);
+
+/**
+ * dynmap_table_lookup() - where a block is
+ * @volume: the volume
+ * @lbn: block, below DYNMAP_MAX_LBN
+ * @mapping: the answer
+ * @op: told what is missing
+ *
+ * Return: 0, -EAGAIN, -EUCLEAN.
+ */
+int __must_check dynmap_table_lookup(struct dynmap_volume *volume, u64 lbn,
+				     struct dynmap_mapping *mapping, struct dynmap_op *op);
+
+/**
+ * dynmap_table_reserve() - allocate for a write to a hole
+ * @table: the table
+ * @volume: the volume
+ * @lbn: first block to be written, which is a hole
+ * @len: blocks to be written
+ * @op: told what is missing
+ *
+ * Allocates the allocation units that the write touches, as far as they are
+ * holes and free space goes; at least @lbn is RESERVED afterwards.
+ *
+ * Return: 0; -ENOSPC; -EAGAIN, -ENOMEM, -EBUSY, -EUCLEAN.
+ */
+int __must_check dynmap_table_reserve(struct dynmap_table *table, struct dynmap_volume *volume,
+				      u64 lbn, u32 len, struct dynmap_op *op);
+
+/**
+ * dynmap_table_set_written() - data of a RESERVED range is complete
+ * @table: the table
+ * @volume: the volume
+ * @lbn: first block
+ * @pbn: where it was written
+ * @len: blocks
+ * @op: told what is missing
+ *
+ * What maps elsewhere by now, or is DATA already, is left alone. Call again
+ * with the same arguments after help; done pieces are skipped.
+ *
+ * Return: 0, -EAGAIN, -ENOMEM, -EBUSY, -ENOSPC (metadata), -EUCLEAN.
+ */
+int __must_check dynmap_table_set_written(struct dynmap_table *table,
+					  struct dynmap_volume *volume, u64 lbn, u64 pbn,
+					  u32 len, struct dynmap_op *op);
+
+/**
+ * dynmap_table_unmap() - unmap a range, one bounded step
+ * @table: the table
+ * @volume: the volume
+ * @lbn: advanced past what was done
+ * @end: end of the range
+ * @op: told what is missing
+ *
+ * Blocks freed go to quarantine. Of a WINDOW that keeps other written blocks,
+ * the blocks become RESERVED.
+ *
+ * Return: 0 (done when *@lbn == @end), -EAGAIN, -ENOMEM, -EBUSY, -EUCLEAN.
+ */
+int __must_check dynmap_table_unmap(struct dynmap_table *table, struct dynmap_volume *volume,
+				    u64 *lbn, u64 end, struct dynmap_op *op);
+
+/* End of the last mapped extent of a volume, 0 if there is none. */
+int __must_check dynmap_table_highest(struct dynmap_volume *volume, u64 *end,
+				      struct dynmap_op *op);
+
+/**
+ * dynmap_volume_load() - get a volume into memory
+ * @table: the table
+ * @id: its id
+ * @volume: set to it
+ * @op: told what is missing
+ *
+ * Allocates with GFP_NOIO or the like: the caller may hold the lock.
+ * Return: 0; -ENODATA if unknown; -ENOMEM is final here; -EAGAIN, -EUCLEAN.
+ */
+int __must_check dynmap_volume_load(struct dynmap_table *table, u64 id,
+				    struct dynmap_volume **volume, struct dynmap_op *op);
+
+/* Create an empty volume. -EEXIST, -EINVAL (id), -ENOMEM (final), -EAGAIN, -EBUSY. */
+int __must_check dynmap_volume_create(struct dynmap_table *table, u64 id, u64 size_blocks,
+				      const u8 *uuid, u64 created, struct dynmap_op *op);
+
+/**
+ * dynmap_volume_delete() - delete a volume
+ *
+ * Its id is free at once; its space comes back by dynmap_volume_reap().
+ * Return: 0; -ENODATA; -EBUSY is never returned for an open volume: the caller
+ * checks volume->users first (-ETXTBSY here when users are left); -EAGAIN...
+ */
+int __must_check dynmap_volume_delete(struct dynmap_table *table, u64 id, struct dynmap_op *op);
+
+/**
+ * dynmap_volume_reap() - one bounded step of emptying deleted volumes
+ *
+ * Return: 0: call again; -ENOENT: nothing left to do; -EAGAIN and so on.
+ */
+int __must_check dynmap_volume_reap(struct dynmap_table *table, struct dynmap_op *op);
+
+/* The first volume with an id at or above @id; -ENOENT when there is none. */
+int __must_check dynmap_volume_next(struct dynmap_table *table, u64 id,
+				    struct dynmap_disk_volume *disk, struct dynmap_op *op);
+
+/* Set user space's transaction id. */
+int __must_check dynmap_table_set_transaction(struct dynmap_table *table, u64 id,
+					      struct dynmap_op *op);
+
+/* Replay: re-execute one record. -EUCLEAN if it does not fit the state. */
+int __must_check dynmap_table_replay(struct dynmap_table *table,
+				     const struct dynmap_disk_record *record,
+				     struct dynmap_op *op);
+
+/* Checkpoint: put the records of dirty volumes into the volume tree. */
+int __must_check dynmap_table_checkpoint(struct dynmap_table *table, struct dynmap_op *op);
+/* Checkpoint: seal the map trees, then the volume tree. Cannot fail. */
+void dynmap_table_seal(struct dynmap_table *table);
+
+#endif /* DM_DYNMAP_TABLE_H */
