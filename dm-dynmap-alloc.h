@@ -30,16 +30,19 @@
 
 /**
  * struct dynmap_seg - a touched segment in memory
+ * @list: in the allocator's list of segments with dirty zones, or empty
+ * @number: which segment
  * @allocated: the bitmap as the next checkpoint will write it
  * @busy: blocks that must not be given out; beyond a short segment's end too
  * @zone_flags: DYNMAP_ZONE_* of each zone
  * @zone_dirty: zones whose record is out of date
  * @free: blocks not busy
- * @hint: no free data block lies below this index
+ * @hint: the search for free data blocks begins at this index
  * @max_run: no run of free data blocks is longer than this
- * @dirty: on the allocator's list of segments with dirty zones
  */
 struct dynmap_seg {
+	struct list_head list;
+	u32 number;
 	u64 allocated[DYNMAP_SEGMENT_WORDS];
 	u64 busy[DYNMAP_SEGMENT_WORDS];
 	u8 zone_flags[DYNMAP_SEGMENT_ZONES];
@@ -47,7 +50,22 @@ struct dynmap_seg {
 	u32 free;
 	u32 hint;
 	u32 max_run;
-	bool dirty;
+};
+
+/**
+ * struct dynmap_zones - the zones claimed for one copy of nodes
+ * @pbn: first block of each
+ * @count: how many
+ * @capacity: length of @pbn
+ * @cursor: where the search for free places goes on
+ * @free: blocks in them that are not busy
+ */
+struct dynmap_zones {
+	u64 *pbn;
+	u32 count;
+	u32 capacity;
+	u32 cursor;
+	u64 free;
 };
 
 /**
@@ -57,16 +75,18 @@ struct dynmap_seg {
  * @space: the space tree
  * @seg: per segment, NULL while untouched (entirely free)
  * @nr_segs: length of @seg
+ * @dirty: segments with dirty zones
  * @cursor: per device, segment where the last data allocation was
  * @dev_free: per device, blocks that are not busy
  * @dev_total: per device, all usable blocks
  * @free_blocks: blocks not busy, metadata zones included
- * @meta_free: of those, in metadata zones
+ * @zones: zones claimed for copies A and B of nodes
  * @meta_total: blocks in metadata zones
  * @data_allocated: blocks allocated to data
  * @meta_allocated: blocks allocated to nodes
  * @total_blocks: all usable blocks
  * @floor: blocks that data may not take
+ * @quarantined: data blocks freed and not yet released
  * @freed: data blocks freed, the record not yet durable
  * @meta_freed: metadata blocks freed in this epoch
  * @meta_sealed: metadata blocks freed in the epoch being checkpointed
@@ -77,16 +97,18 @@ struct dynmap_alloc {
 	struct dynmap_tree space;
 	struct dynmap_seg **seg;
 	u32 nr_segs;
+	struct list_head dirty;
 	u32 cursor[DYNMAP_MAX_DEVICES];
 	u64 dev_free[DYNMAP_MAX_DEVICES];
 	u64 dev_total[DYNMAP_MAX_DEVICES];
 	u64 free_blocks;
-	u64 meta_free;
+	struct dynmap_zones zones[2];
 	u64 meta_total;
 	u64 data_allocated;
 	u64 meta_allocated;
 	u64 total_blocks;
 	u64 floor;
+	u64 quarantined;
 	struct dynmap_runlist freed;
 	struct dynmap_runlist meta_freed;
 	struct dynmap_runlist meta_sealed;
@@ -109,7 +131,8 @@ void dynmap_alloc_exit(struct dynmap_alloc *alloc);
  * @alloc: the allocator
  * @record: the record
  *
- * Allocates memory; may sleep. data_allocated/meta_allocated are updated.
+ * Allocates memory; may sleep. Counts the blocks as metadata; when all records
+ * are loaded, the caller tells data apart and calls dynmap_alloc_settle().
  * Return: 0, -ENOMEM, -EUCLEAN.
  */
 int __must_check dynmap_alloc_load(struct dynmap_alloc *alloc,
@@ -127,7 +150,7 @@ int __must_check dynmap_alloc_format(struct dynmap_alloc *alloc);
  * @alloc: the allocator
  * @nodes: nodes it may shadow or create
  * @bufs: buffers beyond those of the nodes
- * @op: op->urgent lets it use the floor
+ * @op: op->urgent says how far into the floor it may go
  *
  * Fills the node cache's stock of places, claiming zones if need be.
  *
@@ -145,7 +168,7 @@ int __must_check dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32
  * @len: set to the number, between 1 and @want
  *
  * Return: 0; -ENOSPC; -EBUSY if blocks are in quarantine that a commit and
- * checkpoint will free; -ENOMEM (segment memory; GFP_NOWAIT style).
+ * checkpoint will free; -ENOMEM (memory for a segment).
  */
 int __must_check dynmap_alloc_data(struct dynmap_alloc *alloc, u64 goal, u32 want,
 				   u64 *pbn, u32 *len);
@@ -162,7 +185,10 @@ void dynmap_alloc_free(struct dynmap_alloc *alloc, u64 pbn, u32 len);
 /* Quarantine ends: the blocks of @list may be given out again; @list is emptied. */
 void dynmap_alloc_release(struct dynmap_alloc *alloc, struct dynmap_runlist *list);
 
-/* After recovery, with no I/O in flight: only allocated and stocked blocks are busy. */
+/*
+ * With no I/O in flight and no epoch open (after loading, after recovery): only
+ * allocated and stocked blocks are busy; quarantine ends, all is counted anew.
+ */
 void dynmap_alloc_settle(struct dynmap_alloc *alloc);
 
 /**

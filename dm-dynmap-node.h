@@ -83,8 +83,9 @@ struct dynmap_miss {
 /**
  * struct dynmap_op - context of a core operation
  * @miss: valid when the operation returned -EAGAIN
- * @urgent: the operation frees space or ends one that began: it may use the
- *	metadata blocks held back for such
+ * @urgent: how far the operation may use the metadata space held back: 0, or
+ *	DYNMAP_URGENT if it frees space or ends one that began, or
+ *	DYNMAP_URGENT_CHECKPOINT
  *
  * Three errors of the core ask for help and a new call; nothing has changed
  * when they are returned:
@@ -96,8 +97,11 @@ struct dynmap_miss {
  */
 struct dynmap_op {
 	struct dynmap_miss miss;
-	bool urgent;
+	u8 urgent;
 };
+
+#define DYNMAP_URGENT			1
+#define DYNMAP_URGENT_CHECKPOINT	2
 
 #define DYNMAP_STOCK		128	/* places in stock, per copy */
 #define DYNMAP_RUNS_PER_BUF	255

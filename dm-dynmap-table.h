@@ -28,7 +28,6 @@
  * @disk: its record, but for root and counters, which are current below
  * @mapped: blocks written and mapped
  * @reserved: blocks reserved and not written
- * @stream: lbn behind the last allocation, tells a sequential stream
  * @dirty: the record in the volume tree is out of date
  * @gone: reaped: the record is to be removed
  * @users: targets that hold it (managed by the caller of dynmap_volume_get)
@@ -55,7 +54,6 @@ struct dynmap_volume {
  * @alloc_blocks: allocation size
  * @next_reap_id: internal id for the next volume deleted
  * @transaction_id: of user space
- * @nr_reap: loaded volumes that wait to be emptied
  */
 struct dynmap_table {
 	struct dynmap_cache *cache;

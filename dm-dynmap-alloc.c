@@ -1,0 +1,841 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Allocator, see dm-dynmap-alloc.h. Callers: table (data), pool (checkpoints,
+ * opening), every operation by dynmap_alloc_reserve().
+ *
+ * The allocator keeps its bitmaps in the space tree, whose nodes it allocates
+ * itself. The circle is cut in two places: the node cache takes places from a
+ * stock filled beforehand and only notes what it took (events), and a
+ * checkpoint puts zone records until no zone is dirty, which ends because a
+ * node is moved once per epoch.
+ *
+ * Placement: copies A lie on even devices, copies B on odd ones; on a single
+ * device far apart. Data goes where the goal is, else to the device with the
+ * greatest share of free space, there next-fit.
+ */
+#include "dm-dynmap-alloc.h"
+
+#define DYNMAP_GOOD_RUN		16	/* a goal with fewer free blocks is not taken */
+#define DYNMAP_FIRST_ZONES	64	/* a new pool claims at most that many per copy */
+#define DYNMAP_ANY_RUN		DYNMAP_SEGMENT_BLOCKS
+
+/* A run of bits inside one word. */
+static u64 dynmap_bits(u32 first, u32 len)
+{
+	return (len == 64 ? ~0ULL : (1ULL << len) - 1) << first;
+}
+
+/* Call @op on the word and mask of each word that [index, index + len) touches. */
+#define dynmap_for_each_word(word, mask, index, len)				\
+	for (u32 __at = (index), __end = (index) + (len), __n;			\
+	     __at < __end && (__n = min(64 - (__at & 63), __end - __at),	\
+			      (word) = __at >> 6,				\
+			      (mask) = dynmap_bits(__at & 63, __n), true);	\
+	     __at += __n)
+
+static u32 dynmap_bits_count(const u64 *map, u32 index, u32 len)
+{
+	u32 word, count = 0;
+	u64 mask;
+
+	dynmap_for_each_word(word, mask, index, len)
+		count += hweight64(map[word] & mask);
+	return count;
+}
+
+static void dynmap_bits_set(u64 *map, u32 index, u32 len)
+{
+	u32 word;
+	u64 mask;
+
+	dynmap_for_each_word(word, mask, index, len)
+		map[word] |= mask;
+}
+
+static void dynmap_bits_clear(u64 *map, u32 index, u32 len)
+{
+	u32 word;
+	u64 mask;
+
+	dynmap_for_each_word(word, mask, index, len)
+		map[word] &= ~mask;
+}
+
+static int dynmap_zone_class(u8 flags)
+{
+	return flags & DYNMAP_ZONE_META_B ? 1 : 0;
+}
+
+static u32 dynmap_zone_of(u32 index)
+{
+	return index >> DYNMAP_ZONE_SHIFT;
+}
+
+static u64 dynmap_meta_free(const struct dynmap_alloc *alloc)
+{
+	return alloc->zones[0].free + alloc->zones[1].free;
+}
+
+/* Metadata blocks that checkpoints will make free. */
+static u64 dynmap_meta_quarantined(const struct dynmap_alloc *alloc)
+{
+	return alloc->meta_freed.blocks + alloc->meta_sealed.blocks;
+}
+
+u64 dynmap_alloc_data_free(const struct dynmap_alloc *alloc)
+{
+	u64 kept = max(alloc->floor, dynmap_meta_free(alloc));
+
+	return alloc->free_blocks > kept ? alloc->free_blocks - kept : 0;
+}
+
+int dynmap_alloc_init(struct dynmap_alloc *alloc, struct dynmap_cache *cache,
+		      const struct dynmap_disk_root *root)
+{
+	struct dynmap_geometry *geo = cache->geo;
+	u32 i;
+
+	memset(alloc, 0, sizeof(*alloc));
+	alloc->cache = cache;
+	alloc->geo = geo;
+	INIT_LIST_HEAD(&alloc->dirty);
+	dynmap_runlist_init(&alloc->freed);
+	dynmap_runlist_init(&alloc->meta_freed);
+	dynmap_runlist_init(&alloc->meta_sealed);
+	if (root && !dynmap_btree_root_valid(geo, root)) {
+		dynmap_err("superblock: bad root of the space tree");
+		return -EUCLEAN;
+	}
+	dynmap_btree_init(&alloc->space, cache, DYNMAP_TREE_SPACE, 0, root);
+	alloc->nr_segs = geo->nr_segments;
+	alloc->seg = dynmap_zalloc((u64)alloc->nr_segs * sizeof(*alloc->seg));
+	if (!alloc->seg)
+		return -ENOMEM;
+	for (i = 0; i < geo->nr_segments; i++)
+		alloc->dev_total[geo->place[i].dev] += dynmap_segment_blocks(geo, i);
+	for (i = 0; i < geo->nr_devs; i++) {
+		alloc->dev_free[i] = alloc->dev_total[i];
+		alloc->total_blocks += alloc->dev_total[i];
+	}
+	alloc->free_blocks = alloc->total_blocks;
+	alloc->floor = 128 + alloc->total_blocks / 512;
+	return 0;
+}
+
+void dynmap_alloc_exit(struct dynmap_alloc *alloc)
+{
+	struct dynmap_runlist *lists[] = {
+		&alloc->freed, &alloc->meta_freed, &alloc->meta_sealed
+	};
+	struct dynmap_buf *buf;
+	u32 i, count;
+
+	if (!alloc->cache)
+		return;
+	for (i = 0; i < 3; i++)
+		while ((buf = dynmap_runlist_pop(lists[i], &count)))
+			dynmap_buf_free(buf);
+	for (i = 0; alloc->seg && i < alloc->nr_segs; i++)
+		dynmap_free(alloc->seg[i]);
+	dynmap_free(alloc->seg);
+	dynmap_free(alloc->zones[0].pbn);
+	dynmap_free(alloc->zones[1].pbn);
+	memset(alloc, 0, sizeof(*alloc));
+}
+
+/* The segment in memory, made on first touch; NULL if memory is short. */
+static struct dynmap_seg *dynmap_seg_get(struct dynmap_alloc *alloc, u32 segment)
+{
+	struct dynmap_seg *seg = alloc->seg[segment];
+	u32 blocks = dynmap_segment_blocks(alloc->geo, segment);
+
+	if (seg)
+		return seg;
+	seg = dynmap_zalloc(sizeof(*seg));
+	if (!seg)
+		return NULL;
+	INIT_LIST_HEAD(&seg->list);
+	seg->number = segment;
+	seg->free = blocks;
+	seg->max_run = DYNMAP_ANY_RUN;
+	dynmap_bits_set(seg->busy, blocks, DYNMAP_SEGMENT_BLOCKS - blocks);
+	alloc->seg[segment] = seg;
+	return seg;
+}
+
+static void dynmap_zone_set_dirty(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 zone)
+{
+	seg->zone_dirty[zone >> 6] |= 1ULL << (zone & 63);
+	if (list_empty(&seg->list))
+		list_add_tail(&seg->list, &alloc->dirty);
+}
+
+/* Set or clear allocated bits; the records of their zones are out of date. */
+static void dynmap_seg_mark(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index,
+			    u32 len, bool allocated)
+{
+	u32 zone;
+
+	if (allocated)
+		dynmap_bits_set(seg->allocated, index, len);
+	else
+		dynmap_bits_clear(seg->allocated, index, len);
+	for (zone = dynmap_zone_of(index); zone <= dynmap_zone_of(index + len - 1); zone++)
+		dynmap_zone_set_dirty(alloc, seg, zone);
+}
+
+/* Make blocks busy, those that are already stay so. */
+static void dynmap_seg_occupy(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index,
+			      u32 len)
+{
+	u32 end = index + len, zone, n, count;
+
+	for (; index < end; index += n) {
+		zone = dynmap_zone_of(index);
+		n = min(((zone + 1) << DYNMAP_ZONE_SHIFT), end) - index;
+		count = n - dynmap_bits_count(seg->busy, index, n);
+		if (seg->zone_flags[zone])
+			alloc->zones[dynmap_zone_class(seg->zone_flags[zone])].free -= count;
+		seg->free -= count;
+		alloc->free_blocks -= count;
+		alloc->dev_free[alloc->geo->place[seg->number].dev] -= count;
+		dynmap_bits_set(seg->busy, index, n);
+	}
+}
+
+/* Make busy blocks free. */
+static void dynmap_seg_vacate(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index,
+			      u32 len)
+{
+	u32 end = index + len, zone, n, count;
+
+	for (; index < end; index += n) {
+		zone = dynmap_zone_of(index);
+		n = min(((zone + 1) << DYNMAP_ZONE_SHIFT), end) - index;
+		count = dynmap_bits_count(seg->busy, index, n);
+		if (seg->zone_flags[zone])
+			alloc->zones[dynmap_zone_class(seg->zone_flags[zone])].free += count;
+		seg->free += count;
+		alloc->free_blocks += count;
+		alloc->dev_free[alloc->geo->place[seg->number].dev] += count;
+		dynmap_bits_clear(seg->busy, index, n);
+	}
+	seg->max_run = DYNMAP_ANY_RUN;
+}
+
+/* Enter a zone into the list of its class; its blocks are counted by the caller. */
+static int dynmap_zones_add(struct dynmap_alloc *alloc, int class, u64 pbn)
+{
+	struct dynmap_zones *zones = &alloc->zones[class];
+	u32 capacity = zones->capacity ? 2 * zones->capacity : 16;
+	u64 *grown;
+
+	if (zones->count == zones->capacity) {
+		grown = dynmap_zalloc(capacity * sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		if (zones->count)
+			memcpy(grown, zones->pbn, zones->count * sizeof(*grown));
+		dynmap_free(zones->pbn);
+		zones->pbn = grown;
+		zones->capacity = capacity;
+	}
+	zones->pbn[zones->count++] = pbn;
+	return 0;
+}
+
+static u32 dynmap_zone_blocks(struct dynmap_alloc *alloc, u32 segment, u32 zone)
+{
+	u32 blocks = dynmap_segment_blocks(alloc->geo, segment), first = zone << DYNMAP_ZONE_SHIFT;
+
+	return first >= blocks ? 0 : min(blocks - first, (u32)DYNMAP_ZONE_BLOCKS);
+}
+
+static const char *dynmap_zone_check(struct dynmap_alloc *alloc,
+				     const struct dynmap_disk_zone *record)
+{
+	u64 zone = le64_to_cpu(record->zone), bits;
+	u32 flags = le16_to_cpu(record->flags), used = 0, blocks, i, first;
+
+	if (zone >> (DYNMAP_SEGMENT_SHIFT - DYNMAP_ZONE_SHIFT) >= alloc->nr_segs)
+		return "number";
+	if (flags & ~DYNMAP_ZONE_META || flags == DYNMAP_ZONE_META)
+		return "flags";
+	blocks = dynmap_zone_blocks(alloc, zone / DYNMAP_SEGMENT_ZONES,
+				    zone % DYNMAP_SEGMENT_ZONES);
+	if (!blocks)
+		return "number";
+	for (i = 0; i < DYNMAP_ZONE_WORDS; i++) {
+		bits = le64_to_cpu(record->bitmap[i]);
+		first = 64 * i;
+		if (first >= blocks ? bits : blocks - first < 64 && bits >> (blocks - first))
+			return "bitmap";
+		used += hweight64(bits);
+	}
+	return used == le16_to_cpu(record->used) ? NULL : "count";
+}
+
+int dynmap_alloc_load(struct dynmap_alloc *alloc, const struct dynmap_disk_zone *record)
+{
+	const char *failed = dynmap_zone_check(alloc, record);
+	u64 number = le64_to_cpu(record->zone);
+	struct dynmap_seg *seg;
+	u32 zone, i;
+
+	if (failed) {
+		dynmap_err("zone record %llu: bad %s", (unsigned long long)number, failed);
+		return -EUCLEAN;
+	}
+	seg = dynmap_seg_get(alloc, number / DYNMAP_SEGMENT_ZONES);
+	if (!seg)
+		return -ENOMEM;
+	zone = number % DYNMAP_SEGMENT_ZONES;
+	for (i = 0; i < DYNMAP_ZONE_WORDS; i++)
+		seg->allocated[zone * DYNMAP_ZONE_WORDS + i] = le64_to_cpu(record->bitmap[i]);
+	alloc->meta_allocated += le16_to_cpu(record->used);
+	seg->zone_flags[zone] = le16_to_cpu(record->flags);
+	if (!seg->zone_flags[zone])
+		return 0;
+	alloc->meta_total += dynmap_zone_blocks(alloc, seg->number, zone);
+	return dynmap_zones_add(alloc, dynmap_zone_class(seg->zone_flags[zone]),
+				number << DYNMAP_ZONE_SHIFT);
+}
+
+void dynmap_alloc_settle(struct dynmap_alloc *alloc)
+{
+	struct dynmap_cache *cache = alloc->cache;
+	struct dynmap_buf *buf;
+	struct dynmap_seg *seg;
+	u32 i, word, blocks, count, copy;
+	u64 pbn;
+
+	while ((buf = dynmap_runlist_pop(&alloc->freed, &count)))
+		dynmap_cache_add_spare(cache, buf);
+	alloc->quarantined = 0;
+	for (i = 0; i < alloc->nr_segs; i++) {
+		seg = alloc->seg[i];
+		if (!seg)
+			continue;
+		dynmap_seg_vacate(alloc, seg, 0, dynmap_segment_blocks(alloc->geo, i));
+	}
+	alloc->zones[0].free = 0;
+	alloc->zones[1].free = 0;
+	for (copy = 0; copy < 2; copy++)
+		for (i = 0; i < alloc->zones[copy].count; i++) {
+			pbn = alloc->zones[copy].pbn[i];
+			alloc->zones[copy].free +=
+				dynmap_zone_blocks(alloc, dynmap_pbn_segment(pbn),
+						   dynmap_zone_of(dynmap_pbn_index(pbn)));
+		}
+	for (i = 0; i < alloc->nr_segs; i++) {
+		seg = alloc->seg[i];
+		blocks = dynmap_segment_blocks(alloc->geo, i);
+		for (word = 0; seg && word * 64 < blocks; word++)
+			for (u64 bits = seg->allocated[word]; bits; bits &= bits - 1)
+				dynmap_seg_occupy(alloc, seg, word * 64 + __ffs64(bits), 1);
+	}
+	for (copy = 0; copy < 2; copy++)
+		for (i = 0; i < cache->nr_stock[copy]; i++) {
+			pbn = cache->stock[copy][i];
+			dynmap_seg_occupy(alloc, alloc->seg[dynmap_pbn_segment(pbn)],
+					  dynmap_pbn_index(pbn), 1);
+		}
+}
+
+/* Is a segment on a device that suits copies of this class? */
+static bool dynmap_class_fits(struct dynmap_alloc *alloc, int class, u32 segment)
+{
+	return alloc->geo->nr_devs == 1 || (alloc->geo->place[segment].dev & 1) == (u32)class;
+}
+
+/* Best zone of a segment to claim: 256 for none. *free is its free blocks. */
+static u32 dynmap_seg_best_zone(struct dynmap_alloc *alloc, u32 segment, u32 first, u32 *free)
+{
+	struct dynmap_seg *seg = alloc->seg[segment];
+	u32 best = DYNMAP_SEGMENT_ZONES, i, zone, blocks, count;
+
+	*free = 0;
+	for (i = 0; i < DYNMAP_SEGMENT_ZONES; i++) {
+		zone = (first + i) % DYNMAP_SEGMENT_ZONES;
+		blocks = dynmap_zone_blocks(alloc, segment, zone);
+		if (!blocks || (seg && seg->zone_flags[zone]))
+			continue;
+		count = blocks;
+		if (seg)
+			count -= dynmap_bits_count(seg->busy, zone << DYNMAP_ZONE_SHIFT, blocks);
+		if (count <= *free)
+			continue;
+		best = zone;
+		*free = count;
+		if (count == DYNMAP_ZONE_BLOCKS)
+			break;
+	}
+	return best;
+}
+
+/* Claim one more zone for copies of a class. */
+static int dynmap_zone_claim(struct dynmap_alloc *alloc, int class)
+{
+	u32 start = 0, first = 0, best_segment = 0, best_zone = 0, best_free = 0;
+	u32 pass, i, segment, zone, free;
+	struct dynmap_seg *seg;
+	int ret;
+
+	if (class && alloc->geo->nr_devs == 1) {
+		start = alloc->nr_segs / 2;
+		first = dynmap_zone_of(dynmap_segment_blocks(alloc->geo, start)) / 2;
+	}
+	for (pass = 0; pass < 2 && best_free < DYNMAP_ZONE_BLOCKS; pass++) {
+		for (i = 0; i < alloc->nr_segs && best_free < DYNMAP_ZONE_BLOCKS; i++) {
+			segment = (start + i) % alloc->nr_segs;
+			if (dynmap_class_fits(alloc, class, segment) != !pass ||
+			    (alloc->seg[segment] && alloc->seg[segment]->free <= best_free))
+				continue;
+			zone = dynmap_seg_best_zone(alloc, segment, first, &free);
+			if (free <= best_free)
+				continue;
+			best_segment = segment;
+			best_zone = zone;
+			best_free = free;
+		}
+		/* The class's own devices serve unless they are nearly full. */
+		if (best_free >= DYNMAP_GOOD_RUN)
+			break;
+	}
+	if (!best_free)
+		return -ENOSPC;
+	seg = dynmap_seg_get(alloc, best_segment);
+	if (!seg)
+		return -ENOMEM;
+	ret = dynmap_zones_add(alloc, class, dynmap_segment_pbn(best_segment) +
+			       (best_zone << DYNMAP_ZONE_SHIFT));
+	if (ret)
+		return ret;
+	seg->zone_flags[best_zone] = class ? DYNMAP_ZONE_META_B : DYNMAP_ZONE_META_A;
+	dynmap_zone_set_dirty(alloc, seg, best_zone);
+	alloc->zones[class].free += best_free;
+	alloc->zones[class].cursor = alloc->zones[class].count - 1;
+	alloc->meta_total += dynmap_zone_blocks(alloc, best_segment, best_zone);
+	return 0;
+}
+
+int dynmap_alloc_format(struct dynmap_alloc *alloc)
+{
+	u64 zones = alloc->total_blocks / 512 / DYNMAP_ZONE_BLOCKS;
+	u32 class, i;
+	int ret;
+
+	zones = min(max(zones, (u64)1), (u64)DYNMAP_FIRST_ZONES);
+	for (class = 0; class < alloc->cache->copies; class++)
+		for (i = 0; i < zones; i++) {
+			ret = dynmap_zone_claim(alloc, class);
+			if (ret)
+				return ret;
+		}
+	return 0;
+}
+
+/* Take free places of one zone into the stock, lowest on top. */
+static void dynmap_stock_from_zone(struct dynmap_alloc *alloc, int class, u64 pbn)
+{
+	struct dynmap_cache *cache = alloc->cache;
+	struct dynmap_seg *seg = alloc->seg[dynmap_pbn_segment(pbn)];
+	u32 index = dynmap_pbn_index(pbn), word, low = cache->nr_stock[class], high;
+	u64 *stock = cache->stock[class];
+	u64 bits;
+
+	for (word = index / 64; word < index / 64 + DYNMAP_ZONE_WORDS; word++) {
+		for (bits = ~seg->busy[word]; bits; bits &= bits - 1) {
+			if (cache->nr_stock[class] == DYNMAP_STOCK)
+				break;
+			stock[cache->nr_stock[class]++] = dynmap_segment_pbn(seg->number) +
+							  word * 64 + __ffs64(bits);
+		}
+	}
+	for (u32 i = low; i < cache->nr_stock[class]; i++)
+		dynmap_seg_occupy(alloc, seg, dynmap_pbn_index(stock[i]), 1);
+	for (high = cache->nr_stock[class]; low + 1 < high; low++, high--)
+		swap(stock[low], stock[high - 1]);
+}
+
+/* Blocks that an operation of this urgency must leave free. */
+static u64 dynmap_alloc_limit(struct dynmap_alloc *alloc, u8 urgent)
+{
+	switch (urgent) {
+	case 0:
+		return alloc->floor / 2;
+	case DYNMAP_URGENT:
+		return alloc->floor / 4;
+	default:
+		return 0;
+	}
+}
+
+/* Fill the stock of one class to at least @nodes places. */
+static int dynmap_stock_fill(struct dynmap_alloc *alloc, int class, u32 nodes, u8 urgent)
+{
+	struct dynmap_zones *zones = &alloc->zones[class];
+	u32 *stocked = &alloc->cache->nr_stock[class];
+	u64 quarantined = dynmap_meta_quarantined(alloc);
+	int ret = 0;
+	u32 i;
+
+	while (*stocked < nodes && !ret) {
+		if (alloc->free_blocks < dynmap_alloc_limit(alloc, urgent) + nodes) {
+			ret = -ENOSPC;
+			break;
+		}
+		for (i = 0; zones->free && i < zones->count && *stocked < DYNMAP_STOCK; i++) {
+			zones->cursor = (zones->cursor + (i > 0)) % zones->count;
+			dynmap_stock_from_zone(alloc, class, zones->pbn[zones->cursor]);
+		}
+		if (*stocked >= nodes)
+			break;
+		if (!urgent && quarantined > alloc->meta_total / 4)
+			return -EBUSY;
+		ret = dynmap_zone_claim(alloc, class);
+	}
+	if (ret == -ENOSPC && *stocked >= nodes)
+		return 0;
+	return ret == -ENOSPC && quarantined && urgent < DYNMAP_URGENT_CHECKPOINT ? -EBUSY : ret;
+}
+
+/* Learn what the node cache took and gave up. */
+static int dynmap_alloc_drain(struct dynmap_alloc *alloc)
+{
+	struct dynmap_cache *cache = alloc->cache;
+	struct dynmap_run *run;
+	struct dynmap_seg *seg;
+	struct dynmap_buf *buf;
+	u32 count, i;
+
+	while (!list_empty(&cache->events.bufs)) {
+		if (!cache->nr_spare)
+			return -ENOMEM;
+		buf = dynmap_runlist_pop(&cache->events, &count);
+		run = buf->data;
+		for (i = 0; i < count; i++) {
+			seg = alloc->seg[dynmap_pbn_segment(run[i].pbn)];
+			dynmap_seg_mark(alloc, seg, dynmap_pbn_index(run[i].pbn), run[i].len,
+					run[i].flags == DYNMAP_RUN_TAKEN);
+			if (run[i].flags == DYNMAP_RUN_TAKEN) {
+				alloc->meta_allocated += run[i].len;
+				continue;
+			}
+			alloc->meta_allocated -= run[i].len;
+			dynmap_runlist_add(cache, &alloc->meta_freed, run[i].pbn, run[i].len, 0);
+		}
+		dynmap_cache_add_spare(cache, buf);
+	}
+	return 0;
+}
+
+int dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32 bufs, struct dynmap_op *op)
+{
+	struct dynmap_cache *cache = alloc->cache;
+	u32 class;
+	int ret;
+
+	if (cache->events.blocks > DYNMAP_STOCK) {
+		ret = dynmap_alloc_drain(alloc);
+		if (ret)
+			return ret;
+	}
+	for (class = 0; class < cache->copies; class++) {
+		if (cache->nr_stock[class] >= nodes)
+			continue;
+		ret = dynmap_stock_fill(alloc, class, nodes, op->urgent);
+		if (ret)
+			return ret;
+	}
+	return dynmap_cache_reserve(cache, nodes, bufs);
+}
+
+/* Free blocks of a segment's word, metadata zones left out. */
+static u64 dynmap_seg_free_bits(const struct dynmap_seg *seg, u32 word)
+{
+	return seg->zone_flags[word / DYNMAP_ZONE_WORDS] ? 0 : ~seg->busy[word];
+}
+
+/* Length of the run of free data blocks at @index, at most @want. */
+static u32 dynmap_seg_run(const struct dynmap_seg *seg, u32 index, u32 want)
+{
+	u32 len = 0, bit, n;
+	u64 used;
+
+	while (len < want && index + len < DYNMAP_SEGMENT_BLOCKS) {
+		bit = (index + len) & 63;
+		used = ~dynmap_seg_free_bits(seg, (index + len) >> 6) >> bit;
+		n = used ? (u32)__ffs64(used) : 64;
+		n = min(n, 64 - bit);
+		len += n;
+		if (bit + n < 64)
+			break;
+	}
+	return min(len, want);
+}
+
+/* First free data block at or behind @index, DYNMAP_SEGMENT_BLOCKS if none. */
+static u32 dynmap_seg_next_free(const struct dynmap_seg *seg, u32 index)
+{
+	u32 word = index >> 6;
+	u64 bits;
+
+	if (index >= DYNMAP_SEGMENT_BLOCKS)
+		return DYNMAP_SEGMENT_BLOCKS;
+	bits = dynmap_seg_free_bits(seg, word) & (~0ULL << (index & 63));
+	while (!bits) {
+		if (++word == DYNMAP_SEGMENT_WORDS)
+			return DYNMAP_SEGMENT_BLOCKS;
+		bits = dynmap_seg_free_bits(seg, word);
+	}
+	return word * 64 + __ffs64(bits);
+}
+
+/* The first run of @want free blocks, or else the longest one; its length. */
+static u32 dynmap_seg_search(struct dynmap_seg *seg, u32 want, u32 *at)
+{
+	u32 from = seg->hint, index, len, best = 0;
+
+	for (;;) {
+		for (index = dynmap_seg_next_free(seg, from); index < DYNMAP_SEGMENT_BLOCKS;
+		     index = dynmap_seg_next_free(seg, index + len)) {
+			len = dynmap_seg_run(seg, index, want);
+			if (len > best) {
+				best = len;
+				*at = index;
+			}
+			if (len == want)
+				return len;
+		}
+		if (!from)
+			break;
+		from = 0;
+	}
+	seg->max_run = best;
+	return best;
+}
+
+/*
+ * Search one device for @want consecutive blocks, beginning where its last
+ * allocation was. Keeps the longest run found in *pbn and *len; true when that
+ * is all that was wanted.
+ */
+static bool dynmap_dev_search(struct dynmap_alloc *alloc, u32 dev, u32 want, u64 *pbn, u32 *len)
+{
+	struct dynmap_seg *seg;
+	u32 i, segment, at = 0, found;
+
+	for (i = 0; i < alloc->nr_segs; i++) {
+		segment = (alloc->cursor[dev] + i) % alloc->nr_segs;
+		if (alloc->geo->place[segment].dev != dev)
+			continue;
+		seg = alloc->seg[segment];
+		if (!seg) {
+			found = min(want, dynmap_segment_blocks(alloc->geo, segment));
+			at = 0;
+		} else if (seg->free <= *len || seg->max_run <= *len) {
+			continue;
+		} else {
+			found = dynmap_seg_search(seg, want, &at);
+		}
+		if (found <= *len)
+			continue;
+		*len = found;
+		*pbn = dynmap_segment_pbn(segment) + at;
+		if (found == want) {
+			alloc->cursor[dev] = segment;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Share of a device that is free, in 1/1024. */
+static u64 dynmap_dev_share(const struct dynmap_alloc *alloc, u32 dev)
+{
+	return alloc->dev_total[dev] ? (alloc->dev_free[dev] << 10) / alloc->dev_total[dev] : 0;
+}
+
+/* Search all devices, the emptiest one first. */
+static void dynmap_alloc_search(struct dynmap_alloc *alloc, u32 want, u64 *pbn, u32 *len)
+{
+	u32 nr = alloc->geo->nr_devs, dev, best = 0;
+
+	for (dev = 1; dev < nr; dev++)
+		if (dynmap_dev_share(alloc, dev) > dynmap_dev_share(alloc, best))
+			best = dev;
+	*len = 0;
+	for (dev = 0; dev < nr; dev++)
+		if (dynmap_dev_search(alloc, (best + dev) % nr, want, pbn, len))
+			return;
+}
+
+static u32 dynmap_goal_run(struct dynmap_alloc *alloc, u64 goal, u32 want)
+{
+	u32 segment = dynmap_pbn_segment(goal), index = dynmap_pbn_index(goal);
+	struct dynmap_seg *seg;
+
+	if (goal == DYNMAP_PBN_NONE || !dynmap_pbn_valid(alloc->geo, goal, 1))
+		return 0;
+	seg = alloc->seg[segment];
+	if (seg)
+		return dynmap_seg_run(seg, index, want);
+	return min(want, dynmap_segment_blocks(alloc->geo, segment) - index);
+}
+
+int dynmap_alloc_data(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 *pbn, u32 *len)
+{
+	u64 room = dynmap_alloc_data_free(alloc);
+	struct dynmap_seg *seg;
+	u32 index;
+
+	want = min((u64)want, room);
+	*pbn = goal;
+	*len = dynmap_goal_run(alloc, goal, want);
+	if (*len < min(want, (u32)DYNMAP_GOOD_RUN))
+		dynmap_alloc_search(alloc, want, pbn, len);
+	if (!*len) {
+		bool soon = alloc->quarantined || (dynmap_meta_quarantined(alloc) &&
+				alloc->free_blocks > dynmap_meta_free(alloc));
+
+		return soon ? -EBUSY : -ENOSPC;
+	}
+	seg = dynmap_seg_get(alloc, dynmap_pbn_segment(*pbn));
+	if (!seg)
+		return -ENOMEM;
+	index = dynmap_pbn_index(*pbn);
+	dynmap_seg_occupy(alloc, seg, index, *len);
+	dynmap_seg_mark(alloc, seg, index, *len, true);
+	seg->hint = (index + *len) % DYNMAP_SEGMENT_BLOCKS;
+	alloc->data_allocated += *len;
+	return 0;
+}
+
+int dynmap_alloc_data_at(struct dynmap_alloc *alloc, u64 pbn, u32 len)
+{
+	struct dynmap_seg *seg;
+	u32 index = dynmap_pbn_index(pbn);
+
+	if (!dynmap_pbn_valid(alloc->geo, pbn, len))
+		return -EUCLEAN;
+	seg = dynmap_seg_get(alloc, dynmap_pbn_segment(pbn));
+	if (!seg)
+		return -ENOMEM;
+	if (dynmap_bits_count(seg->allocated, index, len)) {
+		dynmap_err("blocks %llu+%u are allocated twice", (unsigned long long)pbn, len);
+		return -EUCLEAN;
+	}
+	dynmap_seg_occupy(alloc, seg, index, len);
+	dynmap_seg_mark(alloc, seg, index, len, true);
+	alloc->data_allocated += len;
+	return 0;
+}
+
+int dynmap_alloc_avoid(struct dynmap_alloc *alloc, u64 pbn, u32 len)
+{
+	struct dynmap_seg *seg;
+
+	if (!dynmap_pbn_valid(alloc->geo, pbn, len))
+		return -EUCLEAN;
+	seg = dynmap_seg_get(alloc, dynmap_pbn_segment(pbn));
+	if (!seg)
+		return -ENOMEM;
+	dynmap_seg_occupy(alloc, seg, dynmap_pbn_index(pbn), len);
+	return 0;
+}
+
+void dynmap_alloc_free(struct dynmap_alloc *alloc, u64 pbn, u32 len)
+{
+	struct dynmap_seg *seg = alloc->seg[dynmap_pbn_segment(pbn)];
+
+	dynmap_seg_mark(alloc, seg, dynmap_pbn_index(pbn), len, false);
+	alloc->data_allocated -= len;
+	alloc->quarantined += len;
+	dynmap_runlist_add(alloc->cache, &alloc->freed, pbn, len, 0);
+}
+
+static void dynmap_alloc_vacate(struct dynmap_alloc *alloc, struct dynmap_runlist *list)
+{
+	struct dynmap_buf *buf;
+	struct dynmap_run *run;
+	u32 count, i;
+
+	while ((buf = dynmap_runlist_pop(list, &count))) {
+		run = buf->data;
+		for (i = 0; i < count; i++)
+			dynmap_seg_vacate(alloc, alloc->seg[dynmap_pbn_segment(run[i].pbn)],
+					  dynmap_pbn_index(run[i].pbn), run[i].len);
+		dynmap_cache_add_spare(alloc->cache, buf);
+	}
+}
+
+void dynmap_alloc_release(struct dynmap_alloc *alloc, struct dynmap_runlist *list)
+{
+	alloc->quarantined -= list->blocks;
+	dynmap_alloc_vacate(alloc, list);
+}
+
+/* Put the record of one zone, or remove it when the zone is free and unclaimed. */
+static int dynmap_zone_put(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 zone,
+			   struct dynmap_op *op)
+{
+	u64 number = (u64)seg->number * DYNMAP_SEGMENT_ZONES + zone;
+	struct dynmap_disk_zone record = {
+		.zone = cpu_to_le64(number),
+		.flags = cpu_to_le16(seg->zone_flags[zone]),
+	};
+	u32 used = 0, i;
+	int ret;
+
+	ret = dynmap_alloc_reserve(alloc, dynmap_btree_worst(&alloc->space), 2, op);
+	if (ret)
+		return ret;
+	for (i = 0; i < DYNMAP_ZONE_WORDS; i++) {
+		u64 bits = seg->allocated[zone * DYNMAP_ZONE_WORDS + i];
+
+		record.bitmap[i] = cpu_to_le64(bits);
+		used += hweight64(bits);
+	}
+	record.used = cpu_to_le16(used);
+	if (used || seg->zone_flags[zone])
+		return dynmap_btree_put(&alloc->space, number, &record, op);
+	ret = dynmap_btree_remove(&alloc->space, number, op);
+	return ret == -ENOENT ? 0 : ret;
+}
+
+int dynmap_alloc_checkpoint(struct dynmap_alloc *alloc, struct dynmap_op *op)
+{
+	struct dynmap_seg *seg;
+	u32 word, bit;
+	int ret;
+
+	for (;;) {
+		ret = dynmap_alloc_drain(alloc);
+		if (ret)
+			return ret;
+		if (list_empty(&alloc->dirty))
+			return 0;
+		seg = list_first_entry(&alloc->dirty, struct dynmap_seg, list);
+		for (word = 0; word < DYNMAP_SEGMENT_ZONES / 64; word++) {
+			while (seg->zone_dirty[word]) {
+				bit = __ffs64(seg->zone_dirty[word]);
+				ret = dynmap_zone_put(alloc, seg, word * 64 + bit, op);
+				if (ret)
+					return ret;
+				seg->zone_dirty[word] &= ~(1ULL << bit);
+			}
+		}
+		list_del_init(&seg->list);
+	}
+}
+
+void dynmap_alloc_seal(struct dynmap_alloc *alloc)
+{
+	dynmap_runlist_move(&alloc->meta_sealed, &alloc->meta_freed);
+}
+
+void dynmap_alloc_sealed_durable(struct dynmap_alloc *alloc)
+{
+	dynmap_alloc_vacate(alloc, &alloc->meta_sealed);
+}
