@@ -1,0 +1,876 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The mapping table, see dm-dynmap-table.h. Callers: the kernel's bio path and
+ * messages, the pool (replay, checkpoints), tools and tests.
+ *
+ * Every change replaces one record of one leaf by a few others and joins them
+ * with their neighbours where they meet. Extents never leave their leaf: an
+ * insertion is clipped at the leaf's limits.
+ */
+#include "dm-dynmap-table.h"
+
+#define DYNMAP_FIRST_REAP_ID	((u64)DYNMAP_MAX_VOLUME_ID + 1)
+#define DYNMAP_REAP_STEPS	64
+#define DYNMAP_MAX_PIECES	3	/* a record is replaced by at most that many */
+
+/* A map record in host form; of a HOLE: the gap between records of one leaf. */
+struct dynmap_extent {
+	u64 lbn;
+	u64 len;
+	u64 pbn;
+	u32 birth;
+	u16 bitmap;
+	u8 kind;
+};
+
+static u64 dynmap_extent_end(const struct dynmap_extent *extent)
+{
+	return extent->lbn + extent->len;
+}
+
+static void dynmap_extent_read(struct dynmap_buf *leaf, int slot, struct dynmap_extent *extent)
+{
+	const struct dynmap_disk_map *map = dynmap_leaf_record(leaf, slot);
+	u32 high = le32_to_cpu(map->kind_pbn_high);
+
+	extent->lbn = dynmap_leaf_key(leaf, slot);
+	extent->kind = high >> DYNMAP_MAP_KIND_SHIFT;
+	extent->pbn = (u64)(high & ((1U << DYNMAP_MAP_KIND_SHIFT) - 1)) << 16 |
+		      le16_to_cpu(map->pbn_low);
+	extent->birth = le32_to_cpu(map->birth);
+	extent->len = extent->kind == DYNMAP_WINDOW ? DYNMAP_WINDOW_BLOCKS :
+						      le16_to_cpu(map->len) + 1;
+	extent->bitmap = extent->kind == DYNMAP_WINDOW ? le16_to_cpu(map->len) : 0;
+}
+
+static void dynmap_extent_write(u64 base, const struct dynmap_extent *extent,
+				struct dynmap_disk_map *map)
+{
+	map->delta = cpu_to_le32(extent->lbn - base);
+	map->len = cpu_to_le16(extent->kind == DYNMAP_WINDOW ? extent->bitmap : extent->len - 1);
+	map->pbn_low = cpu_to_le16(extent->pbn & 0xffff);
+	map->kind_pbn_high = cpu_to_le32((u32)extent->kind << DYNMAP_MAP_KIND_SHIFT |
+					 (u32)(extent->pbn >> 16));
+	map->birth = cpu_to_le32(extent->birth);
+}
+
+/* The part [from, to) of a DATA or RESERVED extent. */
+static struct dynmap_extent dynmap_extent_part(const struct dynmap_extent *extent, u64 from, u64 to)
+{
+	struct dynmap_extent part = *extent;
+
+	part.lbn = from;
+	part.len = to - from;
+	part.pbn += from - extent->lbn;
+	return part;
+}
+
+/* Join @next to @extent if they can be one record. */
+static bool dynmap_extent_join(struct dynmap_extent *extent, const struct dynmap_extent *next)
+{
+	if (extent->kind != next->kind || extent->kind == DYNMAP_WINDOW ||
+	    extent->birth != next->birth || dynmap_extent_end(extent) != next->lbn ||
+	    extent->pbn + extent->len != next->pbn || !dynmap_pbn_index(next->pbn) ||
+	    extent->len + next->len > DYNMAP_MAX_EXTENT_BLOCKS)
+		return false;
+	extent->len += next->len;
+	return true;
+}
+
+/*
+ * Find the record that covers @lbn, or the hole around it as far as this leaf
+ * knows. path->slot[0] is the record, or the one before the hole, or -1.
+ */
+static int dynmap_map_find(struct dynmap_volume *volume, u64 lbn, struct dynmap_path *path,
+			   struct dynmap_extent *extent, struct dynmap_op *op)
+{
+	int ret = dynmap_btree_find(&volume->map, lbn, path, op);
+	u64 start = 0, end = DYNMAP_MAX_LBN;
+
+	if (ret && ret != -ENOENT)
+		return ret;
+	if (!ret) {
+		start = dynmap_node_base(path->buf[0]);
+		if (path->slot[0] >= 0) {
+			dynmap_extent_read(path->buf[0], path->slot[0], extent);
+			start = dynmap_extent_end(extent);
+			if (lbn < start)
+				return 0;
+		}
+		end = min(path->high, end);
+		if (path->slot[0] + 1 < (int)dynmap_node_count(path->buf[0]))
+			end = dynmap_leaf_key(path->buf[0], path->slot[0] + 1);
+	}
+	memset(extent, 0, sizeof(*extent));
+	extent->kind = DYNMAP_HOLE;
+	extent->lbn = start;
+	extent->len = end - start;
+	extent->pbn = DYNMAP_PBN_NONE;
+	return 0;
+}
+
+int dynmap_table_lookup(struct dynmap_volume *volume, u64 lbn, struct dynmap_mapping *mapping,
+			struct dynmap_op *op)
+{
+	struct dynmap_extent extent;
+	struct dynmap_path path;
+	int ret = dynmap_map_find(volume, lbn, &path, &extent, op);
+	u32 bit, last;
+	bool written;
+
+	if (ret)
+		return ret;
+	mapping->kind = extent.kind;
+	mapping->lbn = lbn;
+	mapping->len = dynmap_extent_end(&extent) - lbn;
+	mapping->pbn = DYNMAP_PBN_NONE;
+	if (extent.kind == DYNMAP_HOLE)
+		return 0;
+	mapping->pbn = extent.pbn + (lbn - extent.lbn);
+	if (extent.kind != DYNMAP_WINDOW)
+		return 0;
+	bit = lbn - extent.lbn;
+	written = extent.bitmap >> bit & 1;
+	for (last = bit + 1; last < DYNMAP_WINDOW_BLOCKS; last++)
+		if ((extent.bitmap >> last & 1) != written)
+			break;
+	mapping->kind = written ? DYNMAP_DATA : DYNMAP_RESERVED;
+	mapping->len = last - bit;
+	return 0;
+}
+
+/* First phase of every change of a map: nodes, buffers and room in the journal. */
+static int dynmap_map_prepare(struct dynmap_table *table, struct dynmap_volume *volume,
+			      struct dynmap_op *op)
+{
+	int ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&volume->map), 3, op);
+
+	return ret ? ret : dynmap_journal_reserve(table->journal, 1, op);
+}
+
+/*
+ * Second phase: replace @remove records (0 or 1) at path->slot[0], where @key
+ * is or belongs, by @count others; dynmap_map_find() for @key came before.
+ */
+static void dynmap_map_replace(struct dynmap_volume *volume, u64 key, u32 remove,
+			       const struct dynmap_extent *pieces, u32 count)
+{
+	struct dynmap_disk_map records[DYNMAP_MAX_PIECES + 2];
+	struct dynmap_extent all[DYNMAP_MAX_PIECES + 2];
+	struct dynmap_path path;
+	u32 n = 0, i;
+	int slot;
+	u64 base;
+
+	dynmap_btree_write_path(&volume->map, key, DYNMAP_MAX_PIECES, &path);
+	slot = remove ? path.slot[0] : path.slot[0] + 1;
+	if (slot > 0) {
+		dynmap_extent_read(path.buf[0], slot - 1, &all[n++]);
+		slot--;
+		remove++;
+	}
+	for (i = 0; i < count; i++)
+		if (!n || !dynmap_extent_join(&all[n - 1], &pieces[i]))
+			all[n++] = pieces[i];
+	if (slot + remove < dynmap_node_count(path.buf[0])) {
+		dynmap_extent_read(path.buf[0], slot + remove, &all[n]);
+		remove++;
+		if (!n || !dynmap_extent_join(&all[n - 1], &all[n]))
+			n++;
+	}
+	base = dynmap_node_base(path.buf[0]);
+	for (i = 0; i < n; i++)
+		dynmap_extent_write(base, &all[i], &records[i]);
+	dynmap_leaf_splice(&path, slot, remove, records, n);
+	if (!count || n < remove)
+		dynmap_btree_prune(&volume->map, &path);
+	volume->dirty = true;
+}
+
+static void dynmap_journal_map(struct dynmap_table *table, u8 kind, struct dynmap_volume *volume,
+			       u64 lbn, u32 len, u64 pbn)
+{
+	struct dynmap_disk_record record = {
+		.kind = kind,
+		.len = cpu_to_le16(len ? len - 1 : 0),
+		.volume = cpu_to_le32(volume->id),
+		.map.lbn = cpu_to_le64(lbn),
+		.map.pbn = cpu_to_le64(pbn),
+	};
+
+	dynmap_journal_append(table->journal, &record);
+}
+
+static void dynmap_map_reserve(struct dynmap_table *table, struct dynmap_volume *volume, u64 lbn,
+			       u32 len, u64 pbn)
+{
+	struct dynmap_extent extent = {
+		.lbn = lbn,
+		.len = len,
+		.pbn = pbn,
+		.birth = table->cache->generation,
+		.kind = DYNMAP_RESERVED,
+	};
+
+	dynmap_map_replace(volume, lbn, 0, &extent, 1);
+	volume->reserved += len;
+	dynmap_journal_map(table, DYNMAP_REC_RESERVE, volume, lbn, len, pbn);
+}
+
+/*
+ * Reserve one extent of [start, end) that covers @lbn, which lies in it; the
+ * range is clipped to the hole around @lbn.
+ */
+static int dynmap_reserve_piece(struct dynmap_table *table, struct dynmap_volume *volume, u64 lbn,
+				u64 start, u64 end, struct dynmap_op *op)
+{
+	u64 goal = DYNMAP_PBN_NONE, pbn, at;
+	struct dynmap_extent hole, left;
+	struct dynmap_path path;
+	u32 len;
+	int ret;
+
+	ret = dynmap_map_find(volume, lbn, &path, &hole, op);
+	if (ret || hole.kind != DYNMAP_HOLE)
+		return ret;
+	ret = dynmap_map_prepare(table, volume, op);
+	if (ret)
+		return ret;
+	start = max(start, hole.lbn);
+	end = min(end, dynmap_extent_end(&hole));
+	if (end - start > DYNMAP_MAX_EXTENT_BLOCKS) {
+		start = max(start, lbn & ~(u64)(DYNMAP_MAX_EXTENT_BLOCKS - 1));
+		end = min(end, start + DYNMAP_MAX_EXTENT_BLOCKS);
+	}
+	if (volume->map.levels && path.slot[0] >= 0) {
+		dynmap_extent_read(path.buf[0], path.slot[0], &left);
+		if (dynmap_extent_end(&left) == start)
+			goal = left.pbn + left.len;
+	}
+	ret = dynmap_alloc_data(table->alloc, goal, end - start, &pbn, &len);
+	if (ret)
+		return ret;
+	at = max(start, min(lbn, end - len));
+	dynmap_map_reserve(table, volume, at, len, pbn);
+	return 0;
+}
+
+int dynmap_table_reserve(struct dynmap_table *table, struct dynmap_volume *volume, u64 lbn,
+			 u32 len, struct dynmap_op *op)
+{
+	u32 unit = le32_to_cpu(volume->disk.alloc_blocks);
+	u64 start, end, at;
+	int ret;
+
+	if (!unit)
+		unit = table->alloc_blocks;
+	start = lbn & ~(u64)(unit - 1);
+	end = min((lbn + len + unit - 1) & ~(u64)(unit - 1), DYNMAP_MAX_LBN);
+	ret = dynmap_reserve_piece(table, volume, lbn, start, end, op);
+	if (ret || unit <= DYNMAP_MAX_EXTENT_BLOCKS)
+		return ret;
+	/* The rest of a unit longer than an extent: as far as it goes without help. */
+	for (at = start; at < end && !ret; at += DYNMAP_MAX_EXTENT_BLOCKS)
+		ret = dynmap_reserve_piece(table, volume, at, start, end, op);
+	return 0;
+}
+
+/* Replay: reserve exactly this; what a first attempt did already is skipped. */
+static int dynmap_table_reserve_at(struct dynmap_table *table, struct dynmap_volume *volume,
+				   u64 lbn, u32 len, u64 pbn, struct dynmap_op *op)
+{
+	struct dynmap_extent extent;
+	struct dynmap_path path;
+	int ret;
+	u32 n;
+
+	for (; len; len -= n, lbn += n, pbn += n) {
+		ret = dynmap_map_find(volume, lbn, &path, &extent, op);
+		if (ret)
+			return ret;
+		n = min((u64)len, dynmap_extent_end(&extent) - lbn);
+		if (extent.kind == DYNMAP_RESERVED && extent.pbn + (lbn - extent.lbn) == pbn)
+			continue;
+		if (extent.kind != DYNMAP_HOLE) {
+			dynmap_err("journal: volume %llu block %llu is mapped already",
+				   (unsigned long long)volume->id, (unsigned long long)lbn);
+			return -EUCLEAN;
+		}
+		ret = dynmap_map_prepare(table, volume, op);
+		if (!ret)
+			ret = dynmap_alloc_data_at(table->alloc, pbn, n);
+		if (ret)
+			return ret;
+		dynmap_map_reserve(table, volume, lbn, n, pbn);
+	}
+	return 0;
+}
+
+static u16 dynmap_window_bits(u64 from, u64 to)
+{
+	u32 first = from & (DYNMAP_WINDOW_BLOCKS - 1);
+
+	return ((1U << (to - from)) - 1) << first;
+}
+
+/* Does a write at @lbn continue written blocks that lie before it in the leaf? */
+static bool dynmap_map_continues(struct dynmap_path *path, const struct dynmap_extent *extent,
+				 u64 lbn)
+{
+	struct dynmap_extent left;
+
+	if (lbn != extent->lbn || path->slot[0] < 1)
+		return false;
+	dynmap_extent_read(path->buf[0], path->slot[0] - 1, &left);
+	return left.kind == DYNMAP_DATA && dynmap_extent_end(&left) == lbn &&
+	       left.pbn + left.len == extent->pbn;
+}
+
+/*
+ * Make [lbn, end) of a RESERVED extent written, or a first part of it; the
+ * pieces that replace it, and where the part ends. Whole windows become DATA;
+ * a part of a window makes a WINDOW, unless it continues DATA.
+ */
+static u64 dynmap_write_reserved(struct dynmap_path *path, const struct dynmap_extent *extent,
+				 u64 lbn, u64 end, struct dynmap_extent *pieces, u32 *count)
+{
+	u64 window = lbn & ~(u64)(DYNMAP_WINDOW_BLOCKS - 1);
+	u64 window_end = window + DYNMAP_WINDOW_BLOCKS;
+	u64 from = lbn;
+	u8 kind = DYNMAP_DATA;
+	u16 bits = 0;
+
+	if (lbn == window && end >= window_end) {
+		end &= ~(u64)(DYNMAP_WINDOW_BLOCKS - 1);
+	} else {
+		end = min(end, window_end);
+		if (window >= extent->lbn && window_end <= dynmap_extent_end(extent) &&
+		    !dynmap_map_continues(path, extent, lbn)) {
+			kind = DYNMAP_WINDOW;
+			bits = dynmap_window_bits(lbn, end);
+			from = window;
+		}
+	}
+	*count = 0;
+	if (from > extent->lbn)
+		pieces[(*count)++] = dynmap_extent_part(extent, extent->lbn, from);
+	pieces[*count] = dynmap_extent_part(extent, from,
+					    kind == DYNMAP_WINDOW ? window_end : end);
+	pieces[*count].kind = kind;
+	pieces[*count].bitmap = bits;
+	from = dynmap_extent_end(&pieces[(*count)++]);
+	if (from < dynmap_extent_end(extent))
+		pieces[(*count)++] = dynmap_extent_part(extent, from, dynmap_extent_end(extent));
+	return end;
+}
+
+/* The same for a WINDOW. */
+static void dynmap_write_window(const struct dynmap_extent *extent, u64 lbn, u64 end,
+				struct dynmap_extent *piece)
+{
+	*piece = *extent;
+	piece->bitmap |= dynmap_window_bits(lbn, end);
+	if (piece->bitmap == 0xffff) {
+		piece->kind = DYNMAP_DATA;
+		piece->bitmap = 0;
+	}
+}
+
+int dynmap_table_set_written(struct dynmap_table *table, struct dynmap_volume *volume, u64 lbn,
+			     u64 pbn, u32 len, struct dynmap_op *op)
+{
+	struct dynmap_extent extent, pieces[DYNMAP_MAX_PIECES];
+	u64 end = lbn + len, to, fresh;
+	struct dynmap_path path;
+	u32 count;
+	int ret;
+
+	op->urgent = max(op->urgent, (u8)DYNMAP_URGENT);
+	for (; lbn < end; pbn += to - lbn, lbn = to) {
+		ret = dynmap_map_find(volume, lbn, &path, &extent, op);
+		if (ret)
+			return ret;
+		to = min(end, dynmap_extent_end(&extent));
+		if (extent.kind == DYNMAP_HOLE || extent.kind == DYNMAP_DATA ||
+		    extent.pbn + (lbn - extent.lbn) != pbn)
+			continue;
+		fresh = 0;
+		if (extent.kind == DYNMAP_WINDOW) {
+			fresh = hweight64(dynmap_window_bits(lbn, to) & ~extent.bitmap);
+			if (!fresh)
+				continue;
+		}
+		ret = dynmap_map_prepare(table, volume, op);
+		if (ret)
+			return ret;
+		if (extent.kind == DYNMAP_WINDOW) {
+			dynmap_write_window(&extent, lbn, to, pieces);
+			count = 1;
+		} else {
+			to = dynmap_write_reserved(&path, &extent, lbn, to, pieces, &count);
+			fresh = to - lbn;
+		}
+		dynmap_map_replace(volume, extent.lbn, 1, pieces, count);
+		volume->mapped += fresh;
+		volume->reserved -= fresh;
+		dynmap_journal_map(table, DYNMAP_REC_WRITTEN, volume, lbn, to - lbn, pbn);
+	}
+	return 0;
+}
+
+/* What is left of an extent when [from, to) is unmapped; counts what it was. */
+static u32 dynmap_unmap_pieces(struct dynmap_volume *volume, const struct dynmap_extent *extent,
+			       u64 from, u64 to, struct dynmap_extent *pieces, bool *free)
+{
+	u16 bits = extent->bitmap;
+	u32 count = 0, written;
+
+	*free = true;
+	switch (extent->kind) {
+	case DYNMAP_WINDOW:
+		if (to - from < DYNMAP_WINDOW_BLOCKS) {
+			/* Others may be about to write its other blocks: it stays whole. */
+			*free = false;
+			bits &= dynmap_window_bits(from, to);
+			pieces[count] = *extent;
+			pieces[count].bitmap &= ~bits;
+			if (!pieces[count].bitmap)
+				pieces[count].kind = DYNMAP_RESERVED;
+			count++;
+		}
+		written = hweight64(bits);
+		volume->mapped -= written;
+		volume->reserved += written;
+		if (*free)
+			volume->reserved -= DYNMAP_WINDOW_BLOCKS;
+		return count;
+	case DYNMAP_DATA:
+		volume->mapped -= to - from;
+		break;
+	default:
+		volume->reserved -= to - from;
+		break;
+	}
+	if (from > extent->lbn)
+		pieces[count++] = dynmap_extent_part(extent, extent->lbn, from);
+	if (to < dynmap_extent_end(extent))
+		pieces[count++] = dynmap_extent_part(extent, to, dynmap_extent_end(extent));
+	return count;
+}
+
+int dynmap_table_unmap(struct dynmap_table *table, struct dynmap_volume *volume, u64 *lbn,
+		       u64 end, struct dynmap_op *op)
+{
+	struct dynmap_extent extent, pieces[DYNMAP_MAX_PIECES];
+	struct dynmap_path path;
+	u64 from = *lbn, to;
+	u32 count;
+	bool free;
+	int ret;
+
+	op->urgent = max(op->urgent, (u8)DYNMAP_URGENT);
+	ret = dynmap_map_find(volume, from, &path, &extent, op);
+	if (ret)
+		return ret;
+	to = min(end, dynmap_extent_end(&extent));
+	if (extent.kind != DYNMAP_HOLE) {
+		ret = dynmap_map_prepare(table, volume, op);
+		if (ret)
+			return ret;
+		count = dynmap_unmap_pieces(volume, &extent, from, to, pieces, &free);
+		dynmap_map_replace(volume, extent.lbn, 1, pieces, count);
+		if (free)
+			dynmap_alloc_free(table->alloc, extent.pbn + (from - extent.lbn),
+					  to - from);
+		dynmap_journal_map(table, DYNMAP_REC_UNMAP, volume, from, 0, to - from);
+	}
+	*lbn = to;
+	return 0;
+}
+
+int dynmap_table_highest(struct dynmap_volume *volume, u64 *end, struct dynmap_op *op)
+{
+	struct dynmap_extent extent;
+	struct dynmap_path path;
+	int ret = dynmap_btree_find(&volume->map, DYNMAP_MAX_LBN - 1, &path, op);
+
+	*end = 0;
+	if (ret)
+		return ret == -ENOENT ? 0 : ret;
+	if (path.slot[0] < 0)
+		return 0;
+	dynmap_extent_read(path.buf[0], path.slot[0], &extent);
+	*end = dynmap_extent_end(&extent);
+	return 0;
+}
+
+void dynmap_table_init(struct dynmap_table *table, struct dynmap_cache *cache,
+		       struct dynmap_alloc *alloc, struct dynmap_journal *journal)
+{
+	memset(table, 0, sizeof(*table));
+	table->cache = cache;
+	table->alloc = alloc;
+	table->journal = journal;
+	table->next_reap_id = DYNMAP_FIRST_REAP_ID;
+	INIT_LIST_HEAD(&table->loaded);
+	dynmap_btree_init(&table->volumes, cache, DYNMAP_TREE_VOLUME, 0, NULL);
+}
+
+void dynmap_table_exit(struct dynmap_table *table)
+{
+	struct dynmap_volume *volume, *next;
+
+	if (!table->cache)
+		return;
+	list_for_each_entry_safe(volume, next, &table->loaded, list)
+		dynmap_free(volume);
+	INIT_LIST_HEAD(&table->loaded);
+}
+
+int dynmap_volume_load(struct dynmap_table *table, u64 id, struct dynmap_volume **result,
+		       struct dynmap_op *op)
+{
+	struct dynmap_disk_volume disk;
+	struct dynmap_volume *volume;
+	int ret;
+
+	list_for_each_entry(volume, &table->loaded, list) {
+		if (volume->id == id) {
+			*result = volume;
+			return 0;
+		}
+	}
+	ret = dynmap_btree_get(&table->volumes, id, &disk, op);
+	if (ret)
+		return ret == -ENOENT ? -ENODATA : ret;
+	if (!dynmap_btree_root_valid(table->cache->geo, &disk.root) ||
+	    le32_to_cpu(disk.flags) & ~DYNMAP_VOLUME_FLAGS) {
+		dynmap_err("volume %llu: bad record", (unsigned long long)id);
+		return -EUCLEAN;
+	}
+	volume = dynmap_zalloc(sizeof(*volume));
+	if (!volume)
+		return -ENOMEM;
+	volume->id = id;
+	volume->disk = disk;
+	volume->mapped = le64_to_cpu(disk.mapped_blocks);
+	volume->reserved = le64_to_cpu(disk.reserved_blocks);
+	dynmap_btree_init(&volume->map, table->cache, DYNMAP_TREE_MAP, id, &disk.root);
+	list_add_tail(&volume->list, &table->loaded);
+	*result = volume;
+	return 0;
+}
+
+static void dynmap_volume_record(struct dynmap_volume *volume)
+{
+	struct dynmap_disk_volume *disk = &volume->disk;
+
+	disk->id = cpu_to_le64(volume->id);
+	dynmap_btree_root(&volume->map, &disk->root);
+	disk->mapped_blocks = cpu_to_le64(volume->mapped);
+	disk->exclusive_blocks = cpu_to_le64(volume->mapped);
+	disk->reserved_blocks = cpu_to_le64(volume->reserved);
+}
+
+static void dynmap_journal_volume(struct dynmap_table *table, u8 kind, u64 id, u8 attr, u64 value)
+{
+	struct dynmap_disk_record record = {
+		.kind = kind,
+		.attr = attr,
+		.volume = cpu_to_le32(id),
+		.map.lbn = cpu_to_le64(value),
+	};
+
+	dynmap_journal_append(table->journal, &record);
+}
+
+int dynmap_volume_create(struct dynmap_table *table, u64 id, u64 size_blocks, const u8 *uuid,
+			 u64 created, struct dynmap_op *op)
+{
+	struct dynmap_disk_record record = {
+		.kind = DYNMAP_REC_VOLUME_CREATE,
+		.volume = cpu_to_le32(id),
+	};
+	struct dynmap_disk_volume disk;
+	int ret;
+
+	if (id > DYNMAP_MAX_VOLUME_ID || size_blocks > DYNMAP_MAX_LBN)
+		return -EINVAL;
+	ret = dynmap_btree_get(&table->volumes, id, &disk, op);
+	if (!ret)
+		return -EEXIST;
+	if (ret != -ENOENT)
+		return ret;
+	ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&table->volumes), 3, op);
+	if (!ret)
+		ret = dynmap_journal_reserve(table->journal, 3, op);
+	if (ret)
+		return ret;
+	memset(&disk, 0, sizeof(disk));
+	disk.id = cpu_to_le64(id);
+	disk.root.pbn_a = cpu_to_le64(DYNMAP_PBN_NONE);
+	disk.root.pbn_b = cpu_to_le64(DYNMAP_PBN_NONE);
+	disk.generation = cpu_to_le32(table->cache->generation);
+	disk.size_blocks = cpu_to_le64(size_blocks);
+	disk.created = cpu_to_le64(created);
+	memcpy(disk.uuid, uuid, sizeof(disk.uuid));
+	ret = dynmap_btree_put(&table->volumes, id, &disk, op);
+	if (ret)
+		return ret;
+	memcpy(record.data, uuid, sizeof(record.data));
+	dynmap_journal_append(table->journal, &record);
+	dynmap_journal_volume(table, DYNMAP_REC_VOLUME_SET, id, DYNMAP_ATTR_SIZE, size_blocks);
+	dynmap_journal_volume(table, DYNMAP_REC_VOLUME_SET, id, DYNMAP_ATTR_CREATED, created);
+	return 0;
+}
+
+/* Set an attribute; only from the records that go with a creation, so far. */
+static int dynmap_volume_set(struct dynmap_table *table, u64 id, u8 attr, u64 value,
+			     struct dynmap_op *op)
+{
+	struct dynmap_volume *volume;
+	int ret = dynmap_volume_load(table, id, &volume, op);
+
+	if (ret)
+		return ret;
+	switch (attr) {
+	case DYNMAP_ATTR_SIZE:
+		volume->disk.size_blocks = cpu_to_le64(value);
+		break;
+	case DYNMAP_ATTR_CREATED:
+		volume->disk.created = cpu_to_le64(value);
+		break;
+	default:
+		return -EUCLEAN;
+	}
+	volume->dirty = true;
+	return 0;
+}
+
+int dynmap_volume_delete(struct dynmap_table *table, u64 id, struct dynmap_op *op)
+{
+	u64 reap_id = table->next_reap_id;
+	struct dynmap_volume *volume;
+	struct dynmap_path path;
+	int ret;
+
+	if (id > DYNMAP_MAX_VOLUME_ID)
+		return -EINVAL;
+	op->urgent = max(op->urgent, (u8)DYNMAP_URGENT);
+	ret = dynmap_volume_load(table, id, &volume, op);
+	if (ret)
+		return ret;
+	if (volume->users)
+		return -ETXTBSY;
+	ret = dynmap_btree_find(&table->volumes, id, &path, op);
+	if (!ret)
+		ret = dynmap_btree_find(&table->volumes, reap_id, &path, op);
+	if (!ret)
+		ret = dynmap_alloc_reserve(table->alloc,
+					   2 * dynmap_btree_worst(&table->volumes) + 3, 3, op);
+	if (!ret)
+		ret = dynmap_journal_reserve(table->journal, 1, op);
+	if (ret)
+		return ret;
+	/* Both ways are in the cache: neither change can fail. */
+	ret = dynmap_btree_remove(&table->volumes, id, op);
+	volume->id = reap_id;
+	volume->disk.flags |= cpu_to_le32(DYNMAP_VOLUME_DELETING);
+	volume->dirty = true;
+	dynmap_volume_record(volume);
+	if (!ret)
+		ret = dynmap_btree_put(&table->volumes, reap_id, &volume->disk, op);
+	if (WARN_ON_ONCE(ret))
+		return -EUCLEAN;
+	table->next_reap_id++;
+	dynmap_journal_volume(table, DYNMAP_REC_VOLUME_DELETE, id, 0, reap_id);
+	return 0;
+}
+
+/* Remove the record of an emptied volume. */
+static int dynmap_volume_reaped(struct dynmap_table *table, struct dynmap_volume *volume,
+				struct dynmap_op *op)
+{
+	int ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&table->volumes), 3, op);
+
+	if (!ret)
+		ret = dynmap_journal_reserve(table->journal, 1, op);
+	if (!ret)
+		ret = dynmap_btree_remove(&table->volumes, volume->id, op);
+	if (ret)
+		return ret;
+	dynmap_journal_volume(table, DYNMAP_REC_VOLUME_REAPED, volume->id, 0, 0);
+	list_del(&volume->list);
+	dynmap_free(volume);
+	return 0;
+}
+
+int dynmap_volume_reap(struct dynmap_table *table, struct dynmap_op *op)
+{
+	struct dynmap_disk_volume disk;
+	struct dynmap_volume *volume;
+	u64 id, lbn = 0;
+	int ret, i;
+
+	op->urgent = max(op->urgent, (u8)DYNMAP_URGENT);
+	ret = dynmap_btree_next(&table->volumes, DYNMAP_FIRST_REAP_ID, &disk, &id, op);
+	if (!ret)
+		ret = dynmap_volume_load(table, id, &volume, op);
+	if (ret)
+		return ret;
+	for (i = 0; i < DYNMAP_REAP_STEPS && volume->map.levels && lbn < DYNMAP_MAX_LBN; i++) {
+		ret = dynmap_table_unmap(table, volume, &lbn, DYNMAP_MAX_LBN, op);
+		if (ret)
+			return ret;
+	}
+	return volume->map.levels ? 0 : dynmap_volume_reaped(table, volume, op);
+}
+
+int dynmap_volume_next(struct dynmap_table *table, u64 id, struct dynmap_disk_volume *disk,
+		       struct dynmap_op *op)
+{
+	struct dynmap_volume *volume;
+	int ret = dynmap_btree_next(&table->volumes, id, disk, &id, op);
+
+	if (ret)
+		return ret;
+	if (id > DYNMAP_MAX_VOLUME_ID)
+		return -ENOENT;
+	list_for_each_entry(volume, &table->loaded, list) {
+		if (volume->id != id)
+			continue;
+		dynmap_volume_record(volume);
+		*disk = volume->disk;
+	}
+	return 0;
+}
+
+int dynmap_table_set_transaction(struct dynmap_table *table, u64 id, struct dynmap_op *op)
+{
+	int ret = dynmap_alloc_reserve(table->alloc, 0, 3, op);
+
+	if (!ret)
+		ret = dynmap_journal_reserve(table->journal, 1, op);
+	if (ret)
+		return ret;
+	table->transaction_id = id;
+	dynmap_journal_volume(table, DYNMAP_REC_TRANSACTION, 0, 0, id);
+	return 0;
+}
+
+/* Replay a record that changes the map of a volume. */
+static int dynmap_replay_map(struct dynmap_table *table, const struct dynmap_disk_record *record,
+			     struct dynmap_op *op)
+{
+	u64 lbn = le64_to_cpu(record->map.lbn), pbn = le64_to_cpu(record->map.pbn);
+	u32 len = le16_to_cpu(record->len) + 1;
+	struct dynmap_volume *volume;
+	u64 range;
+	int ret;
+
+	ret = dynmap_volume_load(table, le32_to_cpu(record->volume), &volume, op);
+	if (ret)
+		return ret == -ENODATA ? -EUCLEAN : ret;
+	range = record->kind == DYNMAP_REC_UNMAP ? pbn : len;
+	if (lbn >= DYNMAP_MAX_LBN || range > DYNMAP_MAX_LBN - lbn)
+		return -EUCLEAN;
+	if (record->kind == DYNMAP_REC_UNMAP) {
+		while (!ret && lbn < le64_to_cpu(record->map.lbn) + range)
+			ret = dynmap_table_unmap(table, volume, &lbn,
+						 le64_to_cpu(record->map.lbn) + range, op);
+		return ret;
+	}
+	if (!dynmap_pbn_valid(table->cache->geo, pbn, len))
+		return -EUCLEAN;
+	if (record->kind == DYNMAP_REC_RESERVE)
+		return dynmap_table_reserve_at(table, volume, lbn, len, pbn, op);
+	return dynmap_table_set_written(table, volume, lbn, pbn, len, op);
+}
+
+/* A volume that is being deleted and is empty is gone. */
+static int dynmap_replay_reaped(struct dynmap_table *table, u64 id, struct dynmap_op *op)
+{
+	struct dynmap_volume *volume;
+	int ret = dynmap_volume_load(table, id, &volume, op);
+
+	if (!ret && (volume->map.levels || id < DYNMAP_FIRST_REAP_ID))
+		ret = -EUCLEAN;
+	return ret ? ret : dynmap_volume_reaped(table, volume, op);
+}
+
+int dynmap_table_replay(struct dynmap_table *table, const struct dynmap_disk_record *record,
+			struct dynmap_op *op)
+{
+	u64 id = le32_to_cpu(record->volume), value = le64_to_cpu(record->map.lbn);
+	int ret;
+
+	op->urgent = DYNMAP_URGENT_CHECKPOINT;
+	switch (record->kind) {
+	case DYNMAP_REC_RESERVE:
+	case DYNMAP_REC_WRITTEN:
+	case DYNMAP_REC_UNMAP:
+		return dynmap_replay_map(table, record, op);
+	case DYNMAP_REC_VOLUME_CREATE:
+		ret = dynmap_volume_create(table, id, 0, record->data, 0, op);
+		break;
+	case DYNMAP_REC_VOLUME_SET:
+		ret = dynmap_volume_set(table, id, record->attr, value, op);
+		break;
+	case DYNMAP_REC_VOLUME_DELETE:
+		if (value < table->next_reap_id)
+			return -EUCLEAN;
+		table->next_reap_id = value;
+		ret = dynmap_volume_delete(table, id, op);
+		break;
+	case DYNMAP_REC_VOLUME_REAPED:
+		ret = dynmap_replay_reaped(table, id, op);
+		break;
+	case DYNMAP_REC_TRANSACTION:
+		table->transaction_id = value;
+		return 0;
+	default:
+		return -EUCLEAN;
+	}
+	return ret == -ENODATA || ret == -EEXIST || ret == -EINVAL ? -EUCLEAN : ret;
+}
+
+int dynmap_table_checkpoint(struct dynmap_table *table, struct dynmap_op *op)
+{
+	struct dynmap_volume *volume;
+	int ret;
+
+	list_for_each_entry(volume, &table->loaded, list) {
+		if (!volume->dirty)
+			continue;
+		ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&table->volumes), 2,
+					   op);
+		if (ret)
+			return ret;
+		dynmap_volume_record(volume);
+		ret = dynmap_btree_put(&table->volumes, volume->id, &volume->disk, op);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+void dynmap_table_seal(struct dynmap_table *table)
+{
+	struct dynmap_disk_volume *disk;
+	struct dynmap_volume *volume;
+	struct dynmap_path path;
+	struct dynmap_op op = {};
+
+	list_for_each_entry(volume, &table->loaded, list) {
+		if (!volume->dirty)
+			continue;
+		dynmap_btree_seal(&volume->map);
+		volume->dirty = false;
+		/* dynmap_table_checkpoint() put the record just before: it is dirty. */
+		if (WARN_ON_ONCE(dynmap_btree_find(&table->volumes, volume->id, &path, &op)))
+			continue;
+		disk = dynmap_leaf_record(path.buf[0], path.slot[0]);
+		dynmap_btree_root(&volume->map, &disk->root);
+	}
+	dynmap_btree_seal(&table->volumes);
+}
