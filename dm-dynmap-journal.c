@@ -226,7 +226,7 @@ static const char *dynmap_journal_check(const struct dynmap_journal *journal, u6
 int dynmap_journal_read(struct dynmap_journal *journal, u64 seq, void *data)
 {
 	struct dynmap_geometry *geo = journal->cache->geo;
-	int result = -EIO, ret;
+	int result = -ENODATA, ret;
 	u32 copy, dev;
 
 	for (copy = 0; copy < 2; copy++) {
@@ -237,10 +237,9 @@ int dynmap_journal_read(struct dynmap_journal *journal, u64 seq, void *data)
 					    geo->dev[dev].journal_start + seq % journal->blocks,
 					    data);
 		if (ret)
-			continue;
-		if (!dynmap_journal_check(journal, seq, data))
+			result = -EIO;
+		else if (!dynmap_journal_check(journal, seq, data))
 			return 0;
-		result = -ENODATA;
 	}
 	return result;
 }

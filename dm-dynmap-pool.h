@@ -27,10 +27,8 @@
  * @journal: journal
  * @table: volumes
  * @segments: the segment tree
- * @snapshot_root: root of the snapshot tree, empty
- * @super: superblock of the current epoch, and of the checkpoint under way
- * @super_buf: block to write superblocks from, one per device and slot
- * @dev_order: store index of each device of the table
+ * @super: superblock of the last checkpoint, or of the one under way
+ * @io_block: copies of it being written to two devices
  * @max_dirty: a checkpoint is due at this many dirty nodes
  * @failed: a checkpoint failed; nothing may change any more
  * @replayed: records replayed when the pool was opened
@@ -91,6 +89,20 @@ int dynmap_super_verify(const struct dynmap_disk_super *sb);
  */
 int dynmap_super_read(struct dynmap_store *store, u32 dev, u64 dev_blocks,
 		      struct dynmap_disk_super *sb);
+
+/**
+ * dynmap_geometry_init() - devices and segments as a superblock tells them
+ * @geo: to be filled in
+ * @store: the devices
+ * @sb: a verified superblock
+ *
+ * Segments are numbered device after device.
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int __must_check dynmap_geometry_init(struct dynmap_geometry *geo, struct dynmap_store *store,
+				      const struct dynmap_disk_super *sb);
+void dynmap_geometry_exit(struct dynmap_geometry *geo);
 
 /**
  * dynmap_pool_format() - write an empty pool

@@ -1,0 +1,691 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Superblocks and the life of a pool, see dm-dynmap-pool.h. Callers: the
+ * kernel's pool object, tools and tests.
+ *
+ * Superblocks: each checkpoint writes one slot on up to two devices, slots in
+ * turn, so that a torn write leaves the two before. Home and backup slot are
+ * written only when a pool is formatted or opened: they say what the device
+ * is, even if all else is gone.
+ */
+#include "dm-dynmap-pool.h"
+
+#define DYNMAP_SB_DEVICES	2	/* a checkpoint writes that many superblocks */
+#define DYNMAP_MIN_MAX_DIRTY	1024
+
+static u32 dynmap_super_crc(const struct dynmap_disk_super *sb)
+{
+	const u8 *bytes = (const u8 *)sb;
+	__le32 zero = 0;
+	u32 crc;
+
+	crc = crc32c(~0U, bytes, offsetof(struct dynmap_disk_super, crc));
+	crc = crc32c(crc, &zero, sizeof(zero));
+	return ~crc32c(crc, bytes + offsetof(struct dynmap_disk_super, version),
+		       DYNMAP_BLOCK_BYTES - offsetof(struct dynmap_disk_super, version));
+}
+
+static const char *dynmap_super_check_devices(const struct dynmap_disk_super *sb)
+{
+	u32 nr = le32_to_cpu(sb->nr_devices), i, dev;
+	u64 segments = 0;
+
+	for (i = 0; i < nr; i++) {
+		const struct dynmap_disk_device *disk = &sb->device[i];
+		struct dynmap_dev layout;
+
+		if (le64_to_cpu(disk->blocks) >= 1ULL << DYNMAP_PBN_BITS ||
+		    dynmap_dev_layout(&layout, le64_to_cpu(disk->blocks)) ||
+		    le64_to_cpu(disk->data_start) != layout.data_start ||
+		    le64_to_cpu(disk->journal_start) != layout.journal_start ||
+		    le32_to_cpu(disk->journal_blocks) != layout.journal_blocks ||
+		    le32_to_cpu(disk->slots) != layout.slots)
+			return "device table";
+		segments += layout.slots;
+	}
+	if (segments >= DYNMAP_MAX_SEGMENTS)
+		return "number of segments";
+	for (i = 0; i < 2; i++) {
+		dev = le32_to_cpu(sb->journal_dev[i]);
+		if (i && dev == DYNMAP_JOURNAL_DEV_NONE)
+			continue;
+		if (dev >= nr || (i && dev == le32_to_cpu(sb->journal_dev[0])) ||
+		    le32_to_cpu(sb->journal_blocks) > le32_to_cpu(sb->device[dev].journal_blocks))
+			return "journal place";
+	}
+	return NULL;
+}
+
+static const char *dynmap_super_check(const struct dynmap_disk_super *sb)
+{
+	u32 nr = le32_to_cpu(sb->nr_devices);
+	u32 unit = le32_to_cpu(sb->alloc_blocks);
+
+	if (!nr || nr > DYNMAP_MAX_DEVICES || le32_to_cpu(sb->this_device) >= nr)
+		return "number of devices";
+	if (!unit || unit & (unit - 1) || unit > DYNMAP_MAX_ALLOC_BLOCKS)
+		return "allocation size";
+	if (le32_to_cpu(sb->copies) < 1 || le32_to_cpu(sb->copies) > 2)
+		return "copies";
+	if (le32_to_cpu(sb->journal_blocks) < DYNMAP_JOURNAL_MIN_BLOCKS)
+		return "journal length";
+	if (le64_to_cpu(sb->next_reap_id) <= DYNMAP_MAX_VOLUME_ID)
+		return "next id";
+	return dynmap_super_check_devices(sb);
+}
+
+static bool dynmap_is_zero(const void *data)
+{
+	const u64 *word = data;
+	u32 i;
+
+	for (i = 0; i < DYNMAP_BLOCK_BYTES / sizeof(*word); i++)
+		if (word[i])
+			return false;
+	return true;
+}
+
+int dynmap_super_verify(const struct dynmap_disk_super *sb)
+{
+	const char *failed;
+
+	if (dynmap_is_zero(sb))
+		return -ENODATA;
+	if (le64_to_cpu(sb->magic) != DYNMAP_SB_MAGIC)
+		return -ENOMSG;
+	if (le32_to_cpu(sb->crc) != dynmap_super_crc(sb))
+		return -EBADMSG;
+	if (le32_to_cpu(sb->version) != DYNMAP_FORMAT_VERSION ||
+	    le64_to_cpu(sb->incompat) & ~DYNMAP_INCOMPAT_KNOWN)
+		return -EOPNOTSUPP;
+	failed = dynmap_super_check(sb);
+	if (failed) {
+		dynmap_err("superblock: bad %s", failed);
+		return -EUCLEAN;
+	}
+	return 0;
+}
+
+int dynmap_super_read(struct dynmap_store *store, u32 dev, u64 dev_blocks,
+		      struct dynmap_disk_super *sb)
+{
+	u64 slots[] = { DYNMAP_SB_HOME, 1, 2, 3, dev_blocks - 1 };
+	int result = -ENODATA, ret;
+	struct dynmap_disk_super *block;
+	bool found = false;
+	u32 i;
+
+	if (dev_blocks < DYNMAP_MIN_DEVICE_BLOCKS)
+		return -ENOSPC;
+	block = dynmap_block_alloc();
+	if (!block)
+		return -ENOMEM;
+	for (i = 0; i < 5; i++) {
+		ret = store->ops->read(store, dev, slots[i], block);
+		if (!ret)
+			ret = dynmap_super_verify(block);
+		if (!i)
+			result = ret;
+		/* Anything foreign in the home slot: what lies behind it does not count. */
+		if (!i && ret == -ENOMSG)
+			break;
+		if (ret || (found && (memcmp(block->uuid, sb->uuid, sizeof(sb->uuid)) ||
+				      le64_to_cpu(block->epoch) <= le64_to_cpu(sb->epoch))))
+			continue;
+		memcpy(sb, block, sizeof(*sb));
+		found = true;
+	}
+	dynmap_block_free(block);
+	return found ? 0 : result;
+}
+
+int dynmap_geometry_init(struct dynmap_geometry *geo, struct dynmap_store *store,
+			 const struct dynmap_disk_super *sb)
+{
+	u32 i, slot, segment = 0;
+
+	memset(geo, 0, sizeof(*geo));
+	geo->store = store;
+	geo->nr_devs = le32_to_cpu(sb->nr_devices);
+	for (i = 0; i < geo->nr_devs; i++) {
+		if (WARN_ON_ONCE(dynmap_dev_layout(&geo->dev[i],
+						   le64_to_cpu(sb->device[i].blocks))))
+			return -EUCLEAN;
+		memcpy(geo->dev[i].uuid, sb->device[i].uuid, DYNMAP_UUID_BYTES);
+		geo->nr_segments += geo->dev[i].slots;
+	}
+	geo->place = dynmap_zalloc((u64)geo->nr_segments * sizeof(*geo->place));
+	if (!geo->place)
+		return -ENOMEM;
+	for (i = 0; i < geo->nr_devs; i++) {
+		for (slot = 0; slot < geo->dev[i].slots; slot++, segment++) {
+			geo->place[segment].dev = i;
+			geo->place[segment].slot = slot;
+		}
+	}
+	return 0;
+}
+
+void dynmap_geometry_exit(struct dynmap_geometry *geo)
+{
+	dynmap_free(geo->place);
+	geo->place = NULL;
+}
+
+/* All parts of a pool as its superblock says, trees not yet read. */
+static int dynmap_pool_init(struct dynmap_pool *pool, struct dynmap_store *store,
+			    const struct dynmap_disk_super *sb, u32 max_clean)
+{
+	int ret, i;
+
+	memset(pool, 0, sizeof(*pool));
+	pool->store = store;
+	dynmap_table_init(&pool->table, &pool->cache, &pool->alloc, &pool->journal);
+	dynmap_journal_init(&pool->journal, &pool->cache);
+	ret = dynmap_geometry_init(&pool->geo, store, sb);
+	if (!ret)
+		ret = dynmap_cache_init(&pool->cache, &pool->geo, max_clean);
+	if (ret)
+		return ret;
+	pool->super = dynmap_block_alloc();
+	pool->io_block[0] = dynmap_block_alloc();
+	pool->io_block[1] = dynmap_block_alloc();
+	if (!pool->super || !pool->io_block[0] || !pool->io_block[1])
+		return -ENOMEM;
+	memcpy(pool->super, sb, sizeof(*sb));
+	pool->max_dirty = max(pool->cache.max_clean / 2, (u32)DYNMAP_MIN_MAX_DIRTY);
+	pool->cache.check = dynmap_btree_check;
+	memcpy(pool->cache.uuid, sb->uuid, sizeof(sb->uuid));
+	pool->cache.epoch = le64_to_cpu(sb->epoch) + 1;
+	pool->cache.generation = le32_to_cpu(sb->generation);
+	pool->cache.copies = le32_to_cpu(sb->copies);
+	pool->journal.blocks = le32_to_cpu(sb->journal_blocks);
+	for (i = 0; i < 2; i++)
+		pool->journal.dev[i] = le32_to_cpu(sb->journal_dev[i]);
+	pool->journal.incarnation = le64_to_cpu(sb->incarnation);
+	pool->journal.head = le64_to_cpu(sb->journal_seq);
+	pool->journal.tail = pool->journal.head;
+	pool->journal.durable = pool->journal.head;
+	pool->table.alloc_blocks = le32_to_cpu(sb->alloc_blocks);
+	pool->table.next_reap_id = le64_to_cpu(sb->next_reap_id);
+	pool->table.transaction_id = le64_to_cpu(sb->transaction_id);
+	if (!dynmap_btree_root_valid(&pool->geo, &sb->volume_root) ||
+	    !dynmap_btree_root_valid(&pool->geo, &sb->segment_root) ||
+	    !dynmap_btree_root_valid(&pool->geo, &sb->snapshot_root) ||
+	    le32_to_cpu(sb->snapshot_root.levels)) {
+		dynmap_err("superblock: bad root");
+		return -EUCLEAN;
+	}
+	dynmap_btree_init(&pool->table.volumes, &pool->cache, DYNMAP_TREE_VOLUME, 0,
+			  &sb->volume_root);
+	dynmap_btree_init(&pool->segments, &pool->cache, DYNMAP_TREE_SEGMENT, 0,
+			  &sb->segment_root);
+	return dynmap_alloc_init(&pool->alloc, &pool->cache, &sb->space_root);
+}
+
+void dynmap_pool_close(struct dynmap_pool *pool)
+{
+	dynmap_table_exit(&pool->table);
+	dynmap_journal_exit(&pool->journal);
+	dynmap_alloc_exit(&pool->alloc);
+	dynmap_cache_exit(&pool->cache);
+	dynmap_geometry_exit(&pool->geo);
+	dynmap_block_free(pool->super);
+	dynmap_block_free(pool->io_block[0]);
+	dynmap_block_free(pool->io_block[1]);
+	memset(pool, 0, sizeof(*pool));
+}
+
+bool dynmap_pool_wants_checkpoint(const struct dynmap_pool *pool)
+{
+	return dynmap_journal_wants_checkpoint(&pool->journal) ||
+	       pool->cache.nr_dirty > pool->max_dirty;
+}
+
+int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
+{
+	struct dynmap_disk_super *sb = pool->super;
+	int ret;
+
+	if (pool->failed)
+		return -EROFS;
+	op->urgent = DYNMAP_URGENT_CHECKPOINT;
+	ret = dynmap_table_checkpoint(&pool->table, op);
+	if (!ret)
+		ret = dynmap_alloc_checkpoint(&pool->alloc, op);
+	if (ret)
+		return ret;
+	dynmap_table_seal(&pool->table);
+	dynmap_btree_seal(&pool->alloc.space);
+	dynmap_btree_seal(&pool->segments);
+	dynmap_btree_root(&pool->table.volumes, &sb->volume_root);
+	dynmap_btree_root(&pool->alloc.space, &sb->space_root);
+	dynmap_btree_root(&pool->segments, &sb->segment_root);
+	sb->epoch = cpu_to_le64(pool->cache.epoch);
+	sb->generation = cpu_to_le32(pool->cache.generation);
+	sb->incarnation = cpu_to_le64(pool->journal.incarnation);
+	sb->journal_seq = cpu_to_le64(dynmap_journal_seal(&pool->journal));
+	sb->transaction_id = cpu_to_le64(pool->table.transaction_id);
+	sb->next_reap_id = cpu_to_le64(pool->table.next_reap_id);
+	sb->data_blocks = cpu_to_le64(pool->alloc.data_allocated);
+	dynmap_cache_seal(&pool->cache);
+	dynmap_alloc_seal(&pool->alloc);
+	return 0;
+}
+
+/* Write superblock slot @slot of all or of the first devices, and wait. */
+static int dynmap_super_write(struct dynmap_pool *pool, u32 nr_devs, bool backup, u64 slot)
+{
+	struct dynmap_store *store = pool->store;
+	struct dynmap_disk_super *sb;
+	int ret = 0, error;
+	u32 dev;
+
+	for (dev = 0; dev < nr_devs; dev++) {
+		sb = pool->io_block[dev % DYNMAP_SB_DEVICES];
+		memcpy(sb, pool->super, sizeof(*sb));
+		sb->this_device = cpu_to_le32(dev);
+		sb->crc = cpu_to_le32(dynmap_super_crc(sb));
+		if (backup)
+			slot = pool->geo.dev[dev].blocks - 1;
+		store->ops->write(store, DYNMAP_BATCH_CHECKPOINT, dev, slot, sb, DYNMAP_STORE_FUA);
+		if (dev + 1 < nr_devs && (dev + 1) % DYNMAP_SB_DEVICES)
+			continue;
+		error = store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
+		ret = ret ? ret : error;
+	}
+	return ret;
+}
+
+int dynmap_pool_checkpoint_io(struct dynmap_pool *pool)
+{
+	struct dynmap_store *store = pool->store;
+	u32 dev;
+	int ret;
+
+	dynmap_cache_write(&pool->cache);
+	ret = store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
+	if (ret)
+		return ret;
+	for (dev = 0; dev < pool->geo.nr_devs; dev++)
+		store->ops->flush(store, DYNMAP_BATCH_CHECKPOINT, dev);
+	ret = store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
+	if (ret)
+		return ret;
+	return dynmap_super_write(pool, min(pool->geo.nr_devs, (u32)DYNMAP_SB_DEVICES), false,
+				  DYNMAP_SB_SLOT_FIRST +
+				  le64_to_cpu(pool->super->epoch) % DYNMAP_SB_SLOTS);
+}
+
+void dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error)
+{
+	if (error) {
+		dynmap_err("checkpoint failed: error %d", error);
+		pool->failed = true;
+		pool->journal.failed = true;
+		return;
+	}
+	dynmap_cache_written(&pool->cache);
+	dynmap_alloc_sealed_durable(&pool->alloc);
+	pool->journal.tail = le64_to_cpu(pool->super->journal_seq);
+}
+
+int dynmap_pool_commit(struct dynmap_pool *pool)
+{
+	struct dynmap_runlist freed;
+	int ret;
+
+	dynmap_runlist_init(&freed);
+	dynmap_runlist_move(&freed, &pool->alloc.freed);
+	dynmap_journal_commit_begin(&pool->journal);
+	ret = dynmap_journal_commit_io(&pool->journal);
+	dynmap_journal_commit_end(&pool->journal, ret);
+	if (ret)
+		dynmap_runlist_move(&pool->alloc.freed, &freed);
+	else
+		dynmap_alloc_release(&pool->alloc, &freed);
+	return ret;
+}
+
+/* Bring a missing node or more buffers. */
+static int dynmap_pool_supply(struct dynmap_pool *pool, struct dynmap_op *op, int error)
+{
+	struct dynmap_buf *buf;
+	u32 i;
+
+	if (error == -EAGAIN) {
+		buf = dynmap_node_fetch(&pool->cache, &op->miss);
+		if (IS_ERR(buf))
+			return PTR_ERR(buf);
+		dynmap_cache_insert(&pool->cache, buf);
+		return 0;
+	}
+	if (error != -ENOMEM)
+		return error;
+	for (i = 0; i < DYNMAP_POOL_SPARES; i++) {
+		buf = dynmap_buf_alloc();
+		if (!buf)
+			return -ENOMEM;
+		dynmap_cache_add_spare(&pool->cache, buf);
+	}
+	return 0;
+}
+
+int dynmap_pool_checkpoint(struct dynmap_pool *pool)
+{
+	struct dynmap_op op = {};
+	int ret;
+
+	do {
+		ret = dynmap_pool_checkpoint_begin(pool, &op);
+		if (!ret)
+			break;
+		ret = dynmap_pool_supply(pool, &op, ret);
+	} while (!ret);
+	if (ret)
+		return ret;
+	ret = dynmap_pool_checkpoint_io(pool);
+	dynmap_pool_checkpoint_end(pool, ret);
+	return ret ? ret : dynmap_pool_commit(pool);
+}
+
+int dynmap_pool_help(struct dynmap_pool *pool, struct dynmap_op *op, int error)
+{
+	if (error != -EBUSY)
+		return dynmap_pool_supply(pool, op, error);
+	if (pool->journal.replaying)
+		return -EUCLEAN;
+	return dynmap_pool_checkpoint(pool);
+}
+
+/* Call @expression until it needs no more help; its result in @ret. */
+#define dynmap_helped(ret, pool, op, expression)				\
+	do {									\
+		(ret) = (expression);						\
+		if (!(ret) || (ret) == -ENOENT)					\
+			break;							\
+		(ret) = dynmap_pool_help(pool, op, ret);			\
+	} while (!(ret))
+
+/* Home, backup and current slot of every device; for pools that change shape. */
+static int dynmap_super_write_all(struct dynmap_pool *pool)
+{
+	u32 nr = pool->geo.nr_devs;
+	int ret;
+
+	ret = dynmap_super_write(pool, nr, false, DYNMAP_SB_SLOT_FIRST +
+				 le64_to_cpu(pool->super->epoch) % DYNMAP_SB_SLOTS);
+	if (!ret)
+		ret = dynmap_super_write(pool, nr, false, DYNMAP_SB_HOME);
+	if (!ret)
+		ret = dynmap_super_write(pool, nr, true, 0);
+	return ret;
+}
+
+static void dynmap_format_super(struct dynmap_disk_super *sb,
+				const struct dynmap_format_params *params)
+{
+	struct dynmap_disk_root none = {
+		.pbn_a = cpu_to_le64(DYNMAP_PBN_NONE),
+		.pbn_b = cpu_to_le64(DYNMAP_PBN_NONE),
+	};
+	struct dynmap_dev dev;
+	u32 i, ring = DYNMAP_JOURNAL_MAX_BLOCKS;
+	u64 total = 0;
+
+	memset(sb, 0, sizeof(*sb));
+	sb->magic = cpu_to_le64(DYNMAP_SB_MAGIC);
+	sb->version = cpu_to_le32(DYNMAP_FORMAT_VERSION);
+	memcpy(sb->uuid, params->uuid, sizeof(sb->uuid));
+	sb->nr_devices = cpu_to_le32(params->nr_devs);
+	for (i = 0; i < params->nr_devs; i++) {
+		if (dynmap_dev_layout(&dev, params->dev_blocks[i]))
+			return;		/* the caller's dynmap_super_check() refuses it */
+		memcpy(sb->device[i].uuid, params->dev_uuid[i], DYNMAP_UUID_BYTES);
+		sb->device[i].blocks = cpu_to_le64(dev.blocks);
+		sb->device[i].data_start = cpu_to_le64(dev.data_start);
+		sb->device[i].journal_start = cpu_to_le64(dev.journal_start);
+		sb->device[i].journal_blocks = cpu_to_le32(dev.journal_blocks);
+		sb->device[i].slots = cpu_to_le32(dev.slots);
+		total += dev.blocks;
+		if (i < 2)
+			ring = min(ring, dev.journal_blocks);
+	}
+	sb->incarnation = cpu_to_le64(1);
+	sb->journal_seq = cpu_to_le64(1);
+	sb->generation = cpu_to_le32(1);
+	sb->journal_blocks = cpu_to_le32(ring);
+	sb->journal_dev[1] = cpu_to_le32(params->nr_devs > 1 ? 1 : DYNMAP_JOURNAL_DEV_NONE);
+	sb->alloc_blocks = cpu_to_le32(params->alloc_blocks);
+	sb->copies = cpu_to_le32(params->copies);
+	sb->next_reap_id = cpu_to_le64((u64)DYNMAP_MAX_VOLUME_ID + 1);
+	sb->next_snapshot_id = cpu_to_le64(1);
+	sb->volume_root = none;
+	sb->space_root = none;
+	sb->segment_root = none;
+	sb->snapshot_root = none;
+	if (params->label)
+		memcpy(sb->label, params->label,
+		       min(strlen(params->label), sizeof(sb->label) - 1));
+}
+
+/* No superblock of an earlier pool may outlive the formatting. */
+static int dynmap_format_wipe(struct dynmap_pool *pool)
+{
+	struct dynmap_store *store = pool->store;
+	u32 dev, block;
+	int ret;
+
+	memset(pool->io_block[0], 0, DYNMAP_BLOCK_BYTES);
+	for (dev = 0; dev < pool->geo.nr_devs; dev++) {
+		for (block = 0; block < DYNMAP_JOURNAL_FIRST; block++)
+			store->ops->write(store, DYNMAP_BATCH_CHECKPOINT, dev, block,
+					  pool->io_block[0], 0);
+		store->ops->write(store, DYNMAP_BATCH_CHECKPOINT, dev,
+				  pool->geo.dev[dev].blocks - 1, pool->io_block[0], 0);
+	}
+	ret = store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
+	if (ret)
+		return ret;
+	for (dev = 0; dev < pool->geo.nr_devs; dev++)
+		store->ops->flush(store, DYNMAP_BATCH_CHECKPOINT, dev);
+	return store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
+}
+
+/* Put the segment record of one device. */
+static int dynmap_format_segments(struct dynmap_pool *pool, u32 dev, u64 segment,
+				  struct dynmap_op *op)
+{
+	struct dynmap_disk_segment record = {
+		.segment = cpu_to_le64(segment),
+		.count = cpu_to_le32(pool->geo.dev[dev].slots),
+		.device = cpu_to_le32(dev),
+	};
+	int ret = dynmap_alloc_reserve(&pool->alloc, dynmap_btree_worst(&pool->segments), 2, op);
+
+	return ret ? ret : dynmap_btree_put(&pool->segments, segment, &record, op);
+}
+
+static int dynmap_format_fill(struct dynmap_pool *pool)
+{
+	struct dynmap_op op = { .urgent = DYNMAP_URGENT_CHECKPOINT };
+	u64 segment = 0;
+	u32 dev;
+	int ret;
+
+	ret = dynmap_alloc_format(&pool->alloc);
+	for (dev = 0; !ret && dev < pool->geo.nr_devs; dev++) {
+		dynmap_helped(ret, pool, &op, dynmap_format_segments(pool, dev, segment, &op));
+		segment += pool->geo.dev[dev].slots;
+	}
+	if (!ret)
+		ret = dynmap_format_wipe(pool);
+	if (!ret)
+		ret = dynmap_pool_checkpoint(pool);
+	return ret ? ret : dynmap_super_write_all(pool);
+}
+
+int dynmap_pool_format(struct dynmap_store *store, const struct dynmap_format_params *params)
+{
+	struct dynmap_disk_super *sb;
+	struct dynmap_pool *pool;
+	u32 i;
+	int ret = -EINVAL;
+
+	if (!params->nr_devs || params->nr_devs > DYNMAP_MAX_DEVICES)
+		return -EINVAL;
+	for (i = 0; i < params->nr_devs; i++)
+		if (params->dev_blocks[i] < DYNMAP_MIN_DEVICE_BLOCKS)
+			return -ENOSPC;
+	sb = dynmap_block_alloc();
+	pool = dynmap_zalloc(sizeof(*pool));
+	if (!sb || !pool) {
+		ret = -ENOMEM;
+		goto free;
+	}
+	dynmap_format_super(sb, params);
+	if (dynmap_super_check(sb))
+		goto free;
+	ret = dynmap_pool_init(pool, store, sb, 0);
+	if (!ret)
+		ret = dynmap_format_fill(pool);
+	dynmap_pool_close(pool);
+free:
+	dynmap_free(pool);
+	dynmap_block_free(sb);
+	return ret;
+}
+
+/* The segment tree must say what dynmap_geometry_init() assumed. */
+static int dynmap_open_segments(struct dynmap_pool *pool)
+{
+	struct dynmap_disk_segment record;
+	struct dynmap_op op = {};
+	u64 segment = 0, found;
+	u32 dev;
+	int ret = 0;
+
+	for (dev = 0; dev < pool->geo.nr_devs; dev++) {
+		dynmap_helped(ret, pool, &op, dynmap_btree_get(&pool->segments, segment, &record,
+							       &op));
+		if (ret && ret != -ENOENT)
+			return ret;
+		if (ret || le32_to_cpu(record.device) != dev || record.slot ||
+		    le32_to_cpu(record.count) != pool->geo.dev[dev].slots)
+			goto bad;
+		segment += pool->geo.dev[dev].slots;
+	}
+	dynmap_helped(ret, pool, &op, dynmap_btree_next(&pool->segments, segment, &record, &found,
+							&op));
+	if (ret == -ENOENT)
+		return 0;
+	if (ret)
+		return ret;
+bad:
+	dynmap_err("segment tree does not fit the devices");
+	return -EUCLEAN;
+}
+
+static int dynmap_open_space(struct dynmap_pool *pool)
+{
+	u64 data = le64_to_cpu(pool->super->data_blocks), zone = 0;
+	struct dynmap_disk_zone record;
+	struct dynmap_op op = {};
+	int ret;
+
+	for (;;) {
+		dynmap_helped(ret, pool, &op, dynmap_btree_next(&pool->alloc.space, zone, &record,
+								&zone, &op));
+		if (ret == -ENOENT)
+			break;
+		if (!ret)
+			ret = dynmap_alloc_load(&pool->alloc, &record);
+		if (ret)
+			return ret;
+		zone++;
+	}
+	if (data > pool->alloc.meta_allocated) {
+		dynmap_err("superblock: more data blocks than allocated ones");
+		return -EUCLEAN;
+	}
+	pool->alloc.data_allocated = data;
+	pool->alloc.meta_allocated -= data;
+	dynmap_alloc_settle(&pool->alloc);
+	return 0;
+}
+
+/* One pass over the journal: to learn what it reserves, or to re-execute it. */
+static int dynmap_replay_pass(struct dynmap_pool *pool, bool execute)
+{
+	struct dynmap_disk_journal *block = pool->io_block[0];
+	const struct dynmap_disk_record *record;
+	struct dynmap_op op = {};
+	u64 seq = pool->journal.tail;
+	int ret = 0;
+	u32 i;
+
+	for (; seq - pool->journal.tail < pool->journal.blocks; seq++) {
+		ret = dynmap_journal_read(&pool->journal, seq, block);
+		if (ret)
+			break;
+		for (i = 0; !ret && i < le16_to_cpu(block->count); i++) {
+			record = &block->record[i];
+			if (execute)
+				dynmap_helped(ret, pool, &op,
+					      dynmap_table_replay(&pool->table, record, &op));
+			else if (record->kind == DYNMAP_REC_RESERVE)
+				ret = dynmap_alloc_avoid(&pool->alloc,
+							 le64_to_cpu(record->map.pbn),
+							 le16_to_cpu(record->len) + 1);
+			pool->replayed += execute;
+		}
+		if (ret) {
+			dynmap_err("journal block %llu, record %u: error %d",
+				   (unsigned long long)seq, i - 1, ret);
+			return ret == -ENOENT ? -EUCLEAN : ret;
+		}
+	}
+	if (ret && ret != -ENODATA)
+		return ret;
+	pool->journal.head = seq;
+	return 0;
+}
+
+static int dynmap_pool_recover(struct dynmap_pool *pool, bool readonly)
+{
+	int ret;
+
+	pool->journal.replaying = true;
+	ret = dynmap_replay_pass(pool, false);
+	if (!ret)
+		ret = dynmap_replay_pass(pool, true);
+	pool->journal.replaying = false;
+	if (ret || readonly)
+		return ret;
+	pool->journal.incarnation++;
+	pool->journal.tail = pool->journal.head;
+	pool->journal.durable = pool->journal.head;
+	ret = dynmap_pool_checkpoint(pool);
+	if (!ret)
+		ret = dynmap_super_write_all(pool);
+	if (!ret)
+		dynmap_alloc_settle(&pool->alloc);
+	return ret;
+}
+
+int dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store *store,
+		     const struct dynmap_disk_super *super, u32 max_clean, bool readonly)
+{
+	int ret;
+
+	ret = dynmap_pool_init(pool, store, super, max_clean);
+	if (!ret)
+		ret = dynmap_open_segments(pool);
+	if (!ret)
+		ret = dynmap_open_space(pool);
+	if (!ret)
+		ret = dynmap_pool_recover(pool, readonly);
+	if (ret)
+		dynmap_pool_close(pool);
+	return ret;
+}
