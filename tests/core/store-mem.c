@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Store in memory, see store-mem.h. */
+#include <stdlib.h>
+
+#include "store-mem.h"
+
+static struct store_mem *to_mem(struct dynmap_store *store)
+{
+	return container_of(store, struct store_mem, store);
+}
+
+static int mem_read(struct dynmap_store *store, u32 dev, u64 block, void *data)
+{
+	struct store_mem *mem = to_mem(store);
+
+	if (dev >= mem->nr_devs || block >= mem->blocks[dev])
+		return -EIO;
+	memcpy(data, mem->cache[dev] + block * DYNMAP_BLOCK_BYTES, DYNMAP_BLOCK_BYTES);
+	return 0;
+}
+
+static void mem_flush_dev(struct store_mem *mem, u32 dev)
+{
+	u64 block;
+
+	for (block = 0; block < mem->blocks[dev]; block++) {
+		if (!mem->dirty[dev][block])
+			continue;
+		memcpy(mem->stable[dev] + block * DYNMAP_BLOCK_BYTES,
+		       mem->cache[dev] + block * DYNMAP_BLOCK_BYTES, DYNMAP_BLOCK_BYTES);
+		mem->dirty[dev][block] = 0;
+	}
+}
+
+/* One write less to live; true if the power has failed before or with it. */
+static bool mem_dies(struct store_mem *mem)
+{
+	if (mem->lives && !--mem->lives)
+		mem->dead = true;
+	return mem->dead;
+}
+
+static void mem_write(struct dynmap_store *store, u32 batch, u32 dev, u64 block,
+		      const void *data, u32 flags)
+{
+	struct store_mem *mem = to_mem(store);
+	bool was_dead = mem->dead;
+
+	if (dev >= mem->nr_devs || block >= mem->blocks[dev])
+		abort();
+	if (mem_dies(mem))
+		mem->error[batch] = -EIO;
+	if (was_dead)
+		return;
+	mem->writes++;
+	if (flags & DYNMAP_STORE_PREFLUSH && !mem->dead)
+		mem_flush_dev(mem, dev);
+	memcpy(mem->cache[dev] + block * DYNMAP_BLOCK_BYTES, data, DYNMAP_BLOCK_BYTES);
+	mem->dirty[dev][block] = 1;
+	if (!(flags & DYNMAP_STORE_FUA) || mem->dead)
+		return;
+	memcpy(mem->stable[dev] + block * DYNMAP_BLOCK_BYTES, data, DYNMAP_BLOCK_BYTES);
+	mem->dirty[dev][block] = 0;
+}
+
+static void mem_flush(struct dynmap_store *store, u32 batch, u32 dev)
+{
+	struct store_mem *mem = to_mem(store);
+
+	if (mem->dead) {
+		mem->error[batch] = -EIO;
+		return;
+	}
+	mem->flushes++;
+	mem_flush_dev(mem, dev);
+}
+
+static int mem_wait(struct dynmap_store *store, u32 batch)
+{
+	struct store_mem *mem = to_mem(store);
+	int error = mem->error[batch];
+
+	mem->error[batch] = 0;
+	return error;
+}
+
+static bool mem_take_written(struct dynmap_store *store, u32 dev)
+{
+	struct store_mem *mem = to_mem(store);
+	bool written = mem->written[dev];
+
+	mem->written[dev] = false;
+	return written;
+}
+
+static const struct dynmap_store_ops mem_ops = {
+	.read = mem_read,
+	.write = mem_write,
+	.flush = mem_flush,
+	.wait = mem_wait,
+	.take_written = mem_take_written,
+};
+
+void store_mem_init(struct store_mem *mem, u32 nr_devs, const u64 *blocks)
+{
+	u32 dev;
+
+	memset(mem, 0, sizeof(*mem));
+	mem->store.ops = &mem_ops;
+	mem->nr_devs = nr_devs;
+	for (dev = 0; dev < nr_devs; dev++) {
+		mem->blocks[dev] = blocks[dev];
+		mem->cache[dev] = calloc(blocks[dev], DYNMAP_BLOCK_BYTES);
+		mem->stable[dev] = calloc(blocks[dev], DYNMAP_BLOCK_BYTES);
+		mem->dirty[dev] = calloc(blocks[dev], 1);
+		if (!mem->cache[dev] || !mem->stable[dev] || !mem->dirty[dev])
+			abort();
+	}
+}
+
+void store_mem_exit(struct store_mem *mem)
+{
+	u32 dev;
+
+	for (dev = 0; dev < mem->nr_devs; dev++) {
+		free(mem->cache[dev]);
+		free(mem->stable[dev]);
+		free(mem->dirty[dev]);
+	}
+}
+
+bool store_mem_write(struct store_mem *mem, u32 dev, u64 block, const void *data)
+{
+	mem_write(&mem->store, DYNMAP_BATCH_JOURNAL, dev, block, data, 0);
+	mem->error[DYNMAP_BATCH_JOURNAL] = 0;
+	mem->written[dev] = true;
+	return !mem->dead;
+}
+
+void store_mem_power_cut(struct store_mem *mem, u64 (*random)(void))
+{
+	u64 block, at;
+	u32 dev, sector;
+
+	for (dev = 0; dev < mem->nr_devs; dev++) {
+		for (block = 0; block < mem->blocks[dev]; block++) {
+			if (!mem->dirty[dev][block])
+				continue;
+			for (sector = 0; sector < DYNMAP_BLOCK_BYTES / 512; sector++) {
+				at = block * DYNMAP_BLOCK_BYTES + sector * 512;
+				if (random() & 1)
+					memcpy(mem->stable[dev] + at, mem->cache[dev] + at, 512);
+			}
+			memcpy(mem->cache[dev] + block * DYNMAP_BLOCK_BYTES,
+			       mem->stable[dev] + block * DYNMAP_BLOCK_BYTES, DYNMAP_BLOCK_BYTES);
+			mem->dirty[dev][block] = 0;
+		}
+		mem->written[dev] = false;
+	}
+	memset(mem->error, 0, sizeof(mem->error));
+	mem->dead = false;
+	mem->lives = 0;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Store in memory, with volatile caches and power cuts.
+ *
+ * Owns: devices as arrays, in two states: what the device answers (cache) and
+ * what survives a power cut for certain (stable). At a power cut each 512-byte
+ * sector that no flush covered takes one of the two at random.
+ */
+#ifndef DM_DYNMAP_STORE_MEM_H
+#define DM_DYNMAP_STORE_MEM_H
+
+#include "dm-dynmap-env.h"
+
+/**
+ * struct store_mem - the devices
+ * @store: for the core
+ * @nr_devs: how many
+ * @blocks: length of each
+ * @cache: content of each
+ * @stable: content that survives
+ * @dirty: per block: cache and stable may differ
+ * @written: data was written since take_written
+ * @lives: writes until the power fails, 0: it does not
+ * @dead: it failed: writes and flushes do nothing and fail
+ * @error: of the writes of a batch
+ * @writes: writes done
+ * @flushes: flushes done
+ */
+struct store_mem {
+	struct dynmap_store store;
+	u32 nr_devs;
+	u64 blocks[DYNMAP_MAX_DEVICES];
+	u8 *cache[DYNMAP_MAX_DEVICES];
+	u8 *stable[DYNMAP_MAX_DEVICES];
+	u8 *dirty[DYNMAP_MAX_DEVICES];
+	bool written[DYNMAP_MAX_DEVICES];
+	u64 lives;
+	bool dead;
+	int error[DYNMAP_BATCHES];
+	u64 writes;
+	u64 flushes;
+};
+
+void store_mem_init(struct store_mem *mem, u32 nr_devs, const u64 *blocks);
+void store_mem_exit(struct store_mem *mem);
+/* A data write, as a volume's user makes it; false if the power failed. */
+bool store_mem_write(struct store_mem *mem, u32 dev, u64 block, const void *data);
+/* The power comes back: unflushed sectors are old or new at random. */
+void store_mem_power_cut(struct store_mem *mem, u64 (*random)(void));
+
+#endif /* DM_DYNMAP_STORE_MEM_H */
