@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Model test: random operations on a pool against naive arrays.
+ *
+ * Owns: the naive twin (what each 512-byte sector of each volume holds, what
+ * it held at the last commit) and the oracles:
+ *  - a read gives what was written last, zeros where nothing was;
+ *  - after a power cut a sector holds what the last commit made durable, or
+ *    something newer of the same sector, never anything else;
+ *  - the checker is clean after every opening and every checkpoint.
+ *
+ * Usage: model SEED OPERATIONS DEVICES
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "dm-dynmap-pool.h"
+#include "store-mem.h"
+#include "tools/check.h"
+
+#define VOLUMES		4
+#define BLOCKS		1500
+#define SECTORS		(BLOCKS * DYNMAP_BLOCK_SECTORS)
+
+struct tag {
+	u64 uid;
+	u64 sector;
+	u64 seq;
+};
+
+struct twin {
+	bool exists;
+	u64 uid;
+	u64 now[SECTORS];
+	u64 durable[SECTORS];
+	bool unmapped[SECTORS];
+};
+
+static struct store_mem mem;
+static struct dynmap_pool pool;
+static struct twin twins[VOLUMES];
+static u64 rng_state, seq, commit_seq, next_uid = 1, op_number, seed;
+static u64 nr_writes, nr_cuts, nr_checks, nr_full, nr_replayed;
+static u32 alloc_blocks, nr_devs;
+
+/* xorshift64* (Vigna, "An experimental exploration of Marsaglia's generators", 2016). */
+static u64 rnd(void)
+{
+	rng_state ^= rng_state >> 12;
+	rng_state ^= rng_state << 25;
+	rng_state ^= rng_state >> 27;
+	return rng_state * 0x2545f4914f6cdd1dULL;
+}
+
+static u64 below(u64 n)
+{
+	return (rnd() >> 16) % n;
+}
+
+static void fail(const char *what, u64 volume, u64 where, u64 is, u64 expected)
+{
+	printf("model: FAILED: %s: volume %llu at %llu: %llu, expected %llu (seed %llu, operation %llu)\n",
+	       what, (unsigned long long)volume, (unsigned long long)where,
+	       (unsigned long long)is, (unsigned long long)expected, (unsigned long long)seed,
+	       (unsigned long long)op_number);
+	exit(1);
+}
+
+/* Call @expression with help; a power cut or a full pool ends it. */
+#define helped(ret, expression)							\
+	do {									\
+		struct dynmap_op op = {};					\
+		u32 tries = 0;							\
+		for (;;) {							\
+			(ret) = (expression);					\
+			if ((ret) != -EAGAIN && (ret) != -ENOMEM && (ret) != -EBUSY)	\
+				break;						\
+			if (++tries > 2000)					\
+				fail("no progress: " #expression, 0, 0, -(ret), 0);	\
+			(ret) = dynmap_pool_help(&pool, &op, ret);		\
+			if (ret)						\
+				break;						\
+		}								\
+	} while (0)
+
+static struct dynmap_volume *load(u32 v)
+{
+	struct dynmap_volume *volume;
+	int ret;
+
+	helped(ret, dynmap_volume_load(&pool.table, v, &volume, &op));
+	if (ret)
+		fail("volume cannot be loaded", v, 0, -ret, 0);
+	return volume;
+}
+
+static bool expected_error(int ret)
+{
+	return !ret || mem.dead || ret == -ENOSPC;
+}
+
+/* Sector values of one block as a reader would see them. */
+static void read_block(struct dynmap_volume *volume, u32 v, u64 lbn, u64 *values)
+{
+	static u8 data[DYNMAP_BLOCK_BYTES];
+	struct dynmap_mapping mapping;
+	struct tag tag;
+	u32 dev, i;
+	int ret;
+	u64 at;
+
+	helped(ret, dynmap_table_lookup(volume, lbn, &mapping, &op));
+	if (ret)
+		fail("lookup", v, lbn, -ret, 0);
+	memset(values, 0, DYNMAP_BLOCK_SECTORS * sizeof(*values));
+	if (mapping.kind != DYNMAP_DATA)
+		return;
+	at = dynmap_pbn_locate(&pool.geo, mapping.pbn, &dev);
+	mem.store.ops->read(&mem.store, dev, at, data);
+	for (i = 0; i < DYNMAP_BLOCK_SECTORS; i++) {
+		memcpy(&tag, data + 512 * i, sizeof(tag));
+		if (tag.uid != twins[v].uid || tag.sector != lbn * DYNMAP_BLOCK_SECTORS + i)
+			fail("foreign data", v, lbn, tag.uid, twins[v].uid);
+		values[i] = tag.seq;
+	}
+}
+
+static void do_read(u32 v, u64 lbn, u64 len)
+{
+	struct dynmap_volume *volume = load(v);
+	u64 values[DYNMAP_BLOCK_SECTORS];
+	u32 i;
+
+	for (; len; len--, lbn++) {
+		read_block(volume, v, lbn, values);
+		for (i = 0; i < DYNMAP_BLOCK_SECTORS; i++)
+			if (values[i] != twins[v].now[lbn * DYNMAP_BLOCK_SECTORS + i])
+				fail("read", v, lbn, values[i],
+				     twins[v].now[lbn * DYNMAP_BLOCK_SECTORS + i]);
+	}
+}
+
+/* Write @len mapped blocks; false if the power failed. */
+static bool write_data(u32 v, u64 lbn, u64 pbn, u64 len)
+{
+	static u8 data[DYNMAP_BLOCK_BYTES];
+	struct tag tag = { .uid = twins[v].uid, .seq = seq };
+	u32 dev, i;
+	u64 at;
+
+	for (; len; len--, lbn++, pbn++) {
+		for (i = 0; i < DYNMAP_BLOCK_SECTORS; i++) {
+			tag.sector = lbn * DYNMAP_BLOCK_SECTORS + i;
+			memcpy(data + 512 * i, &tag, sizeof(tag));
+		}
+		at = dynmap_pbn_locate(&pool.geo, pbn, &dev);
+		if (!store_mem_write(&mem, dev, at, data))
+			return false;
+	}
+	return true;
+}
+
+static void do_write(u32 v, u64 lbn, u64 len)
+{
+	struct dynmap_volume *volume = load(v);
+	struct dynmap_mapping mapping;
+	u64 n, i;
+	int ret;
+
+	seq++;
+	nr_writes++;
+	while (len) {
+		helped(ret, dynmap_table_lookup(volume, lbn, &mapping, &op));
+		if (!ret && mapping.kind == DYNMAP_HOLE) {
+			helped(ret, dynmap_table_reserve(&pool.table, volume, lbn, len, &op));
+			if (ret == -ENOSPC)
+				nr_full++;
+			if (ret && expected_error(ret))
+				return;
+			if (!ret)
+				helped(ret, dynmap_table_lookup(volume, lbn, &mapping, &op));
+		}
+		if (ret || mapping.kind == DYNMAP_HOLE)
+			fail("mapping for a write", v, lbn, -ret, 0);
+		n = min(len, mapping.len);
+		if (!write_data(v, lbn, mapping.pbn, n))
+			return;
+		if (mapping.kind == DYNMAP_RESERVED) {
+			/* Now and then a write fails: nothing may be seen of it. */
+			if (!below(20))
+				return;
+			helped(ret, dynmap_table_set_written(&pool.table, volume, lbn,
+							     mapping.pbn, n, &op));
+			if (mem.dead)
+				return;
+			if (ret)
+				fail("set_written", v, lbn, -ret, 0);
+		}
+		for (i = lbn * DYNMAP_BLOCK_SECTORS; i < (lbn + n) * DYNMAP_BLOCK_SECTORS; i++)
+			twins[v].now[i] = seq;
+		lbn += n;
+		len -= n;
+	}
+}
+
+static void do_unmap(u32 v, u64 lbn, u64 len)
+{
+	struct dynmap_volume *volume = load(v);
+	u64 end = lbn + len, at = lbn, i;
+	int ret = 0;
+
+	while (!ret && at < end) {
+		helped(ret, dynmap_table_unmap(&pool.table, volume, &at, end, &op));
+		if (!expected_error(ret) || (ret == -ENOSPC && !mem.dead))
+			fail("unmap", v, at, -ret, 0);
+		for (i = lbn * DYNMAP_BLOCK_SECTORS; i < at * DYNMAP_BLOCK_SECTORS; i++) {
+			twins[v].now[i] = 0;
+			twins[v].unmapped[i] = true;
+		}
+	}
+}
+
+static void committed(void)
+{
+	u32 v;
+
+	commit_seq = seq;
+	for (v = 0; v < VOLUMES; v++) {
+		memcpy(twins[v].durable, twins[v].now, sizeof(twins[v].now));
+		memset(twins[v].unmapped, 0, sizeof(twins[v].unmapped));
+	}
+}
+
+static void do_commit(void)
+{
+	int ret = dynmap_pool_commit(&pool);
+
+	if (!ret)
+		committed();
+	else if (!mem.dead)
+		fail("commit", 0, 0, -ret, 0);
+}
+
+static void run_check(void)
+{
+	struct dynmap_check check;
+	int ret = dynmap_check_pool(&pool, &check);
+
+	nr_checks++;
+	if (ret || check.damaged || check.repairable)
+		fail("checker", 0, 0, check.damaged, check.repairable);
+}
+
+static void do_checkpoint(void)
+{
+	int ret = dynmap_pool_checkpoint(&pool);
+
+	if (!expected_error(ret) || (ret == -ENOSPC && !mem.dead))
+		fail("checkpoint", 0, 0, -ret, 0);
+	if (ret || mem.dead)
+		return;
+	committed();
+	run_check();
+}
+
+static void do_create(u32 v)
+{
+	u8 uuid[DYNMAP_UUID_BYTES] = { v };
+	int ret;
+
+	helped(ret, dynmap_volume_create(&pool.table, v, BLOCKS, uuid, 0, &op));
+	if (ret && expected_error(ret))
+		return;
+	if (ret)
+		fail("create", v, 0, -ret, 0);
+	memset(&twins[v], 0, sizeof(twins[v]));
+	twins[v].exists = true;
+	twins[v].uid = next_uid++;
+}
+
+static void do_delete(u32 v)
+{
+	int ret;
+
+	helped(ret, dynmap_volume_delete(&pool.table, v, &op));
+	if (!expected_error(ret) || (ret == -ENOSPC && !mem.dead))
+		fail("delete", v, 0, -ret, 0);
+	if (!ret)
+		twins[v].exists = false;
+}
+
+static void do_reap(void)
+{
+	int ret;
+
+	helped(ret, dynmap_volume_reap(&pool.table, &op));
+	if (ret && ret != -ENOENT && (!expected_error(ret) || ret == -ENOSPC) && !mem.dead)
+		fail("reap", 0, 0, -ret, 0);
+}
+
+static void open_pool(void)
+{
+	static struct dynmap_disk_super sb, best;
+	bool found = false;
+	u32 dev;
+	int ret;
+
+	for (dev = 0; dev < nr_devs; dev++) {
+		ret = dynmap_super_read(&mem.store, dev, mem.blocks[dev], &sb);
+		if (ret)
+			fail("superblock", 0, dev, -ret, 0);
+		if (!found || le64_to_cpu(sb.epoch) > le64_to_cpu(best.epoch))
+			best = sb;
+		found = true;
+	}
+	ret = dynmap_pool_open(&pool, &mem.store, &best, 256, false);
+	if (ret && !mem.dead)
+		fail("open", 0, 0, -ret, 0);
+	if (ret) {
+		store_mem_power_cut(&mem, rnd);
+		open_pool();
+		return;
+	}
+	nr_replayed += pool.replayed;
+}
+
+/* After a power cut: is each sector what it may be? It is the truth from now on. */
+static void accept(u32 v)
+{
+	struct dynmap_volume *volume = load(v);
+	u64 values[DYNMAP_BLOCK_SECTORS], lbn, at;
+	struct twin *twin = &twins[v];
+	u32 i;
+
+	for (lbn = 0; lbn < BLOCKS; lbn++) {
+		read_block(volume, v, lbn, values);
+		for (i = 0; i < DYNMAP_BLOCK_SECTORS; i++) {
+			at = lbn * DYNMAP_BLOCK_SECTORS + i;
+			if (values[i] != twin->durable[at] && values[i] <= commit_seq &&
+			    (values[i] || !twin->unmapped[at]))
+				fail("lost or stale after power cut", v, lbn, values[i],
+				     twin->durable[at]);
+			twin->now[at] = values[i];
+		}
+	}
+}
+
+static void do_power_cut(void)
+{
+	struct dynmap_volume *volume;
+	u32 v;
+	int ret;
+
+	nr_cuts++;
+	dynmap_pool_close(&pool);
+	store_mem_power_cut(&mem, rnd);
+	/* Sometimes the power fails during recovery, too. */
+	mem.lives = below(3) ? 0 : 1 + below(40);
+	open_pool();
+	mem.lives = 0;
+	run_check();
+	for (v = 0; v < VOLUMES; v++) {
+		helped(ret, dynmap_volume_load(&pool.table, v, &volume, &op));
+		if (ret && ret != -ENODATA)
+			fail("load after power cut", v, 0, -ret, 0);
+		/* Creations and deletions are committed at once: the cut may fall between. */
+		if (twins[v].exists && ret)
+			twins[v].exists = false;
+		else if (!twins[v].exists && !ret)
+			do_delete(v);
+		if (twins[v].exists)
+			accept(v);
+	}
+	committed();
+}
+
+static void do_reopen(void)
+{
+	u32 v;
+
+	do_checkpoint();
+	if (mem.dead)
+		return;
+	dynmap_pool_close(&pool);
+	open_pool();
+	run_check();
+	for (v = 0; v < VOLUMES; v++)
+		if (twins[v].exists)
+			do_read(v, 0, BLOCKS);
+}
+
+static void one_operation(void)
+{
+	u32 v = below(VOLUMES), dice = below(1000);
+	u64 lbn = below(BLOCKS), len = 1 + below(below(4) ? 8 : 200);
+
+	len = min(len, BLOCKS - lbn);
+	if (!twins[v].exists) {
+		do_create(v);
+		if (!mem.dead)
+			do_commit();
+	} else if (dice < 600) {
+		do_write(v, lbn, len);
+	} else if (dice < 730) {
+		do_unmap(v, lbn, len);
+	} else if (dice < 850) {
+		do_read(v, lbn, len);
+	} else if (dice < 940) {
+		do_commit();
+	} else if (dice < 950) {
+		do_checkpoint();
+	} else if (dice < 985) {
+		do_reap();
+	} else if (dice < 990) {
+		do_delete(v);
+		if (!mem.dead)
+			do_commit();
+	} else if (dice < 993) {
+		do_reopen();
+	} else if (!mem.lives) {
+		mem.lives = 1 + below(200);
+	}
+	if (mem.dead)
+		do_power_cut();
+}
+
+static void format_pool(void)
+{
+	struct dynmap_format_params params = {
+		.nr_devs = nr_devs,
+		.alloc_blocks = alloc_blocks,
+		.copies = 2 - (seed % 4 == 3),
+		.label = "model",
+	};
+	u32 i;
+	int ret;
+
+	for (i = 0; i < DYNMAP_UUID_BYTES; i++)
+		params.uuid[i] = rnd();
+	for (i = 0; i < nr_devs; i++) {
+		params.dev_uuid[i][0] = i;
+		params.dev_blocks[i] = mem.blocks[i];
+	}
+	ret = dynmap_pool_format(&mem.store, &params);
+	if (ret)
+		fail("format", 0, 0, -ret, 0);
+}
+
+int main(int argc, char **argv)
+{
+	u64 blocks[3] = { 3000, 2000, 1100 };
+	u64 operations;
+
+	if (argc != 4) {
+		fprintf(stderr, "usage: model SEED OPERATIONS DEVICES\n");
+		return 16;
+	}
+	seed = strtoull(argv[1], NULL, 0);
+	operations = strtoull(argv[2], NULL, 0);
+	nr_devs = strtoul(argv[3], NULL, 0);
+	if (!nr_devs || nr_devs > 3) {
+		fprintf(stderr, "model: 1 to 3 devices\n");
+		return 16;
+	}
+	dynmap_verbose = getenv("VERBOSE");
+	rng_state = seed * 0x9e3779b97f4a7c15ULL + 1;
+	alloc_blocks = 1U << below(7);
+	store_mem_init(&mem, nr_devs, blocks);
+	format_pool();
+	open_pool();
+	for (op_number = 0; op_number < operations; op_number++)
+		one_operation();
+	mem.lives = 0;
+	do_reopen();
+	dynmap_pool_close(&pool);
+	store_mem_exit(&mem);
+	printf("model: seed %llu, %u devices, unit %u: %llu operations, %llu writes, %llu power cuts, %llu records replayed, %llu checks, pool full %llu times: clean\n",
+	       (unsigned long long)seed, nr_devs, alloc_blocks, (unsigned long long)operations,
+	       (unsigned long long)nr_writes, (unsigned long long)nr_cuts,
+	       (unsigned long long)nr_replayed, (unsigned long long)nr_checks,
+	       (unsigned long long)nr_full);
+	return 0;
+}
