@@ -509,11 +509,20 @@ void dynmap_btree_prune(struct dynmap_tree *tree, struct dynmap_path *path)
 		tree->root = ptr;
 		tree->levels--;
 	}
-	root = tree->levels == 1 ? dynmap_cache_peek(tree->cache, tree->root.pbn[0]) : NULL;
-	if (root && !dynmap_node_count(root)) {
-		dynmap_node_drop(tree->cache, root);
-		dynmap_btree_init(tree, tree->cache, tree->kind, tree->owner, NULL);
-	}
+}
+
+int dynmap_btree_clear(struct dynmap_tree *tree, struct dynmap_op *op)
+{
+	struct dynmap_path path;
+	int ret = dynmap_btree_find(tree, 0, &path, op);
+
+	if (ret)
+		return ret == -ENOENT ? 0 : ret;
+	if (tree->levels > 1 || dynmap_node_count(path.buf[0]))
+		return -ENOTEMPTY;
+	dynmap_node_drop(tree->cache, path.buf[0]);
+	dynmap_btree_init(tree, tree->cache, tree->kind, tree->owner, NULL);
+	return 0;
 }
 
 int dynmap_btree_get(struct dynmap_tree *tree, u64 key, void *record, struct dynmap_op *op)

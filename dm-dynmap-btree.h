@@ -114,6 +114,15 @@ void dynmap_leaf_splice(struct dynmap_path *path, int slot, u32 remove,
 void dynmap_btree_prune(struct dynmap_tree *tree, struct dynmap_path *path);
 
 /**
+ * dynmap_btree_clear() - drop what is left of a tree without records
+ * @tree: the tree; one buffer for events is reserved
+ * @op: told what is missing
+ *
+ * Return: 0: the tree is empty, without a node; -ENOTEMPTY; -EAGAIN; -EUCLEAN.
+ */
+int __must_check dynmap_btree_clear(struct dynmap_tree *tree, struct dynmap_op *op);
+
+/**
  * dynmap_btree_put() - insert or replace the record of a key (not for maps)
  * dynmap_btree_remove() - remove it (not for maps)
  * dynmap_btree_get() - copy it

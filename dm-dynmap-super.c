@@ -640,8 +640,11 @@ static int dynmap_replay_pass(struct dynmap_pool *pool, bool execute)
 			pool->replayed += execute;
 		}
 		if (ret) {
-			dynmap_err("journal block %llu, record %u: error %d",
-				   (unsigned long long)seq, i - 1, ret);
+			record = &block->record[i - 1];
+			dynmap_err("journal block %llu, record %u, kind %u, volume %u, lbn %llu: error %d",
+				   (unsigned long long)seq, i - 1, record->kind,
+				   le32_to_cpu(record->volume),
+				   (unsigned long long)le64_to_cpu(record->map.lbn), ret);
 			return ret == -ENOENT ? -EUCLEAN : ret;
 		}
 	}

@@ -11,7 +11,7 @@
 
 #define DYNMAP_FIRST_REAP_ID	((u64)DYNMAP_MAX_VOLUME_ID + 1)
 #define DYNMAP_REAP_STEPS	64
-#define DYNMAP_MAX_PIECES	3	/* a record is replaced by at most that many */
+#define DYNMAP_MAX_PIECES	DYNMAP_WINDOW_BLOCKS	/* that replace one record */
 
 /* A map record in host form; of a HOLE: the gap between records of one leaf. */
 struct dynmap_extent {
@@ -162,7 +162,7 @@ static void dynmap_map_replace(struct dynmap_volume *volume, u64 key, u32 remove
 	int slot;
 	u64 base;
 
-	dynmap_btree_write_path(&volume->map, key, DYNMAP_MAX_PIECES, &path);
+	dynmap_btree_write_path(&volume->map, key, count, &path);
 	slot = remove ? path.slot[0] : path.slot[0] + 1;
 	if (slot > 0) {
 		dynmap_extent_read(path.buf[0], slot - 1, &all[n++]);
@@ -418,43 +418,49 @@ int dynmap_table_set_written(struct dynmap_table *table, struct dynmap_volume *v
 	return 0;
 }
 
-/* What is left of an extent when [from, to) is unmapped; counts what it was. */
-static u32 dynmap_unmap_pieces(struct dynmap_volume *volume, const struct dynmap_extent *extent,
-			       u64 from, u64 to, struct dynmap_extent *pieces, bool *free)
+/* The runs of [from, to) of a WINDOW as DATA and RESERVED pieces. */
+static u32 dynmap_window_pieces(const struct dynmap_extent *window, u64 from, u64 to,
+				struct dynmap_extent *pieces)
 {
-	u16 bits = extent->bitmap;
-	u32 count = 0, written;
+	struct dynmap_extent block;
+	u32 count = 0;
 
-	*free = true;
-	switch (extent->kind) {
-	case DYNMAP_WINDOW:
-		if (to - from < DYNMAP_WINDOW_BLOCKS) {
-			/* Others may be about to write its other blocks: it stays whole. */
-			*free = false;
-			bits &= dynmap_window_bits(from, to);
-			pieces[count] = *extent;
-			pieces[count].bitmap &= ~bits;
-			if (!pieces[count].bitmap)
-				pieces[count].kind = DYNMAP_RESERVED;
-			count++;
-		}
-		written = hweight64(bits);
-		volume->mapped -= written;
-		volume->reserved += written;
-		if (*free)
-			volume->reserved -= DYNMAP_WINDOW_BLOCKS;
-		return count;
-	case DYNMAP_DATA:
-		volume->mapped -= to - from;
-		break;
-	default:
-		volume->reserved -= to - from;
-		break;
+	for (; from < to; from++) {
+		block = dynmap_extent_part(window, from, from + 1);
+		block.kind = window->bitmap >> (from - window->lbn) & 1 ? DYNMAP_DATA :
+									  DYNMAP_RESERVED;
+		block.bitmap = 0;
+		if (!count || !dynmap_extent_join(&pieces[count - 1], &block))
+			pieces[count++] = block;
 	}
-	if (from > extent->lbn)
-		pieces[count++] = dynmap_extent_part(extent, extent->lbn, from);
-	if (to < dynmap_extent_end(extent))
-		pieces[count++] = dynmap_extent_part(extent, to, dynmap_extent_end(extent));
+	return count;
+}
+
+/*
+ * What is left of an extent when [from, to) is unmapped. Exactly these blocks
+ * are freed, however the extent is written down: replay may meet the same
+ * blocks in other records, because leaves are joined as the cache allows.
+ */
+static u32 dynmap_unmap_pieces(struct dynmap_volume *volume, const struct dynmap_extent *extent,
+			       u64 from, u64 to, struct dynmap_extent *pieces)
+{
+	u64 end = dynmap_extent_end(extent), written = 0;
+	u32 count = 0;
+
+	if (extent->kind == DYNMAP_WINDOW) {
+		written = hweight64(dynmap_window_bits(from, to) & extent->bitmap);
+		count = dynmap_window_pieces(extent, extent->lbn, from, pieces);
+		count += dynmap_window_pieces(extent, to, end, pieces + count);
+	} else {
+		if (extent->kind == DYNMAP_DATA)
+			written = to - from;
+		if (from > extent->lbn)
+			pieces[count++] = dynmap_extent_part(extent, extent->lbn, from);
+		if (to < end)
+			pieces[count++] = dynmap_extent_part(extent, to, end);
+	}
+	volume->mapped -= written;
+	volume->reserved -= to - from - written;
 	return count;
 }
 
@@ -465,7 +471,6 @@ int dynmap_table_unmap(struct dynmap_table *table, struct dynmap_volume *volume,
 	struct dynmap_path path;
 	u64 from = *lbn, to;
 	u32 count;
-	bool free;
 	int ret;
 
 	op->urgent = max(op->urgent, (u8)DYNMAP_URGENT);
@@ -477,11 +482,9 @@ int dynmap_table_unmap(struct dynmap_table *table, struct dynmap_volume *volume,
 		ret = dynmap_map_prepare(table, volume, op);
 		if (ret)
 			return ret;
-		count = dynmap_unmap_pieces(volume, &extent, from, to, pieces, &free);
+		count = dynmap_unmap_pieces(volume, &extent, from, to, pieces);
 		dynmap_map_replace(volume, extent.lbn, 1, pieces, count);
-		if (free)
-			dynmap_alloc_free(table->alloc, extent.pbn + (from - extent.lbn),
-					  to - from);
+		dynmap_alloc_free(table->alloc, extent.pbn + (from - extent.lbn), to - from);
 		dynmap_journal_map(table, DYNMAP_REC_UNMAP, volume, from, 0, to - from);
 	}
 	*lbn = to;
@@ -687,7 +690,7 @@ int dynmap_volume_delete(struct dynmap_table *table, u64 id, struct dynmap_op *o
 	return 0;
 }
 
-/* Remove the record of an emptied volume. */
+/* Remove the record of an emptied volume; -ENOTEMPTY if it is not. */
 static int dynmap_volume_reaped(struct dynmap_table *table, struct dynmap_volume *volume,
 				struct dynmap_op *op)
 {
@@ -695,6 +698,9 @@ static int dynmap_volume_reaped(struct dynmap_table *table, struct dynmap_volume
 
 	if (!ret)
 		ret = dynmap_journal_reserve(table->journal, 1, op);
+	if (!ret)
+		ret = dynmap_btree_clear(&volume->map, op);
+	volume->dirty = true;
 	if (!ret)
 		ret = dynmap_btree_remove(&table->volumes, volume->id, op);
 	if (ret)
@@ -723,7 +729,8 @@ int dynmap_volume_reap(struct dynmap_table *table, struct dynmap_op *op)
 		if (ret)
 			return ret;
 	}
-	return volume->map.levels ? 0 : dynmap_volume_reaped(table, volume, op);
+	ret = dynmap_volume_reaped(table, volume, op);
+	return ret == -ENOTEMPTY ? 0 : ret;
 }
 
 int dynmap_volume_next(struct dynmap_table *table, u64 id, struct dynmap_disk_volume *disk,
@@ -793,9 +800,11 @@ static int dynmap_replay_reaped(struct dynmap_table *table, u64 id, struct dynma
 	struct dynmap_volume *volume;
 	int ret = dynmap_volume_load(table, id, &volume, op);
 
-	if (!ret && (volume->map.levels || id < DYNMAP_FIRST_REAP_ID))
+	if (!ret && id < DYNMAP_FIRST_REAP_ID)
 		ret = -EUCLEAN;
-	return ret ? ret : dynmap_volume_reaped(table, volume, op);
+	if (!ret)
+		ret = dynmap_volume_reaped(table, volume, op);
+	return ret == -ENOTEMPTY ? -EUCLEAN : ret;
 }
 
 int dynmap_table_replay(struct dynmap_table *table, const struct dynmap_disk_record *record,

@@ -138,8 +138,7 @@ int __must_check dynmap_table_set_written(struct dynmap_table *table,
  * @end: end of the range
  * @op: told what is missing
  *
- * Blocks freed go to quarantine. Of a WINDOW that keeps other written blocks,
- * the blocks become RESERVED.
+ * Exactly the blocks of the range are freed, into quarantine.
  *
  * Return: 0 (done when *@lbn == @end), -EAGAIN, -ENOMEM, -EBUSY, -EUCLEAN.
  */

@@ -53,7 +53,8 @@ static void mem_write(struct dynmap_store *store, u32 batch, u32 dev, u64 block,
 	if (was_dead)
 		return;
 	mem->writes++;
-	if (flags & DYNMAP_STORE_PREFLUSH && !mem->dead)
+	/* The write that the power cut hits may still arrive, but not before its flush. */
+	if (flags & DYNMAP_STORE_PREFLUSH)
 		mem_flush_dev(mem, dev);
 	memcpy(mem->cache[dev] + block * DYNMAP_BLOCK_BYTES, data, DYNMAP_BLOCK_BYTES);
 	mem->dirty[dev][block] = 1;
