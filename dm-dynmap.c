@@ -1,0 +1,652 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The device-mapper targets "dynmap-pool" and "dynmap".
+ *
+ * Owns: constructors and destructors, status, messages, limits, the list of
+ * pools. What happens to a bio is in kernel/io.c, a pool's life in
+ * kernel/pool.c, and everything that understands the format in dm-dynmap-*.c.
+ *
+ * Tables:
+ *   dynmap-pool <#devs> <dev>... <allocation size, sectors>
+ *		 <low water mark, allocation units> [<#features> <feature>...]
+ *   dynmap <pool dev> <volume id>
+ */
+#include <linux/module.h>
+#include <linux/random.h>
+#include <linux/uuid.h>
+
+#include "kernel/dynmap.h"
+
+static LIST_HEAD(dynmap_pools);
+static DEFINE_MUTEX(dynmap_pools_lock);
+
+/**
+ * struct dynmap_target - a pool target
+ * @pool: its pool
+ * @dev: its devices
+ * @nr_devs: how many
+ * @alloc_sectors: allocation size asked for
+ * @low_water: low water mark asked for, allocation units
+ * @read_only: feature
+ * @error_if_no_space: feature
+ */
+struct dynmap_target {
+	struct dynmap_kpool *pool;
+	struct dm_dev *dev[DYNMAP_MAX_DEVICES];
+	u32 nr_devs;
+	u32 alloc_sectors;
+	u64 low_water;
+	bool read_only;
+	bool error_if_no_space;
+};
+
+static bool dynmap_pool_uses(struct dynmap_kpool *pool, struct block_device *bdev)
+{
+	u32 i;
+
+	for (i = 0; i < pool->disks.nr; i++)
+		if (pool->disks.bdev[i] == bdev)
+			return true;
+	return false;
+}
+
+/* The pool that has these devices, with one more reference; NULL if none has. */
+static struct dynmap_kpool *dynmap_pool_find(struct dynmap_target *target, struct mapped_device *md,
+					     char **error)
+{
+	struct dynmap_kpool *pool;
+	u32 i, same;
+
+	list_for_each_entry(pool, &dynmap_pools, list) {
+		for (same = 0, i = 0; i < target->nr_devs; i++)
+			same += dynmap_pool_uses(pool, target->dev[i]->bdev);
+		if (!same)
+			continue;
+		if (same != target->nr_devs || same != pool->disks.nr || pool->md != md) {
+			*error = "a device is in use by another pool";
+			return ERR_PTR(-EBUSY);
+		}
+		if (pool->read_only != target->read_only) {
+			*error = "read_only cannot change while the pool is open";
+			return ERR_PTR(-EINVAL);
+		}
+		pool->refs++;
+		return pool;
+	}
+	return NULL;
+}
+
+static void dynmap_pool_put(struct dynmap_kpool *pool)
+{
+	mutex_lock(&dynmap_pools_lock);
+	if (!--pool->refs) {
+		list_del(&pool->list);
+		dynmap_kpool_destroy(pool);
+	}
+	mutex_unlock(&dynmap_pools_lock);
+}
+
+static int dynmap_parse_features(struct dm_arg_set *as, struct dynmap_target *target, char **error)
+{
+	static const struct dm_arg count = { 0, 4, "Invalid number of features: expected 0 to 4" };
+	unsigned int nr;
+	const char *word;
+	int ret;
+
+	if (!as->argc)
+		return 0;
+	ret = dm_read_arg_group(&count, as, &nr, error);
+	if (ret)
+		return ret;
+	while (nr--) {
+		word = dm_shift_arg(as);
+		if (!strcasecmp(word, "read_only")) {
+			target->read_only = true;
+		} else if (!strcasecmp(word, "error_if_no_space")) {
+			target->error_if_no_space = true;
+		} else {
+			*error = "Unknown feature: expected read_only or error_if_no_space";
+			return -EINVAL;
+		}
+	}
+	if (!as->argc)
+		return 0;
+	*error = "Arguments left over: the number of features does not fit";
+	return -EINVAL;
+}
+
+static int dynmap_parse_devices(struct dm_target *ti, struct dm_arg_set *as,
+				struct dynmap_target *target)
+{
+	static const struct dm_arg count = {
+		1, DYNMAP_MAX_DEVICES, "Invalid number of devices: expected 1 to 48"
+	};
+	unsigned int nr;
+	u32 i;
+	int ret;
+
+	ret = dm_read_arg(&count, as, &nr, &ti->error);
+	if (ret)
+		return ret;
+	if (as->argc < nr + 2) {
+		ti->error = "Expected: <#devs> <dev>... <allocation size> <low water mark> [<#features> <feature>...]";
+		return -EINVAL;
+	}
+	for (; target->nr_devs < nr; target->nr_devs++) {
+		ret = dm_get_device(ti, dm_shift_arg(as), dm_table_get_mode(ti->table),
+				    &target->dev[target->nr_devs]);
+		if (ret) {
+			ti->error = "Cannot open a device of the pool";
+			return ret;
+		}
+		for (i = 0; i < target->nr_devs; i++) {
+			if (target->dev[i]->bdev != target->dev[target->nr_devs]->bdev)
+				continue;
+			target->nr_devs++;
+			ti->error = "A device is given twice";
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static int dynmap_parse_sizes(struct dm_target *ti, struct dm_arg_set *as,
+			      struct dynmap_target *target)
+{
+	if (kstrtouint(dm_shift_arg(as), 10, &target->alloc_sectors) ||
+	    target->alloc_sectors < DYNMAP_BLOCK_SECTORS ||
+	    target->alloc_sectors > DYNMAP_MAX_ALLOC_BLOCKS * DYNMAP_BLOCK_SECTORS ||
+	    target->alloc_sectors & (target->alloc_sectors - 1)) {
+		ti->error = "Invalid allocation size: expected a power of two from 8 to 2097152 sectors";
+		return -EINVAL;
+	}
+	if (kstrtou64(dm_shift_arg(as), 10, &target->low_water)) {
+		ti->error = "Invalid low water mark: expected a number of allocation units";
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int dynmap_target_open(struct dm_target *ti, struct dynmap_target *target)
+{
+	struct mapped_device *md = dm_table_get_md(ti->table);
+	struct dynmap_kpool *pool;
+	struct dynmap_disks *disks;
+	u32 i;
+
+	pool = dynmap_pool_find(target, md, &ti->error);
+	if (pool) {
+		target->pool = pool;
+		return PTR_ERR_OR_ZERO(pool);
+	}
+	disks = kzalloc(sizeof(*disks), GFP_KERNEL);
+	if (!disks)
+		return -ENOMEM;
+	for (i = 0; i < target->nr_devs; i++)
+		disks->bdev[i] = target->dev[i]->bdev;
+	disks->nr = target->nr_devs;
+	pool = dynmap_kpool_create(disks, target->alloc_sectors / DYNMAP_BLOCK_SECTORS,
+				   target->read_only, &ti->error);
+	kfree(disks);
+	if (IS_ERR(pool))
+		return PTR_ERR(pool);
+	pool->md = md;
+	list_add(&pool->list, &dynmap_pools);
+	target->pool = pool;
+	return 0;
+}
+
+static void dynmap_target_free(struct dm_target *ti, struct dynmap_target *target)
+{
+	while (target->nr_devs)
+		dm_put_device(ti, target->dev[--target->nr_devs]);
+	kfree(target);
+}
+
+static int dynmap_pool_ctr(struct dm_target *ti, unsigned int argc, char **argv)
+{
+	struct dm_arg_set as = { .argc = argc, .argv = argv };
+	struct dynmap_target *target;
+	int ret;
+
+	target = kzalloc(sizeof(*target), GFP_KERNEL);
+	if (!target)
+		return -ENOMEM;
+	ret = dynmap_parse_devices(ti, &as, target);
+	if (!ret)
+		ret = dynmap_parse_sizes(ti, &as, target);
+	if (!ret)
+		ret = dynmap_parse_features(&as, target, &ti->error);
+	if (!ret) {
+		mutex_lock(&dynmap_pools_lock);
+		ret = dynmap_target_open(ti, target);
+		mutex_unlock(&dynmap_pools_lock);
+	}
+	if (ret) {
+		dynmap_target_free(ti, target);
+		return ret;
+	}
+	ti->num_flush_bios = 1;
+	ti->flush_supported = true;
+	ti->private = target;
+	return 0;
+}
+
+static void dynmap_pool_dtr(struct dm_target *ti)
+{
+	struct dynmap_target *target = ti->private;
+	struct dynmap_kpool *pool = target->pool;
+
+	down_write(&pool->lock);
+	if (pool->ti == ti)
+		pool->ti = NULL;
+	up_write(&pool->lock);
+	dynmap_pool_put(pool);
+	dynmap_target_free(ti, target);
+}
+
+/* Data is reached through volumes; the pool's device only answers flushes. */
+static int dynmap_pool_map(struct dm_target *ti, struct bio *bio)
+{
+	if (!(bio->bi_opf & REQ_PREFLUSH))
+		return DM_MAPIO_KILL;
+	bio_endio(bio);
+	return DM_MAPIO_SUBMITTED;
+}
+
+static int dynmap_pool_preresume(struct dm_target *ti)
+{
+	struct dynmap_target *target = ti->private;
+	struct dynmap_kpool *pool = target->pool;
+
+	down_write(&pool->lock);
+	pool->ti = ti;
+	pool->low_water = target->low_water * (target->alloc_sectors / DYNMAP_BLOCK_SECTORS);
+	pool->low_water_hit = false;
+	pool->error_if_no_space = target->error_if_no_space;
+	/* The allocation size may change at any reload; it is kept by the next checkpoint. */
+	pool->core.table.alloc_blocks = target->alloc_sectors / DYNMAP_BLOCK_SECTORS;
+	pool->core.super->alloc_blocks = cpu_to_le32(pool->core.table.alloc_blocks);
+	up_write(&pool->lock);
+	dynmap_kpool_retry(pool);
+	return 0;
+}
+
+static void dynmap_pool_postsuspend(struct dm_target *ti)
+{
+	struct dynmap_target *target = ti->private;
+
+	if (target->pool->mode != DYNMAP_MODE_READ_ONLY && dynmap_kpool_release(target->pool))
+		DMERR("checkpoint at suspend failed");
+}
+
+static int dynmap_pool_iterate(struct dm_target *ti, iterate_devices_callout_fn fn, void *data)
+{
+	struct dynmap_target *target = ti->private;
+	int ret = 0;
+	u32 i;
+
+	for (i = 0; i < target->nr_devs && !ret; i++)
+		ret = fn(ti, target->dev[i], 0, bdev_nr_sectors(target->dev[i]->bdev), data);
+	return ret;
+}
+
+static void dynmap_status_info(struct dynmap_kpool *pool, char *result, unsigned int maxlen)
+{
+	static const char * const modes[] = { "rw", "out_of_data_space", "ro" };
+	struct dynmap_alloc *alloc = &pool->core.alloc;
+	u32 unit = pool->core.table.alloc_blocks;
+	unsigned int sz = 0;
+	u64 used, room;
+
+	down_read(&pool->lock);
+	used = DIV_ROUND_UP(alloc->data_allocated, unit);
+	room = dynmap_alloc_data_free(alloc) / unit;
+	DMEMIT("%llu %llu/%llu %llu/%llu - %s no_discard_passdown %s %s %llu",
+	       pool->core.table.transaction_id, alloc->meta_allocated, alloc->meta_total,
+	       used, used + room, modes[pool->mode],
+	       pool->error_if_no_space ? "error_if_no_space" : "queue_if_no_space",
+	       pool->core.failed || pool->core.journal.failed ? "needs_check" : "-",
+	       alloc->floor);
+	up_read(&pool->lock);
+}
+
+static void dynmap_pool_status(struct dm_target *ti, status_type_t type, unsigned int flags,
+			       char *result, unsigned int maxlen)
+{
+	struct dynmap_target *target = ti->private;
+	unsigned int sz = 0;
+	u32 i;
+
+	switch (type) {
+	case STATUSTYPE_INFO:
+		dynmap_status_info(target->pool, result, maxlen);
+		break;
+	case STATUSTYPE_TABLE:
+		DMEMIT("%u", target->nr_devs);
+		for (i = 0; i < target->nr_devs; i++)
+			DMEMIT(" %s", target->dev[i]->name);
+		DMEMIT(" %u %llu", target->alloc_sectors, target->low_water);
+		DMEMIT(" %u", target->read_only + target->error_if_no_space);
+		if (target->read_only)
+			DMEMIT(" read_only");
+		if (target->error_if_no_space)
+			DMEMIT(" error_if_no_space");
+		break;
+	case STATUSTYPE_IMA:
+		*result = '\0';
+		break;
+	}
+}
+
+static int dynmap_parse_id(const char *word, u64 *id)
+{
+	if (!kstrtou64(word, 10, id) && *id <= DYNMAP_MAX_VOLUME_ID)
+		return 0;
+	DMERR("message: invalid volume id %s: expected 0 to %u", word, DYNMAP_MAX_VOLUME_ID);
+	return -EINVAL;
+}
+
+static int dynmap_message_create(struct dynmap_kpool *pool, unsigned int argc, char **argv)
+{
+	u8 uuid[DYNMAP_UUID_BYTES];
+	struct dynmap_op op = {};
+	u64 id, sectors = 0;
+	int ret = dynmap_parse_id(argv[1], &id);
+
+	if (ret)
+		return ret;
+	if (argc == 3 && (kstrtou64(argv[2], 10, &sectors) ||
+			  sectors / DYNMAP_BLOCK_SECTORS > DYNMAP_MAX_LBN)) {
+		DMERR("message create_thin: invalid size %s: expected sectors", argv[2]);
+		return -EINVAL;
+	}
+	generate_random_uuid(uuid);
+	dynmap_khelped(ret, pool, &op,
+		       dynmap_volume_create(&pool->core.table, id,
+					    DIV_ROUND_UP(sectors, DYNMAP_BLOCK_SECTORS), uuid,
+					    ktime_get_real_seconds(), &op));
+	return ret;
+}
+
+static int dynmap_message_delete(struct dynmap_kpool *pool, char **argv)
+{
+	struct dynmap_op op = {};
+	u64 id;
+	int ret = dynmap_parse_id(argv[1], &id);
+
+	if (ret)
+		return ret;
+	dynmap_khelped(ret, pool, &op, dynmap_volume_delete(&pool->core.table, id, &op));
+	if (!ret)
+		queue_work(pool->wq, &pool->reap_work);
+	return ret == -ETXTBSY ? -EBUSY : ret;
+}
+
+static int dynmap_message_transaction(struct dynmap_kpool *pool, char **argv)
+{
+	struct dynmap_op op = {};
+	u64 old, new;
+	int ret;
+
+	if (kstrtou64(argv[1], 10, &old) || kstrtou64(argv[2], 10, &new)) {
+		DMERR("message set_transaction_id: expected <current id> <new id>");
+		return -EINVAL;
+	}
+	if (old != pool->core.table.transaction_id) {
+		DMERR("message set_transaction_id: the current id is %llu, not %llu",
+		      pool->core.table.transaction_id, old);
+		return -EINVAL;
+	}
+	dynmap_khelped(ret, pool, &op, dynmap_table_set_transaction(&pool->core.table, new, &op));
+	return ret;
+}
+
+/* One line per volume: id, mapped and reserved sectors, size in sectors. */
+static int dynmap_message_list(struct dynmap_kpool *pool, char *result, unsigned int maxlen)
+{
+	struct dynmap_disk_volume disk;
+	struct dynmap_op op = {};
+	unsigned int sz = 0;
+	u64 id = 0;
+	int ret;
+
+	for (;;) {
+		dynmap_khelped(ret, pool, &op,
+			       dynmap_volume_next(&pool->core.table, id, &disk, &op));
+		if (ret)
+			break;
+		id = le64_to_cpu(disk.id) + 1;
+		DMEMIT("%llu %llu %llu %llu\n", id - 1,
+		       le64_to_cpu(disk.mapped_blocks) * DYNMAP_BLOCK_SECTORS,
+		       le64_to_cpu(disk.reserved_blocks) * DYNMAP_BLOCK_SECTORS,
+		       le64_to_cpu(disk.size_blocks) * DYNMAP_BLOCK_SECTORS);
+	}
+	return ret == -ENOENT ? 1 : ret;
+}
+
+static int dynmap_pool_message(struct dm_target *ti, unsigned int argc, char **argv, char *result,
+			       unsigned int maxlen)
+{
+	struct dynmap_kpool *pool = ((struct dynmap_target *)ti->private)->pool;
+	int ret = -EINVAL;
+
+	if (argc == 1 && !strcasecmp(argv[0], "list"))
+		return dynmap_message_list(pool, result, maxlen);
+	if (pool->mode == DYNMAP_MODE_READ_ONLY) {
+		DMERR("message %s: the pool is read-only", argv[0]);
+		return -EOPNOTSUPP;
+	}
+	if ((argc == 2 || argc == 3) && !strcasecmp(argv[0], "create_thin")) {
+		ret = dynmap_message_create(pool, argc, argv);
+	} else if (argc == 2 && !strcasecmp(argv[0], "delete")) {
+		ret = dynmap_message_delete(pool, argv);
+	} else if (argc == 3 && !strcasecmp(argv[0], "set_transaction_id")) {
+		ret = dynmap_message_transaction(pool, argv);
+	} else if (!strcasecmp(argv[0], "create_snap")) {
+		DMERR("message create_snap: snapshots are not supported yet");
+		return -EOPNOTSUPP;
+	} else {
+		DMERR("unknown message %s: expected create_thin <id> [<sectors>], delete <id>, list or set_transaction_id <current> <new>",
+		      argv[0]);
+	}
+	return ret ? ret : dynmap_kpool_commit(pool);
+}
+
+static struct target_type dynmap_pool_type = {
+	.name = "dynmap-pool",
+	.version = { 0, 1, 0 },
+	.features = DM_TARGET_SINGLETON | DM_TARGET_ALWAYS_WRITEABLE | DM_TARGET_IMMUTABLE,
+	.module = THIS_MODULE,
+	.ctr = dynmap_pool_ctr,
+	.dtr = dynmap_pool_dtr,
+	.map = dynmap_pool_map,
+	.preresume = dynmap_pool_preresume,
+	.postsuspend = dynmap_pool_postsuspend,
+	.iterate_devices = dynmap_pool_iterate,
+	.status = dynmap_pool_status,
+	.message = dynmap_pool_message,
+};
+
+/* The pool whose device this is, with one more reference. */
+static struct dynmap_kpool *dynmap_pool_of(struct block_device *bdev)
+{
+	struct dynmap_kpool *pool;
+
+	mutex_lock(&dynmap_pools_lock);
+	list_for_each_entry(pool, &dynmap_pools, list) {
+		if (dm_disk(pool->md) != bdev->bd_disk)
+			continue;
+		pool->refs++;
+		mutex_unlock(&dynmap_pools_lock);
+		return pool;
+	}
+	mutex_unlock(&dynmap_pools_lock);
+	return NULL;
+}
+
+/* Load the volume and take a use of it in the same hold of the lock. */
+static int dynmap_volume_use(struct dynmap_kvolume *kvolume, u64 id, struct dynmap_op *op)
+{
+	int ret = dynmap_volume_load(&kvolume->pool->core.table, id, &kvolume->volume, op);
+
+	if (!ret)
+		kvolume->volume->users++;
+	return ret;
+}
+
+static int dynmap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
+{
+	struct dynmap_kvolume *kvolume;
+	struct dynmap_op op = {};
+	u64 id;
+	int ret;
+
+	ti->error = "Expected: <pool dev> <volume id from 0 to 16777215>";
+	if (argc == 3) {
+		ti->error = "External origins are not supported yet";
+		return -EOPNOTSUPP;
+	}
+	if (argc != 2 || kstrtou64(argv[1], 10, &id) || id > DYNMAP_MAX_VOLUME_ID)
+		return -EINVAL;
+	kvolume = kzalloc(sizeof(*kvolume), GFP_KERNEL);
+	if (!kvolume)
+		return -ENOMEM;
+	ret = dm_get_device(ti, argv[0], dm_table_get_mode(ti->table), &kvolume->pool_dev);
+	if (ret) {
+		ti->error = "Cannot open the pool device";
+		goto free;
+	}
+	ret = -EINVAL;
+	ti->error = "The first argument is not the device of a dynmap pool";
+	kvolume->pool = dynmap_pool_of(kvolume->pool_dev->bdev);
+	if (!kvolume->pool)
+		goto put_device;
+	dynmap_khelped(ret, kvolume->pool, &op, dynmap_volume_use(kvolume, id, &op));
+	if (ret) {
+		ti->error = ret == -ENODATA ? "No such volume: create it by message create_thin" :
+					      "Cannot read the volume's record";
+		goto put_pool;
+	}
+	ti->num_flush_bios = 1;
+	ti->num_discard_bios = 1;
+	ti->flush_supported = true;
+	ti->discards_supported = true;
+	ti->per_io_data_size = sizeof(struct dynmap_io);
+	ti->private = kvolume;
+	return 0;
+put_pool:
+	dynmap_pool_put(kvolume->pool);
+put_device:
+	dm_put_device(ti, kvolume->pool_dev);
+free:
+	kfree(kvolume);
+	return ret;
+}
+
+static void dynmap_dtr(struct dm_target *ti)
+{
+	struct dynmap_kvolume *kvolume = ti->private;
+
+	down_write(&kvolume->pool->lock);
+	kvolume->volume->users--;
+	up_write(&kvolume->pool->lock);
+	dynmap_pool_put(kvolume->pool);
+	dm_put_device(ti, kvolume->pool_dev);
+	kfree(kvolume);
+}
+
+static int dynmap_map(struct dm_target *ti, struct bio *bio)
+{
+	bio->bi_iter.bi_sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
+	return dynmap_io_map(ti->private, bio);
+}
+
+static int dynmap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
+{
+	return dynmap_io_end(bio);
+}
+
+static void dynmap_status(struct dm_target *ti, status_type_t type, unsigned int flags,
+			  char *result, unsigned int maxlen)
+{
+	struct dynmap_kvolume *kvolume = ti->private;
+	struct dynmap_op op = {};
+	unsigned int sz = 0;
+	u64 mapped, highest;
+	int ret;
+
+	switch (type) {
+	case STATUSTYPE_INFO:
+		dynmap_khelped(ret, kvolume->pool, &op,
+			       dynmap_table_highest(kvolume->volume, &highest, &op));
+		mapped = kvolume->volume->mapped + kvolume->volume->reserved;
+		if (ret)
+			DMEMIT("Error");
+		else if (highest)
+			DMEMIT("%llu %llu", mapped * DYNMAP_BLOCK_SECTORS,
+			       highest * DYNMAP_BLOCK_SECTORS - 1);
+		else
+			DMEMIT("%llu -", mapped * DYNMAP_BLOCK_SECTORS);
+		break;
+	case STATUSTYPE_TABLE:
+		DMEMIT("%s %llu", kvolume->pool_dev->name, kvolume->volume->id);
+		break;
+	case STATUSTYPE_IMA:
+		*result = '\0';
+		break;
+	}
+}
+
+static void dynmap_io_hints(struct dm_target *ti, struct queue_limits *limits)
+{
+	struct dynmap_kvolume *kvolume = ti->private;
+	struct dynmap_disks *disks = &kvolume->pool->disks;
+	u32 i;
+
+	for (i = 0; i < disks->nr; i++)
+		limits->logical_block_size = max_t(u32, limits->logical_block_size,
+						   bdev_logical_block_size(disks->bdev[i]));
+	limits->physical_block_size = DYNMAP_BLOCK_BYTES;
+	limits->io_min = DYNMAP_BLOCK_BYTES;
+	limits->io_opt = min(kvolume->pool->core.table.alloc_blocks, 256U) * DYNMAP_BLOCK_BYTES;
+	dynmap_limits_discard(limits, UINT_MAX >> SECTOR_SHIFT, DYNMAP_BLOCK_BYTES);
+}
+
+static struct target_type dynmap_type = {
+	.name = "dynmap",
+	.version = { 0, 1, 0 },
+	.module = THIS_MODULE,
+	.ctr = dynmap_ctr,
+	.dtr = dynmap_dtr,
+	.map = dynmap_map,
+	.end_io = dynmap_end_io,
+	.status = dynmap_status,
+	.io_hints = dynmap_io_hints,
+};
+
+static int __init dynmap_init(void)
+{
+	int ret = dm_register_target(&dynmap_pool_type);
+
+	if (ret)
+		return ret;
+	ret = dm_register_target(&dynmap_type);
+	if (ret)
+		dm_unregister_target(&dynmap_pool_type);
+	return ret;
+}
+
+static void __exit dynmap_exit(void)
+{
+	dm_unregister_target(&dynmap_type);
+	dm_unregister_target(&dynmap_pool_type);
+}
+
+module_init(dynmap_init);
+module_exit(dynmap_exit);
+
+MODULE_DESCRIPTION("Device-mapper thin provisioning on extents");
+MODULE_AUTHOR("dm-dynmap maintainers");
+MODULE_ALIAS("dm-dynmap");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The kernel's side of a pool, shared by dm-dynmap.c and kernel/.
+ *
+ * Lock order:
+ *
+ *   dynmap_pools_lock	   list of pools and their reference counts
+ *     release_mutex	   one end of quarantine at a time
+ *     commit_mutex	   one commit or checkpoint at a time
+ *       lock		   the metadata lock: CPU work only, never held over I/O
+ *         list_lock	   queues of bios (irqs off)
+ *
+ * A bio's way: dynmap_io_map() tries with the lock for reading; what needs
+ * more (a node, space, padding) is trimmed to one block and goes to io_wq.
+ * A first write comes back by its end_io to done_work, which marks it written
+ * and completes it; FLUSH and FUA wait for commit_work.
+ */
+#ifndef DM_DYNMAP_KERNEL_H
+#define DM_DYNMAP_KERNEL_H
+
+#include <linux/bio.h>
+#include <linux/device-mapper.h>
+#include <linux/mempool.h>
+#include <linux/mutex.h>
+#include <linux/percpu.h>
+#include <linux/rwsem.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+
+#include "dm-dynmap-pool.h"
+#include "kernel/compat.h"
+
+#define DM_MSG_PREFIX "dynmap"
+
+/* In order of degradation; dynmap_set_mode() makes all transitions.
+ *
+ *   WRITE <--> OUT_OF_DATA_SPACE
+ *     |              |
+ *     +--> READ_ONLY <+   a commit or checkpoint failed: until the pool is reopened
+ */
+enum dynmap_mode {
+	DYNMAP_MODE_WRITE,
+	DYNMAP_MODE_OUT_OF_DATA_SPACE,
+	DYNMAP_MODE_READ_ONLY,
+};
+
+/**
+ * struct dynmap_batch - writes of the store that are waited for together
+ * @pending: under way
+ * @error: the first error
+ * @wait: woken when @pending falls to zero
+ */
+struct dynmap_batch {
+	atomic_t pending;
+	int error;
+	wait_queue_head_t wait;
+};
+
+/**
+ * struct dynmap_disks - the store over block devices
+ * @store: for the core
+ * @bdev: the devices, in the order of the superblock
+ * @nr: how many
+ * @written: device holds completed writes that no flush covered
+ * @batch: see DYNMAP_BATCH_*
+ */
+struct dynmap_disks {
+	struct dynmap_store store;
+	struct block_device *bdev[DYNMAP_MAX_DEVICES];
+	u32 nr;
+	unsigned long written[BITS_TO_LONGS(DYNMAP_MAX_DEVICES)];
+	struct dynmap_batch batch[DYNMAP_BATCHES];
+};
+
+void dynmap_disks_init(struct dynmap_disks *disks);
+/* A data write to device @dev has completed. */
+void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
+
+#define DYNMAP_BUCKETS	1024
+
+/**
+ * struct dynmap_kpool - a pool in the kernel
+ * @list: in the list of pools
+ * @refs: pool targets and volume targets that hold it; by dynmap_pools_lock
+ * @md: mapped device of the pool target
+ * @ti: the pool target that is loaded, for events
+ * @core: the core's pool
+ * @disks: its devices
+ * @lock: metadata lock, over @core
+ * @commit_mutex: see lock order
+ * @release_mutex: see lock order
+ * @phase: which of @inflight new I/O counts in; by @lock
+ * @inflight: per CPU, I/O under way that looked up before the phase changed
+ * @quarantine: freed blocks, the record durable, I/O perhaps not ended; by @lock
+ * @list_lock: over the lists below and @bucket
+ * @done: first writes whose data is complete
+ * @flushes: bios that wait for a commit
+ * @no_space: bios that wait for space
+ * @bucket: windows being first-written: users, or -1: one exclusive user
+ * @bucket_wait: woken when a bucket is given up
+ * @mode: enum dynmap_mode; by @lock
+ * @error_if_no_space: feature, or the time to wait is over
+ * @read_only: feature: nothing is ever written
+ * @low_water: blocks; below it an event is raised
+ * @low_water_hit: it was raised
+ * @pages: for blocks that are padded
+ * @io_wq: slow bios
+ * @wq: the works below
+ * @done_work: dynmap_done_work()
+ * @commit_work: commits for @flushes
+ * @release_work: ends quarantine
+ * @reap_work: empties deleted volumes
+ * @idle_work: checkpoints
+ * @no_space_work: the time to wait for space is over
+ */
+struct dynmap_kpool {
+	struct list_head list;
+	u32 refs;
+	struct mapped_device *md;
+	struct dm_target *ti;
+	struct dynmap_pool core;
+	struct dynmap_disks disks;
+	struct rw_semaphore lock;
+	struct mutex commit_mutex;
+	struct mutex release_mutex;
+	u32 phase;
+	unsigned long __percpu *inflight[2];
+	struct dynmap_runlist quarantine;
+	spinlock_t list_lock;
+	struct bio_list done;
+	struct bio_list flushes;
+	struct bio_list no_space;
+	int bucket[DYNMAP_BUCKETS];
+	wait_queue_head_t bucket_wait;
+	enum dynmap_mode mode;
+	bool error_if_no_space;
+	bool read_only;
+	u64 low_water;
+	bool low_water_hit;
+	mempool_t *pages;
+	struct workqueue_struct *io_wq;
+	struct workqueue_struct *wq;
+	struct work_struct done_work;
+	struct work_struct commit_work;
+	struct work_struct release_work;
+	struct work_struct reap_work;
+	struct delayed_work idle_work;
+	struct delayed_work no_space_work;
+};
+
+/**
+ * struct dynmap_kvolume - a volume target
+ * @pool: its pool
+ * @volume: the core's volume
+ * @pool_dev: keeps the pool's device open
+ */
+struct dynmap_kvolume {
+	struct dynmap_kpool *pool;
+	struct dynmap_volume *volume;
+	struct dm_dev *pool_dev;
+};
+
+/**
+ * struct dynmap_io - per-bio data
+ * @kvolume: the target
+ * @work: in io_wq
+ * @end_io: saved bi_end_io while the bio is ours at completion
+ * @lbn: first block
+ * @pbn: where it goes
+ * @len: blocks, if a first write
+ * @dev: device it was sent to
+ * @bucket: bucket held, -1 for none
+ * @phase: counted in inflight, -1 for not
+ * @write: it writes
+ * @first: it is a first write: mark written at completion
+ * @commit: it is FUA: commit before completion
+ */
+struct dynmap_io {
+	struct dynmap_kvolume *kvolume;
+	struct work_struct work;
+	bio_end_io_t *end_io;
+	u64 lbn;
+	u64 pbn;
+	u32 len;
+	u32 dev;
+	int bucket;
+	int phase;
+	bool write;
+	bool first;
+	bool commit;
+};
+
+/* kernel/pool.c */
+
+/**
+ * dynmap_kpool_create() - open or format a pool on devices
+ * @disks: the devices, in any order
+ * @alloc_blocks: allocation size for a new pool
+ * @error: set to a message
+ *
+ * Return: the pool, with one reference, or an ERR_PTR.
+ */
+struct dynmap_kpool *dynmap_kpool_create(struct dynmap_disks *disks, u32 alloc_blocks,
+					 bool read_only, char **error);
+void dynmap_kpool_destroy(struct dynmap_kpool *pool);
+
+/* Bring what a core operation lacks; called and returns without the lock. */
+int __must_check dynmap_kpool_help(struct dynmap_kpool *pool, struct dynmap_op *op, int error);
+/* Commit and wait; process context. */
+int dynmap_kpool_commit(struct dynmap_kpool *pool);
+/* Checkpoint and wait; process context. */
+int dynmap_kpool_checkpoint(struct dynmap_kpool *pool);
+/* End the quarantine of all that was freed; the caller has no I/O in flight. */
+int dynmap_kpool_release(struct dynmap_kpool *pool);
+/* Change the mode; lock held for writing. */
+void dynmap_set_mode(struct dynmap_kpool *pool, enum dynmap_mode mode);
+/* Space came back: retry what waits for it. */
+void dynmap_kpool_retry(struct dynmap_kpool *pool);
+/* After an allocation: raise the low-water event once; lock held. */
+void dynmap_kpool_low_water(struct dynmap_kpool *pool);
+
+/* Call @expression under the lock held for writing until it needs no help. */
+#define dynmap_khelped(ret, kpool, op, expression)				\
+	do {									\
+		down_write(&(kpool)->lock);					\
+		(ret) = (expression);						\
+		up_write(&(kpool)->lock);					\
+		if ((ret) != -EAGAIN && (ret) != -ENOMEM && (ret) != -EBUSY)	\
+			break;							\
+		(ret) = dynmap_kpool_help(kpool, op, ret);			\
+	} while (!(ret))
+
+/* kernel/io.c */
+int dynmap_io_map(struct dynmap_kvolume *kvolume, struct bio *bio);
+int dynmap_io_end(struct bio *bio);
+void dynmap_io_queue(struct bio *bio);
+void dynmap_done_work(struct work_struct *work);
+
+#endif /* DM_DYNMAP_KERNEL_H */

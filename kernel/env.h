@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Kernel half of the core's vocabulary, see dm-dynmap-env.h.
+ *
+ * Owns: the headers that the core's words come from, memory and messages. The
+ * core also allocates with the metadata lock held for writing, from threads
+ * that writeback waits for: hence GFP_NOIO everywhere.
+ */
+#ifndef DM_DYNMAP_KERNEL_ENV_H
+#define DM_DYNMAP_KERNEL_ENV_H
+
+#include <linux/bitops.h>
+#include <linux/crc32c.h>
+#include <linux/err.h>
+#include <linux/errno.h>
+#include <linux/gfp.h>
+#include <linux/hash.h>
+#include <linux/kernel.h>
+#include <linux/list.h>
+#include <linux/mm.h>
+#include <linux/printk.h>
+#include <linux/slab.h>
+#include <linux/stddef.h>
+#include <linux/string.h>
+#include <linux/types.h>
+
+#define DYNMAP_GFP	(GFP_NOIO | __GFP_NOWARN)
+
+#define dynmap_err(fmt, ...) \
+	pr_err_ratelimited("device-mapper: dynmap: " fmt "\n", ##__VA_ARGS__)
+
+/* Zeroed memory, or NULL. */
+static inline void *dynmap_zalloc(size_t bytes)
+{
+	return kvzalloc(bytes, DYNMAP_GFP);
+}
+
+static inline void dynmap_free(const void *ptr)
+{
+	kvfree(ptr);
+}
+
+/* A 4 KiB block, aligned to its size, or NULL. */
+static inline void *dynmap_block_alloc(void)
+{
+	return (void *)__get_free_page(DYNMAP_GFP | __GFP_ZERO);
+}
+
+static inline void dynmap_block_free(void *block)
+{
+	free_page((unsigned long)block);
+}
+
+#endif /* DM_DYNMAP_KERNEL_ENV_H */

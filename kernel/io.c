@@ -1,0 +1,531 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The bio path. Owns: what happens to a bio from map to completion.
+ *
+ * A bio is trimmed to a piece of one kind, which device-mapper calls again for
+ * the rest. Pieces that need I/O or padding before they can be mapped are
+ * trimmed to one block and handled by io_wq, so that nothing is ever split
+ * there.
+ *
+ * First writes: the blocks are RESERVED (read as zeros) until the data is on
+ * its way back; done_work marks them written, then the bio completes. A block
+ * that is first-written in part is written whole, padded with zeros. Buckets
+ * of windows keep padding and other first writes of a block apart: the bucket
+ * is taken in the same hold of the lock as the lookup.
+ */
+#include "kernel/dynmap.h"
+
+static struct dynmap_io *dynmap_io(struct bio *bio)
+{
+	return dm_per_bio_data(bio, sizeof(struct dynmap_io));
+}
+
+static u64 dynmap_first_block(struct bio *bio)
+{
+	return bio->bi_iter.bi_sector / DYNMAP_BLOCK_SECTORS;
+}
+
+static bool dynmap_is_whole(struct bio *bio)
+{
+	return !((bio->bi_iter.bi_sector | bio_sectors(bio)) & (DYNMAP_BLOCK_SECTORS - 1));
+}
+
+static u32 dynmap_bucket(struct dynmap_volume *volume, u64 lbn)
+{
+	return hash_64((lbn / DYNMAP_WINDOW_BLOCKS) ^ (volume->id << 40), ilog2(DYNMAP_BUCKETS));
+}
+
+static bool dynmap_bucket_try(struct dynmap_kpool *pool, u32 bucket, bool exclusive)
+{
+	unsigned long flags;
+	bool taken;
+
+	spin_lock_irqsave(&pool->list_lock, flags);
+	taken = exclusive ? !pool->bucket[bucket] : pool->bucket[bucket] >= 0;
+	if (taken)
+		pool->bucket[bucket] += exclusive ? -1 : 1;
+	spin_unlock_irqrestore(&pool->list_lock, flags);
+	return taken;
+}
+
+static void dynmap_bucket_put(struct dynmap_kpool *pool, struct dynmap_io *io)
+{
+	unsigned long flags;
+
+	if (io->bucket < 0)
+		return;
+	spin_lock_irqsave(&pool->list_lock, flags);
+	pool->bucket[io->bucket] += pool->bucket[io->bucket] < 0 ? 1 : -1;
+	spin_unlock_irqrestore(&pool->list_lock, flags);
+	io->bucket = -1;
+	wake_up_all(&pool->bucket_wait);
+}
+
+/* Count the bio as I/O that uses a mapping looked up now; lock held. */
+static void dynmap_enter(struct dynmap_kpool *pool, struct dynmap_io *io)
+{
+	io->phase = pool->phase;
+	this_cpu_inc(*pool->inflight[io->phase]);
+}
+
+static void dynmap_leave(struct dynmap_kpool *pool, struct dynmap_io *io)
+{
+	if (io->phase < 0)
+		return;
+	this_cpu_dec(*pool->inflight[io->phase]);
+	io->phase = -1;
+}
+
+int dynmap_io_end(struct bio *bio)
+{
+	struct dynmap_io *io = dynmap_io(bio);
+	struct dynmap_kpool *pool = io->kvolume->pool;
+
+	if (io->write && io->phase >= 0)
+		dynmap_disks_set_written(&pool->disks, io->dev);
+	dynmap_bucket_put(pool, io);
+	dynmap_leave(pool, io);
+	return DM_ENDIO_DONE;
+}
+
+static void dynmap_queue_bio(struct dynmap_kpool *pool, struct bio_list *list, struct bio *bio,
+			     struct work_struct *work)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&pool->list_lock, flags);
+	bio_list_add(list, bio);
+	spin_unlock_irqrestore(&pool->list_lock, flags);
+	queue_work(pool->wq, work);
+}
+
+/* The data of a write that needs more before it completes is on its device. */
+static void dynmap_write_done(struct bio *bio)
+{
+	struct dynmap_io *io = dynmap_io(bio);
+	struct dynmap_kpool *pool = io->kvolume->pool;
+
+	bio->bi_end_io = io->end_io;
+	if (bio->bi_status) {
+		bio_endio(bio);
+		return;
+	}
+	dynmap_disks_set_written(&pool->disks, io->dev);
+	if (io->first)
+		dynmap_queue_bio(pool, &pool->done, bio, &pool->done_work);
+	else
+		dynmap_queue_bio(pool, &pool->flushes, bio, &pool->commit_work);
+}
+
+static void dynmap_done_one(struct dynmap_kpool *pool, struct bio *bio)
+{
+	struct dynmap_io *io = dynmap_io(bio);
+	struct dynmap_op op = {};
+	int ret;
+
+	dynmap_khelped(ret, pool, &op,
+		       dynmap_table_set_written(&pool->core.table, io->kvolume->volume, io->lbn,
+						io->pbn, io->len, &op));
+	dynmap_bucket_put(pool, io);
+	if (!ret && io->commit) {
+		dynmap_queue_bio(pool, &pool->flushes, bio, &pool->commit_work);
+		return;
+	}
+	if (ret)
+		bio->bi_status = errno_to_blk_status(ret);
+	bio_endio(bio);
+}
+
+void dynmap_done_work(struct work_struct *work)
+{
+	struct dynmap_kpool *pool = container_of(work, struct dynmap_kpool, done_work);
+	struct bio_list bios, ready;
+	struct bio *bio;
+	bool due;
+	int ret;
+
+	spin_lock_irq(&pool->list_lock);
+	bios = pool->done;
+	bio_list_init(&pool->done);
+	spin_unlock_irq(&pool->list_lock);
+	bio_list_init(&ready);
+	/* All that need no help in one hold of the lock. */
+	down_write(&pool->lock);
+	while ((bio = bio_list_peek(&bios))) {
+		struct dynmap_io *io = dynmap_io(bio);
+		struct dynmap_op op = {};
+
+		ret = dynmap_table_set_written(&pool->core.table, io->kvolume->volume, io->lbn,
+					       io->pbn, io->len, &op);
+		if (ret)
+			break;
+		bio_list_add(&ready, bio_list_pop(&bios));
+	}
+	due = dynmap_pool_wants_checkpoint(&pool->core);
+	up_write(&pool->lock);
+	while ((bio = bio_list_pop(&ready))) {
+		dynmap_bucket_put(pool, dynmap_io(bio));
+		if (dynmap_io(bio)->commit)
+			dynmap_queue_bio(pool, &pool->flushes, bio, &pool->commit_work);
+		else
+			bio_endio(bio);
+	}
+	while ((bio = bio_list_pop(&bios)))
+		dynmap_done_one(pool, bio);
+	if (due)
+		mod_delayed_work(pool->wq, &pool->idle_work, 0);
+}
+
+static void dynmap_hook(struct bio *bio)
+{
+	struct dynmap_io *io = dynmap_io(bio);
+
+	io->end_io = bio->bi_end_io;
+	bio->bi_end_io = dynmap_write_done;
+}
+
+/* Trim a bio to @sectors; only from map, where device-mapper allows it. */
+static void dynmap_trim(struct bio *bio, u64 sectors)
+{
+	if (sectors < bio_sectors(bio))
+		dm_accept_partial_bio(bio, sectors);
+}
+
+static void dynmap_remap(struct dynmap_kpool *pool, struct bio *bio, u64 pbn)
+{
+	struct dynmap_io *io = dynmap_io(bio);
+	u64 block = dynmap_pbn_locate(&pool->core.geo, pbn, &io->dev);
+
+	bio_set_dev(bio, pool->disks.bdev[io->dev]);
+	bio->bi_iter.bi_sector = block * DYNMAP_BLOCK_SECTORS +
+				 (bio->bi_iter.bi_sector & (DYNMAP_BLOCK_SECTORS - 1));
+}
+
+/* FUA: must the mapping be committed first, or does the device's own do? Lock held. */
+static void dynmap_prepare_fua(struct dynmap_kpool *pool, struct bio *bio, struct dynmap_io *io)
+{
+	if (!(bio->bi_opf & REQ_FUA))
+		return;
+	if (!io->first && !dynmap_journal_pending(&pool->core.journal))
+		return;
+	bio->bi_opf &= ~REQ_FUA;
+	io->commit = true;
+}
+
+/* A write to a RESERVED extent; lock held. */
+static int dynmap_first_write(struct dynmap_kpool *pool, struct bio *bio,
+			      const struct dynmap_mapping *mapping, bool may_trim)
+{
+	struct dynmap_io *io = dynmap_io(bio);
+	u64 window_end = (mapping->lbn | (DYNMAP_WINDOW_BLOCKS - 1)) + 1;
+	u64 blocks = bio_sectors(bio) / DYNMAP_BLOCK_SECTORS;
+	u32 bucket = dynmap_bucket(io->kvolume->volume, mapping->lbn);
+
+	if (bio->bi_iter.bi_sector & (DYNMAP_BLOCK_SECTORS - 1) || !blocks)
+		return -EINPROGRESS;
+	/* One bucket per bio: several windows at once only if they are whole. */
+	blocks = min(blocks, mapping->len);
+	if (!dynmap_bucket_try(pool, bucket, false))
+		return -EINPROGRESS;
+	io->bucket = bucket;
+	if (mapping->lbn + blocks > window_end)
+		blocks = window_end - mapping->lbn;
+	if (may_trim)
+		dynmap_trim(bio, blocks * DYNMAP_BLOCK_SECTORS);
+	io->first = true;
+	io->lbn = mapping->lbn;
+	io->pbn = mapping->pbn;
+	io->len = bio_sectors(bio) / DYNMAP_BLOCK_SECTORS;
+	return 0;
+}
+
+/*
+ * A read or write whose mapping is known; lock held. DM_MAPIO_REMAPPED;
+ * -ENODATA: read of the default page; -EINPROGRESS: not here, but in io_wq.
+ */
+static int dynmap_io_mapped(struct dynmap_kpool *pool, struct bio *bio,
+			    const struct dynmap_mapping *mapping, bool may_trim)
+{
+	struct dynmap_io *io = dynmap_io(bio);
+	u32 offset = bio->bi_iter.bi_sector & (DYNMAP_BLOCK_SECTORS - 1);
+	int ret;
+
+	if (mapping->kind != DYNMAP_DATA && io->write) {
+		ret = dynmap_first_write(pool, bio, mapping, may_trim);
+		if (ret)
+			return ret;
+	} else if (may_trim) {
+		dynmap_trim(bio, mapping->len * DYNMAP_BLOCK_SECTORS - offset);
+	}
+	if (mapping->kind != DYNMAP_DATA && !io->write)
+		return -ENODATA;
+	if (io->write)
+		dynmap_prepare_fua(pool, bio, io);
+	dynmap_enter(pool, io);
+	if (io->first || io->commit)
+		dynmap_hook(bio);
+	dynmap_remap(pool, bio, mapping->pbn);
+	return DM_MAPIO_REMAPPED;
+}
+
+/* Look up and, for a write to a hole, reserve; lock held, for writing if @reserve. */
+static int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bool reserve,
+			    struct dynmap_mapping *mapping, struct dynmap_op *op)
+{
+	struct dynmap_io *io = dynmap_io(bio);
+	struct dynmap_volume *volume = io->kvolume->volume;
+	u64 lbn = dynmap_first_block(bio);
+	u64 end = DIV_ROUND_UP(bio_end_sector(bio), DYNMAP_BLOCK_SECTORS);
+	int ret = dynmap_table_lookup(volume, lbn, mapping, op);
+
+	if (ret || !io->write)
+		return ret;
+	if (mapping->kind != DYNMAP_DATA && pool->mode == DYNMAP_MODE_READ_ONLY)
+		return -EIO;
+	if (mapping->kind != DYNMAP_HOLE || !reserve)
+		return 0;
+	ret = dynmap_table_reserve(&pool->core.table, volume, lbn,
+				   min_t(u64, end - lbn, DYNMAP_MAX_EXTENT_BLOCKS), op);
+	if (ret)
+		return ret;
+	dynmap_kpool_low_water(pool);
+	return dynmap_table_lookup(volume, lbn, mapping, op);
+}
+
+static void dynmap_end(struct bio *bio, int error)
+{
+	if (error)
+		bio->bi_status = errno_to_blk_status(error);
+	bio_endio(bio);
+}
+
+static void dynmap_end_zeroed(struct bio *bio)
+{
+	zero_fill_bio(bio);
+	bio_endio(bio);
+}
+
+/* No space: wait for some, or fail, as configured. */
+static void dynmap_io_no_space(struct dynmap_kpool *pool, struct bio *bio)
+{
+	bool fail;
+
+	down_write(&pool->lock);
+	dynmap_set_mode(pool, DYNMAP_MODE_OUT_OF_DATA_SPACE);
+	fail = pool->error_if_no_space || pool->mode != DYNMAP_MODE_OUT_OF_DATA_SPACE;
+	if (!fail) {
+		spin_lock_irq(&pool->list_lock);
+		bio_list_add(&pool->no_space, bio);
+		spin_unlock_irq(&pool->list_lock);
+	}
+	up_write(&pool->lock);
+	if (fail)
+		dynmap_end(bio, -ENOSPC);
+}
+
+/* Whole blocks inside the range are unmapped, its edges are left alone. */
+static void dynmap_io_discard(struct dynmap_kpool *pool, struct bio *bio)
+{
+	u64 lbn = DIV_ROUND_UP(bio->bi_iter.bi_sector, DYNMAP_BLOCK_SECTORS);
+	u64 end = bio_end_sector(bio) / DYNMAP_BLOCK_SECTORS;
+	struct dynmap_volume *volume = dynmap_io(bio)->kvolume->volume;
+	struct dynmap_op op = {};
+	int ret = 0;
+
+	while (lbn < end && !ret) {
+		dynmap_khelped(ret, pool, &op,
+			       pool->mode == DYNMAP_MODE_READ_ONLY ? -EIO :
+			       dynmap_table_unmap(&pool->core.table, volume, &lbn, end, &op));
+		cond_resched();
+	}
+	if (!ret && READ_ONCE(pool->mode) == DYNMAP_MODE_OUT_OF_DATA_SPACE)
+		ret = dynmap_kpool_commit(pool);
+	dynmap_end(bio, ret);
+}
+
+/* Copy the bio into a block of zeros at its offset. */
+static void dynmap_pad(struct bio *bio, void *block)
+{
+	u32 at = (bio->bi_iter.bi_sector & (DYNMAP_BLOCK_SECTORS - 1)) << SECTOR_SHIFT;
+	struct bvec_iter iter;
+	struct bio_vec vec;
+
+	memset(block, 0, DYNMAP_BLOCK_BYTES);
+	bio_for_each_segment(vec, bio, iter) {
+		memcpy_from_page(block + at, vec.bv_page, vec.bv_offset, vec.bv_len);
+		at += vec.bv_len;
+	}
+}
+
+/* A first write of a part of a block, its bucket held exclusively. */
+static void dynmap_io_padded(struct dynmap_kpool *pool, struct bio *bio)
+{
+	struct dynmap_io *io = dynmap_io(bio);
+	struct page *page = mempool_alloc(pool->pages, GFP_NOIO);
+	struct bio_vec vec;
+	struct bio padded;
+	u64 block;
+	int ret;
+
+	dynmap_pad(bio, page_address(page));
+	block = dynmap_pbn_locate(&pool->core.geo, io->pbn, &io->dev);
+	bio_init(&padded, pool->disks.bdev[io->dev], &vec, 1, REQ_OP_WRITE);
+	padded.bi_iter.bi_sector = block * DYNMAP_BLOCK_SECTORS;
+	__bio_add_page(&padded, page, DYNMAP_BLOCK_BYTES, 0);
+	ret = submit_bio_wait(&padded);
+	bio_uninit(&padded);
+	mempool_free(page, pool->pages);
+	if (ret) {
+		dynmap_end(bio, ret);
+		return;
+	}
+	dynmap_disks_set_written(&pool->disks, io->dev);
+	io->commit = bio->bi_opf & REQ_FUA;
+	dynmap_done_one(pool, bio);
+}
+
+/* Try under the lock: what dynmap_io_mapped() says, or 0 and *padded. */
+static int dynmap_slow_try(struct dynmap_kpool *pool, struct bio *bio, bool *padded,
+			   struct dynmap_op *op)
+{
+	struct dynmap_io *io = dynmap_io(bio);
+	struct dynmap_mapping mapping;
+	u32 bucket;
+	int ret;
+
+	ret = dynmap_io_lookup(pool, bio, true, &mapping, op);
+	if (ret)
+		return ret;
+	*padded = io->write && mapping.kind != DYNMAP_DATA && !dynmap_is_whole(bio);
+	if (!*padded)
+		return dynmap_io_mapped(pool, bio, &mapping, false);
+	bucket = dynmap_bucket(io->kvolume->volume, mapping.lbn);
+	if (!dynmap_bucket_try(pool, bucket, true))
+		return -EINPROGRESS;
+	io->bucket = bucket;
+	io->lbn = mapping.lbn;
+	io->pbn = mapping.pbn;
+	io->len = 1;
+	dynmap_enter(pool, io);
+	return 0;
+}
+
+/* A bio of at most one block that could not be mapped at once. */
+static void dynmap_io_slow(struct dynmap_kpool *pool, struct bio *bio)
+{
+	u32 bucket = dynmap_bucket(dynmap_io(bio)->kvolume->volume, dynmap_first_block(bio));
+	struct dynmap_op op = {};
+	bool padded = false;
+	int ret;
+
+	for (;;) {
+		down_write(&pool->lock);
+		ret = dynmap_slow_try(pool, bio, &padded, &op);
+		up_write(&pool->lock);
+		if (ret >= 0)
+			break;
+		if (ret == -EINPROGRESS) {
+			wait_event_timeout(pool->bucket_wait, !READ_ONCE(pool->bucket[bucket]),
+					   HZ / 10);
+			continue;
+		}
+		if (ret == -EBUSY)
+			ret = dynmap_kpool_release(pool);
+		else if (ret == -ENODATA || ret == -ENOSPC)
+			break;
+		else
+			ret = dynmap_kpool_help(pool, &op, ret);
+		if (ret)
+			break;
+	}
+	if (ret == -ENODATA)
+		dynmap_end_zeroed(bio);
+	else if (ret == -ENOSPC)
+		dynmap_io_no_space(pool, bio);
+	else if (ret < 0)
+		dynmap_end(bio, ret);
+	else if (padded)
+		dynmap_io_padded(pool, bio);
+	else
+		submit_bio_noacct(bio);
+}
+
+static void dynmap_slow_work(struct work_struct *work)
+{
+	struct dynmap_io *io = container_of(work, struct dynmap_io, work);
+	struct bio *bio = dm_bio_from_per_bio_data(io, sizeof(*io));
+
+	if (bio_op(bio) == REQ_OP_DISCARD)
+		dynmap_io_discard(io->kvolume->pool, bio);
+	else
+		dynmap_io_slow(io->kvolume->pool, bio);
+}
+
+void dynmap_io_queue(struct bio *bio)
+{
+	struct dynmap_io *io = dynmap_io(bio);
+
+	INIT_WORK(&io->work, dynmap_slow_work);
+	queue_work(io->kvolume->pool->io_wq, &io->work);
+}
+
+/* Map what can be mapped at once: DM_MAPIO_REMAPPED or an error. */
+static int dynmap_map_fast(struct dynmap_kpool *pool, struct bio *bio)
+{
+	struct dynmap_io *io = dynmap_io(bio);
+	struct dynmap_mapping mapping;
+	struct dynmap_op op = {};
+	bool reserve;
+	int ret;
+
+	down_read(&pool->lock);
+	ret = dynmap_io_lookup(pool, bio, false, &mapping, &op);
+	reserve = !ret && io->write && mapping.kind == DYNMAP_HOLE;
+	if (!ret && !reserve)
+		ret = dynmap_io_mapped(pool, bio, &mapping, true);
+	up_read(&pool->lock);
+	if (!reserve)
+		return ret;
+	down_write(&pool->lock);
+	ret = dynmap_io_lookup(pool, bio, true, &mapping, &op);
+	if (!ret)
+		ret = dynmap_io_mapped(pool, bio, &mapping, true);
+	up_write(&pool->lock);
+	return ret;
+}
+
+int dynmap_io_map(struct dynmap_kvolume *kvolume, struct bio *bio)
+{
+	struct dynmap_kpool *pool = kvolume->pool;
+	struct dynmap_io *io = dynmap_io(bio);
+	int ret;
+
+	memset(io, 0, sizeof(*io));
+	io->kvolume = kvolume;
+	io->bucket = -1;
+	io->phase = -1;
+	io->write = bio_data_dir(bio) == WRITE;
+	if (bio->bi_opf & REQ_PREFLUSH) {
+		dynmap_queue_bio(pool, &pool->flushes, bio, &pool->commit_work);
+		return DM_MAPIO_SUBMITTED;
+	}
+	if (bio_op(bio) == REQ_OP_DISCARD) {
+		dynmap_io_queue(bio);
+		return DM_MAPIO_SUBMITTED;
+	}
+	ret = dynmap_map_fast(pool, bio);
+	switch (ret) {
+	case DM_MAPIO_REMAPPED:
+		return ret;
+	case -ENODATA:
+		dynmap_end_zeroed(bio);
+		return DM_MAPIO_SUBMITTED;
+	case -EIO:
+		return DM_MAPIO_KILL;
+	default:
+		dynmap_trim(bio, DYNMAP_BLOCK_SECTORS -
+				 (bio->bi_iter.bi_sector & (DYNMAP_BLOCK_SECTORS - 1)));
+		dynmap_io_queue(bio);
+		return DM_MAPIO_SUBMITTED;
+	}
+}

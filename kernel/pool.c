@@ -1,0 +1,522 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A pool's life in the kernel. Owns: opening devices into a pool, commits,
+ * checkpoints, the end of quarantine, emptying deleted volumes, and modes.
+ */
+#include <linux/delay.h>
+#include <linux/random.h>
+#include <linux/uuid.h>
+
+#include "kernel/dynmap.h"
+
+#define DYNMAP_IDLE_CHECKPOINT	(5 * HZ)
+#define DYNMAP_NO_SPACE_TIMEOUT	(60 * HZ)
+#define DYNMAP_MAX_CLEAN	16384	/* nodes in memory: 64 MiB */
+#define DYNMAP_PAGES		16	/* blocks being padded, at least */
+#define DYNMAP_THIN_MAGIC	27022010
+
+void dynmap_set_mode(struct dynmap_kpool *pool, enum dynmap_mode mode)
+{
+	static const char * const names[] = { "write", "out of data space", "read only" };
+
+	if (pool->mode == mode || pool->mode == DYNMAP_MODE_READ_ONLY)
+		return;
+	DMINFO("pool switches to %s mode", names[mode]);
+	pool->mode = mode;
+	if (mode == DYNMAP_MODE_OUT_OF_DATA_SPACE && !pool->error_if_no_space)
+		queue_delayed_work(pool->wq, &pool->no_space_work, DYNMAP_NO_SPACE_TIMEOUT);
+	if (pool->ti)
+		dm_table_event(pool->ti->table);
+}
+
+void dynmap_kpool_low_water(struct dynmap_kpool *pool)
+{
+	if (pool->low_water_hit || dynmap_alloc_data_free(&pool->core.alloc) > pool->low_water)
+		return;
+	pool->low_water_hit = true;
+	DMWARN("pool reached its low water mark");
+	if (pool->ti)
+		dm_table_event(pool->ti->table);
+}
+
+/* Bring buffers, or the node that is missing. */
+static int dynmap_kpool_supply(struct dynmap_kpool *pool, struct dynmap_op *op, int error)
+{
+	struct dynmap_cache *cache = &pool->core.cache;
+	struct dynmap_buf *buf, *next;
+	LIST_HEAD(fresh);
+	u32 i;
+
+	if (error == -EAGAIN) {
+		buf = dynmap_node_fetch(cache, &op->miss);
+		if (IS_ERR(buf))
+			return PTR_ERR(buf);
+		down_write(&pool->lock);
+		dynmap_cache_insert(cache, buf);
+		up_write(&pool->lock);
+		return 0;
+	}
+	if (error != -ENOMEM)
+		return error;
+	for (i = 0; i < DYNMAP_POOL_SPARES; i++) {
+		buf = dynmap_buf_alloc();
+		if (!buf)
+			break;
+		list_add(&buf->list, &fresh);
+	}
+	if (list_empty(&fresh))
+		return -ENOMEM;
+	down_write(&pool->lock);
+	list_for_each_entry_safe(buf, next, &fresh, list) {
+		list_del(&buf->list);
+		dynmap_cache_add_spare(cache, buf);
+	}
+	up_write(&pool->lock);
+	return 0;
+}
+
+int dynmap_kpool_checkpoint(struct dynmap_kpool *pool)
+{
+	struct dynmap_op op = {};
+	int ret;
+
+	mutex_lock(&pool->commit_mutex);
+	do {
+		down_write(&pool->lock);
+		ret = dynmap_pool_checkpoint_begin(&pool->core, &op);
+		up_write(&pool->lock);
+		if (!ret)
+			break;
+		ret = dynmap_kpool_supply(pool, &op, ret);
+	} while (!ret);
+	if (!ret) {
+		ret = dynmap_pool_checkpoint_io(&pool->core);
+		down_write(&pool->lock);
+		dynmap_pool_checkpoint_end(&pool->core, ret);
+		if (ret)
+			dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
+		up_write(&pool->lock);
+	}
+	mutex_unlock(&pool->commit_mutex);
+	return ret;
+}
+
+int dynmap_kpool_help(struct dynmap_kpool *pool, struct dynmap_op *op, int error)
+{
+	if (error == -EBUSY)
+		return dynmap_kpool_checkpoint(pool);
+	return dynmap_kpool_supply(pool, op, error);
+}
+
+int dynmap_kpool_commit(struct dynmap_kpool *pool)
+{
+	struct dynmap_journal *journal = &pool->core.journal;
+	struct dynmap_runlist freed;
+	bool release;
+	int ret;
+
+	dynmap_runlist_init(&freed);
+	mutex_lock(&pool->commit_mutex);
+	down_write(&pool->lock);
+	dynmap_runlist_move(&freed, &pool->core.alloc.freed);
+	dynmap_journal_commit_begin(journal);
+	up_write(&pool->lock);
+	ret = dynmap_journal_commit_io(journal);
+	down_write(&pool->lock);
+	dynmap_journal_commit_end(journal, ret);
+	if (ret)
+		dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
+	release = freed.blocks;
+	/* After a failure nothing leaves quarantine: the list is only kept. */
+	dynmap_runlist_move(ret ? &pool->core.alloc.freed : &pool->quarantine, &freed);
+	up_write(&pool->lock);
+	mutex_unlock(&pool->commit_mutex);
+	if (release && !ret)
+		queue_work(pool->wq, &pool->release_work);
+	return ret;
+}
+
+/* I/O that counted in @phase; exact once new I/O counts in the other. */
+static unsigned long dynmap_inflight(struct dynmap_kpool *pool, u32 phase)
+{
+	unsigned long sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(*per_cpu_ptr(pool->inflight[phase], cpu));
+	return sum;
+}
+
+/*
+ * Rule 3b: blocks leave quarantine when all I/O has ended that looked up
+ * before the phase was changed. Two phases take turns; the mutex ensures that
+ * the one being entered is empty.
+ */
+static void dynmap_kpool_end_quarantine(struct dynmap_kpool *pool)
+{
+	struct dynmap_runlist list;
+	u32 old;
+
+	dynmap_runlist_init(&list);
+	mutex_lock(&pool->release_mutex);
+	down_write(&pool->lock);
+	dynmap_runlist_move(&list, &pool->quarantine);
+	old = pool->phase;
+	pool->phase = !old;
+	up_write(&pool->lock);
+	while (dynmap_inflight(pool, old))
+		usleep_range(100, 1000);
+	down_write(&pool->lock);
+	dynmap_alloc_release(&pool->core.alloc, &list);
+	if (dynmap_alloc_data_free(&pool->core.alloc) > pool->low_water)
+		pool->low_water_hit = false;
+	up_write(&pool->lock);
+	mutex_unlock(&pool->release_mutex);
+	dynmap_kpool_retry(pool);
+}
+
+int dynmap_kpool_release(struct dynmap_kpool *pool)
+{
+	int ret = dynmap_kpool_checkpoint(pool);
+
+	if (!ret)
+		ret = dynmap_kpool_commit(pool);
+	if (!ret)
+		dynmap_kpool_end_quarantine(pool);
+	return ret;
+}
+
+void dynmap_kpool_retry(struct dynmap_kpool *pool)
+{
+	struct bio_list bios;
+	struct bio *bio;
+
+	spin_lock_irq(&pool->list_lock);
+	bios = pool->no_space;
+	bio_list_init(&pool->no_space);
+	spin_unlock_irq(&pool->list_lock);
+	down_write(&pool->lock);
+	if (pool->mode == DYNMAP_MODE_OUT_OF_DATA_SPACE &&
+	    dynmap_alloc_data_free(&pool->core.alloc)) {
+		cancel_delayed_work(&pool->no_space_work);
+		dynmap_set_mode(pool, DYNMAP_MODE_WRITE);
+	}
+	up_write(&pool->lock);
+	while ((bio = bio_list_pop(&bios)))
+		dynmap_io_queue(bio);
+}
+
+static void dynmap_release_work(struct work_struct *work)
+{
+	dynmap_kpool_end_quarantine(container_of(work, struct dynmap_kpool, release_work));
+}
+
+static void dynmap_no_space_work(struct work_struct *work)
+{
+	struct dynmap_kpool *pool = container_of(to_delayed_work(work), struct dynmap_kpool,
+						 no_space_work);
+	struct bio_list bios;
+	struct bio *bio;
+
+	spin_lock_irq(&pool->list_lock);
+	bios = pool->no_space;
+	bio_list_init(&pool->no_space);
+	spin_unlock_irq(&pool->list_lock);
+	down_write(&pool->lock);
+	pool->error_if_no_space = true;
+	up_write(&pool->lock);
+	while ((bio = bio_list_pop(&bios))) {
+		bio->bi_status = BLK_STS_NOSPC;
+		bio_endio(bio);
+	}
+}
+
+/* One commit for all that wait for one. */
+static void dynmap_commit_work(struct work_struct *work)
+{
+	struct dynmap_kpool *pool = container_of(work, struct dynmap_kpool, commit_work);
+	struct bio_list bios;
+	struct bio *bio;
+	int ret;
+
+	spin_lock_irq(&pool->list_lock);
+	bios = pool->flushes;
+	bio_list_init(&pool->flushes);
+	spin_unlock_irq(&pool->list_lock);
+	if (bio_list_empty(&bios))
+		return;
+	ret = dynmap_kpool_commit(pool);
+	while ((bio = bio_list_pop(&bios))) {
+		if (ret)
+			bio->bi_status = errno_to_blk_status(ret);
+		bio_endio(bio);
+	}
+}
+
+static void dynmap_reap_work(struct work_struct *work)
+{
+	struct dynmap_kpool *pool = container_of(work, struct dynmap_kpool, reap_work);
+	struct dynmap_op op = {};
+	int ret;
+
+	do {
+		dynmap_khelped(ret, pool, &op, dynmap_volume_reap(&pool->core.table, &op));
+		cond_resched();
+	} while (!ret);
+	if (ret != -ENOENT)
+		DMERR("emptying a deleted volume stopped: error %d", ret);
+	ret = dynmap_kpool_commit(pool);
+}
+
+/* A checkpoint when one is due, and when the pool has been idle with changes. */
+static void dynmap_idle_work(struct work_struct *work)
+{
+	struct dynmap_kpool *pool = container_of(to_delayed_work(work), struct dynmap_kpool,
+						 idle_work);
+	bool due;
+
+	down_read(&pool->lock);
+	due = !pool->core.failed && (pool->core.cache.nr_dirty ||
+				     dynmap_journal_pending(&pool->core.journal));
+	up_read(&pool->lock);
+	if (due && !dynmap_kpool_checkpoint(pool) && dynmap_kpool_commit(pool))
+		DMERR("commit failed");
+	queue_delayed_work(pool->wq, &pool->idle_work, DYNMAP_IDLE_CHECKPOINT);
+}
+
+static void dynmap_kpool_free(struct dynmap_kpool *pool)
+{
+	if (pool->io_wq)
+		destroy_workqueue(pool->io_wq);
+	if (pool->wq)
+		destroy_workqueue(pool->wq);
+	mempool_destroy(pool->pages);
+	free_percpu(pool->inflight[0]);
+	free_percpu(pool->inflight[1]);
+	kvfree(pool);
+}
+
+static struct dynmap_kpool *dynmap_kpool_alloc(void)
+{
+	struct dynmap_kpool *pool = kvzalloc(sizeof(*pool), GFP_KERNEL);
+
+	if (!pool)
+		return NULL;
+	init_rwsem(&pool->lock);
+	mutex_init(&pool->commit_mutex);
+	mutex_init(&pool->release_mutex);
+	spin_lock_init(&pool->list_lock);
+	init_waitqueue_head(&pool->bucket_wait);
+	bio_list_init(&pool->done);
+	bio_list_init(&pool->flushes);
+	bio_list_init(&pool->no_space);
+	dynmap_runlist_init(&pool->quarantine);
+	INIT_WORK(&pool->done_work, dynmap_done_work);
+	INIT_WORK(&pool->commit_work, dynmap_commit_work);
+	INIT_WORK(&pool->release_work, dynmap_release_work);
+	INIT_WORK(&pool->reap_work, dynmap_reap_work);
+	INIT_DELAYED_WORK(&pool->idle_work, dynmap_idle_work);
+	INIT_DELAYED_WORK(&pool->no_space_work, dynmap_no_space_work);
+	pool->inflight[0] = alloc_percpu(unsigned long);
+	pool->inflight[1] = alloc_percpu(unsigned long);
+	pool->io_wq = alloc_workqueue("dynmap-io", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	pool->wq = alloc_workqueue("dynmap", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	pool->pages = mempool_create_page_pool(DYNMAP_PAGES, 0);
+	if (pool->inflight[0] && pool->inflight[1] && pool->io_wq && pool->wq && pool->pages)
+		return pool;
+	dynmap_kpool_free(pool);
+	return NULL;
+}
+
+void dynmap_kpool_destroy(struct dynmap_kpool *pool)
+{
+	int ret = 0;
+
+	cancel_delayed_work_sync(&pool->idle_work);
+	cancel_delayed_work_sync(&pool->no_space_work);
+	cancel_work_sync(&pool->reap_work);
+	drain_workqueue(pool->io_wq);
+	drain_workqueue(pool->wq);
+	if (!pool->read_only && pool->mode != DYNMAP_MODE_READ_ONLY)
+		ret = dynmap_kpool_release(pool);
+	if (ret)
+		DMERR("last checkpoint failed: error %d", ret);
+	drain_workqueue(pool->wq);
+	/* A store batch's last completion may still be waking us. */
+	synchronize_rcu();
+	dynmap_runlist_move(&pool->core.alloc.freed, &pool->quarantine);
+	dynmap_pool_close(&pool->core);
+	dynmap_kpool_free(pool);
+}
+
+/* Say in words why a device cannot be used. */
+static void dynmap_refuse(struct block_device *bdev, const struct dynmap_disk_super *sb, int error,
+			  char **message)
+{
+	const __le64 *word = (const __le64 *)sb;
+
+	*message = "a device carries something else than a dynmap pool, see the kernel log";
+	switch (error) {
+	case -ENOMSG:
+		if (le64_to_cpu(word[4]) == DYNMAP_THIN_MAGIC)
+			DMERR("%pg carries dm-thin metadata: expected zeros or a dynmap pool", bdev);
+		else
+			DMERR("%pg is not empty and carries no dynmap superblock: expected zeros in its first 4 KiB, or a dynmap pool",
+			      bdev);
+		break;
+	case -ENOSPC:
+		DMERR("%pg is too small: expected at least %u KiB", bdev,
+		      DYNMAP_MIN_DEVICE_BLOCKS * 4);
+		*message = "a device is too small";
+		break;
+	default:
+		DMERR("%pg has no valid superblock: error %d", bdev, error);
+		break;
+	}
+}
+
+/* Read each device's superblock; *fresh if all are empty, the newest to @sb. */
+static int dynmap_scan(struct dynmap_disks *disks, struct dynmap_disk_super *supers,
+		       struct dynmap_disk_super *sb, bool *fresh, char **message)
+{
+	u32 i, empty = 0, newest = 0;
+	int ret;
+
+	for (i = 0; i < disks->nr; i++) {
+		ret = dynmap_super_read(&disks->store, i,
+					bdev_nr_sectors(disks->bdev[i]) / DYNMAP_BLOCK_SECTORS,
+					&supers[i]);
+		if (ret == -ENODATA) {
+			empty++;
+			continue;
+		}
+		if (ret) {
+			if (ret == -ENOMSG)
+				disks->store.ops->read(&disks->store, i, 0, &supers[i]);
+			dynmap_refuse(disks->bdev[i], &supers[i], ret, message);
+			return ret;
+		}
+		if (le64_to_cpu(supers[i].epoch) > le64_to_cpu(supers[newest].epoch))
+			newest = i;
+	}
+	*fresh = empty == disks->nr;
+	*sb = supers[newest];
+	if (!empty || *fresh)
+		return 0;
+	for (i = 0; i < disks->nr; i++)
+		if (!supers[i].magic)
+			DMERR("%pg is empty, other devices belong to a pool", disks->bdev[i]);
+	*message = "some devices are empty, others belong to a pool";
+	return -EINVAL;
+}
+
+/* Put the devices into the order of the superblock @sb. */
+static int dynmap_arrange(struct dynmap_disks *disks, struct dynmap_disk_super *supers,
+			  const struct dynmap_disk_super *sb, char **message)
+{
+	struct block_device *order[DYNMAP_MAX_DEVICES] = {};
+	u32 i, at;
+
+	for (i = 0; i < disks->nr; i++) {
+		at = le32_to_cpu(supers[i].this_device);
+		if (memcmp(supers[i].uuid, sb->uuid, sizeof(sb->uuid))) {
+			DMERR("%pg belongs to another pool", disks->bdev[i]);
+			*message = "a device belongs to another pool";
+			return -EINVAL;
+		}
+		if (at >= le32_to_cpu(sb->nr_devices) || order[at] ||
+		    memcmp(supers[i].device[at].uuid, sb->device[at].uuid, DYNMAP_UUID_BYTES)) {
+			DMERR("%pg is given twice or does not fit the pool", disks->bdev[i]);
+			*message = "a device is given twice";
+			return -EINVAL;
+		}
+		if (bdev_nr_sectors(disks->bdev[i]) / DYNMAP_BLOCK_SECTORS <
+		    le64_to_cpu(sb->device[at].blocks)) {
+			DMERR("%pg is smaller than the pool knows it", disks->bdev[i]);
+			*message = "a device has shrunk";
+			return -EINVAL;
+		}
+		order[at] = disks->bdev[i];
+	}
+	if (disks->nr != le32_to_cpu(sb->nr_devices)) {
+		DMERR("the pool has %u devices, %u were given", le32_to_cpu(sb->nr_devices),
+		      disks->nr);
+		*message = "wrong number of devices for this pool";
+		return -EINVAL;
+	}
+	memcpy(disks->bdev, order, sizeof(order));
+	return 0;
+}
+
+static int dynmap_format_new(struct dynmap_disks *disks, u32 alloc_blocks)
+{
+	struct dynmap_format_params *params = kzalloc(sizeof(*params), GFP_KERNEL);
+	u32 i;
+	int ret;
+
+	if (!params)
+		return -ENOMEM;
+	generate_random_uuid(params->uuid);
+	params->nr_devs = disks->nr;
+	params->alloc_blocks = alloc_blocks;
+	params->copies = 2;
+	for (i = 0; i < disks->nr; i++) {
+		generate_random_uuid(params->dev_uuid[i]);
+		params->dev_blocks[i] = bdev_nr_sectors(disks->bdev[i]) / DYNMAP_BLOCK_SECTORS;
+		DMINFO("formatting %pg for a new pool", disks->bdev[i]);
+	}
+	ret = dynmap_pool_format(&disks->store, params);
+	kfree(params);
+	return ret;
+}
+
+struct dynmap_kpool *dynmap_kpool_create(struct dynmap_disks *disks, u32 alloc_blocks,
+					 bool read_only, char **error)
+{
+	struct dynmap_disk_super *supers, *sb;
+	struct dynmap_kpool *pool;
+	bool fresh;
+	int ret = -ENOMEM;
+
+	*error = "out of memory";
+	pool = dynmap_kpool_alloc();
+	supers = kvcalloc(disks->nr + 1, sizeof(*supers), GFP_KERNEL);
+	if (!pool || !supers)
+		goto free;
+	sb = &supers[disks->nr];
+	memcpy(pool->disks.bdev, disks->bdev, sizeof(disks->bdev));
+	pool->disks.nr = disks->nr;
+	dynmap_disks_init(&pool->disks);
+	ret = dynmap_scan(&pool->disks, supers, sb, &fresh, error);
+	if (!ret && fresh) {
+		*error = "cannot format the devices";
+		ret = read_only ? -EROFS : dynmap_format_new(&pool->disks, alloc_blocks);
+		if (!ret)
+			ret = dynmap_scan(&pool->disks, supers, sb, &fresh, error);
+	}
+	if (!ret)
+		ret = dynmap_arrange(&pool->disks, supers, sb, error);
+	if (ret)
+		goto free;
+	*error = "cannot open the pool, see the kernel log";
+	ret = dynmap_pool_open(&pool->core, &pool->disks.store, sb, DYNMAP_MAX_CLEAN, read_only);
+	if (ret)
+		goto free;
+	kvfree(supers);
+	pool->refs = 1;
+	pool->read_only = read_only;
+	if (read_only)
+		pool->mode = DYNMAP_MODE_READ_ONLY;
+	if (pool->core.replayed)
+		DMINFO("replayed %llu journal records", pool->core.replayed);
+	if (!read_only) {
+		queue_delayed_work(pool->wq, &pool->idle_work, DYNMAP_IDLE_CHECKPOINT);
+		queue_work(pool->wq, &pool->reap_work);
+	}
+	return pool;
+free:
+	kvfree(supers);
+	if (pool)
+		dynmap_kpool_free(pool);
+	return ERR_PTR(ret);
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The core's store over block devices. Owns: the I/O of metadata. Writes are
+ * counted per batch and waited for together; bios come from the kernel's own
+ * reserve (fs_bio_set), one at a time when memory is short.
+ */
+#include "kernel/dynmap.h"
+
+static struct dynmap_disks *to_disks(struct dynmap_store *store)
+{
+	return container_of(store, struct dynmap_disks, store);
+}
+
+static int dynmap_disk_read(struct dynmap_store *store, u32 dev, u64 block, void *data)
+{
+	struct bio_vec vec;
+	struct bio bio;
+	int ret;
+
+	bio_init(&bio, to_disks(store)->bdev[dev], &vec, 1, REQ_OP_READ | REQ_META);
+	bio.bi_iter.bi_sector = block * DYNMAP_BLOCK_SECTORS;
+	__bio_add_page(&bio, virt_to_page(data), DYNMAP_BLOCK_BYTES, 0);
+	ret = submit_bio_wait(&bio);
+	bio_uninit(&bio);
+	return ret;
+}
+
+static void dynmap_disk_end_io(struct bio *bio)
+{
+	struct dynmap_batch *batch = bio->bi_private;
+
+	if (bio->bi_status)
+		WRITE_ONCE(batch->error, blk_status_to_errno(bio->bi_status));
+	bio_put(bio);
+	if (atomic_dec_and_test(&batch->pending))
+		wake_up(&batch->wait);
+}
+
+static void dynmap_disk_submit(struct dynmap_disks *disks, u32 batch, struct bio *bio)
+{
+	bio->bi_end_io = dynmap_disk_end_io;
+	bio->bi_private = &disks->batch[batch];
+	atomic_inc(&disks->batch[batch].pending);
+	submit_bio(bio);
+}
+
+static void dynmap_disk_write(struct dynmap_store *store, u32 batch, u32 dev, u64 block,
+			      const void *data, u32 flags)
+{
+	struct dynmap_disks *disks = to_disks(store);
+	blk_opf_t opf = REQ_OP_WRITE | REQ_META | REQ_SYNC;
+	struct bio *bio;
+
+	if (flags & DYNMAP_STORE_PREFLUSH)
+		opf |= REQ_PREFLUSH;
+	if (flags & DYNMAP_STORE_FUA)
+		opf |= REQ_FUA;
+	bio = bio_alloc(disks->bdev[dev], 1, opf, GFP_NOIO);
+	bio->bi_iter.bi_sector = block * DYNMAP_BLOCK_SECTORS;
+	__bio_add_page(bio, virt_to_page(data), DYNMAP_BLOCK_BYTES, 0);
+	dynmap_disk_submit(disks, batch, bio);
+}
+
+static void dynmap_disk_flush(struct dynmap_store *store, u32 batch, u32 dev)
+{
+	struct dynmap_disks *disks = to_disks(store);
+
+	dynmap_disk_submit(disks, batch, bio_alloc(disks->bdev[dev], 0,
+						   REQ_OP_WRITE | REQ_SYNC | REQ_PREFLUSH, GFP_NOIO));
+}
+
+static int dynmap_disk_wait(struct dynmap_store *store, u32 batch)
+{
+	struct dynmap_batch *waited = &to_disks(store)->batch[batch];
+	int error;
+
+	wait_event(waited->wait, !atomic_read(&waited->pending));
+	error = waited->error;
+	waited->error = 0;
+	return error;
+}
+
+static bool dynmap_disk_take_written(struct dynmap_store *store, u32 dev)
+{
+	return test_and_clear_bit(dev, to_disks(store)->written);
+}
+
+static const struct dynmap_store_ops dynmap_disk_ops = {
+	.read = dynmap_disk_read,
+	.write = dynmap_disk_write,
+	.flush = dynmap_disk_flush,
+	.wait = dynmap_disk_wait,
+	.take_written = dynmap_disk_take_written,
+};
+
+void dynmap_disks_init(struct dynmap_disks *disks)
+{
+	u32 i;
+
+	disks->store.ops = &dynmap_disk_ops;
+	for (i = 0; i < DYNMAP_BATCHES; i++) {
+		atomic_set(&disks->batch[i].pending, 0);
+		init_waitqueue_head(&disks->batch[i].wait);
+	}
+}
+
+void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
+{
+	if (!test_bit(dev, disks->written))
+		set_bit(dev, disks->written);
+}
