@@ -1,0 +1,57 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Discards unmap whole blocks; the space can be used again.
+. ./lib.sh
+
+setup() {
+	disk a 64
+	pool 128 0 "error_if_no_space" /dev/a 2> /dev/null ||
+		pool 128 0 "1 error_if_no_space" /dev/a || fail "no pool"
+	volume 0 2097152 || fail "no volume"
+}
+
+space() { dmsetup status vol0 | cut -d' ' -f4; }
+
+ranges() {
+	setup
+	dd if=/dev/urandom of=/tmp/data bs=1M count=8 status=none
+	dd if=/tmp/data of=/dev/mapper/vol0 bs=1M oflag=direct status=none
+	expect mapped "$(space)" 16384
+	# From inside block 0 to inside block 11: blocks 1 to 10 go.
+	blkdiscard -o 512 -l $((11 * 4096)) /dev/mapper/vol0 || fail "blkdiscard"
+	expect "after a part" "$(space)" $((16384 - 80))
+	dd if=/dev/zero of=/tmp/data bs=4k seek=1 count=10 conv=notrunc status=none
+	cmp -n 8388608 /tmp/data /dev/mapper/vol0 || fail "content"
+	blkdiscard /dev/mapper/vol0 || fail "blkdiscard of all"
+	expect "after all" "$(space)" 0
+}
+
+# Ten times more than there is, with discards in between.
+reuse() {
+	local i
+	setup
+	for i in $(seq 12); do
+		dd if=/dev/urandom of=/dev/mapper/vol0 bs=1M count=48 oflag=direct status=none ||
+			fail "write in round $i"
+		blkdiscard /dev/mapper/vol0 || fail "discard"
+	done
+}
+
+# A full pool fails writes as configured, reads and overwrites go on, and
+# space given back brings it back.
+full() {
+	setup
+	dd if=/dev/zero of=/dev/mapper/vol0 bs=1M count=100 oflag=direct status=none 2> /dev/null &&
+		fail "more was written than there is"
+	expect mode "$(dmsetup status "$POOL" | cut -d' ' -f8)" out_of_data_space
+	dd if=/dev/zero of=/dev/mapper/vol0 bs=1M count=8 oflag=direct conv=fsync status=none || fail overwrite
+	blkdiscard -o 0 -l 16777216 /dev/mapper/vol0
+	sleep 1
+	expect mode "$(dmsetup status "$POOL" | cut -d' ' -f8)" rw
+	dd if=/dev/zero of=/dev/mapper/vol0 bs=1M count=8 oflag=direct status=none || fail "write after"
+}
+
+run "ranges" ranges
+run "space is used again" reuse
+run "a full pool, and back" full
+finish
