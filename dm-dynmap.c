@@ -598,15 +598,18 @@ static void dynmap_status(struct dm_target *ti, status_type_t type, unsigned int
 	}
 }
 
+/* Limits come from the pool's device, which has those of all its devices. */
+static int dynmap_iterate(struct dm_target *ti, iterate_devices_callout_fn fn, void *data)
+{
+	struct dynmap_kvolume *kvolume = ti->private;
+
+	return fn(ti, kvolume->pool_dev, 0, bdev_nr_sectors(kvolume->pool_dev->bdev), data);
+}
+
 static void dynmap_io_hints(struct dm_target *ti, struct queue_limits *limits)
 {
 	struct dynmap_kvolume *kvolume = ti->private;
-	struct dynmap_disks *disks = &kvolume->pool->disks;
-	u32 i;
 
-	for (i = 0; i < disks->nr; i++)
-		limits->logical_block_size = max_t(u32, limits->logical_block_size,
-						   bdev_logical_block_size(disks->bdev[i]));
 	limits->physical_block_size = DYNMAP_BLOCK_BYTES;
 	limits->io_min = DYNMAP_BLOCK_BYTES;
 	limits->io_opt = min(kvolume->pool->core.table.alloc_blocks, 256U) * DYNMAP_BLOCK_BYTES;
@@ -622,6 +625,7 @@ static struct target_type dynmap_type = {
 	.map = dynmap_map,
 	.end_io = dynmap_end_io,
 	.status = dynmap_status,
+	.iterate_devices = dynmap_iterate,
 	.io_hints = dynmap_io_hints,
 };
 

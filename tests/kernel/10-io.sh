@@ -48,7 +48,7 @@ neighbours() {
 verified() {
 	data
 	fio --name=verify --filename=/dev/mapper/vol0 --thread --ioengine=libaio --direct=1 \
-		--rw=randwrite --bsrange=512-64k --bs_unaligned --size=24m --iodepth=16 --verify=crc32c \
+		--rw=randwrite --bsrange=512-64k --size=24m --iodepth=16 --verify=crc32c \
 		--verify_fatal=1 --serialize_overlap=1 --output=/tmp/fio || { fail "fio"; tail -n 5 /tmp/fio; }
 }
 

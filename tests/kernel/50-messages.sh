@@ -64,7 +64,7 @@ foreign() {
 	"${DM[@]}" remove p 2> /dev/null
 	expect content "$(md5sum < /dev/a)" "$before"
 	printf '\0%.0s' $(seq 32) > /tmp/sb
-	printf '\x4a\x52\x9c\x01\0\0\0\0' >> /tmp/sb
+	printf '\xba\x52\x9c\x01\0\0\0\0' >> /tmp/sb
 	dd if=/tmp/sb of=/dev/b conv=notrunc status=none
 	refused "dm-thin" create p "0 16384 dynmap-pool 1 /dev/b 128 0"
 	"${DM[@]}" remove p 2> /dev/null

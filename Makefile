@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# dm-dynmap: make builds the module for KDIR and the tools; make help says more.
+
+KDIR ?= /lib/modules/$(shell uname -r)/build
+PREFIX ?= /usr/local
+T ?=
+N ?= 50
+
+all: module tools
+
+module:
+	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
+
+tools:
+	$(MAKE) -C tools
+
+install: all
+	$(MAKE) -C $(KDIR) M=$(CURDIR) modules_install
+	depmod -a
+	$(MAKE) -C tools install PREFIX=$(PREFIX)
+
+clean:
+	-$(MAKE) -C $(KDIR) M=$(CURDIR) clean
+	$(MAKE) -C tools clean
+	$(MAKE) -C tests/core clean
+
+check:
+	@tests/check core vm
+
+check-core:
+	@tests/check core
+
+check-vm:
+	@tests/check vm $(T)
+
+lint:
+	@tests/lint
+
+demo:
+	@tests/demo/run
+
+powercut:
+	@tests/powercut/run $(N)
+
+help:
+	@echo "make [KDIR=...]        module and tools"
+	@echo "make install           both, into the system"
+	@echo "make demo              a story in a virtual machine, under 5 minutes"
+	@echo "make check             all tests; check-core, check-vm [T=topic] a part"
+	@echo "make powercut [N=50]   N power cuts of a virtual machine under load"
+	@echo "make lint              style and static checks"
+
+.PHONY: all module tools install clean check check-core check-vm lint demo powercut help
