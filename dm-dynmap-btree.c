@@ -89,9 +89,10 @@ static u64 dynmap_node_key(struct dynmap_buf *buf, int slot)
 static const char *dynmap_check_map(const struct dynmap_geometry *geo,
 				    const struct dynmap_disk_map *map, u64 key, u64 *end)
 {
+	u32 high = le32_to_cpu(map->kind_pbn_high);
 	u64 pbn = le16_to_cpu(map->pbn_low) |
-		  (u64)(le32_to_cpu(map->kind_pbn_high) & ((1U << DYNMAP_MAP_KIND_SHIFT) - 1)) << 16;
-	u32 kind = le32_to_cpu(map->kind_pbn_high) >> DYNMAP_MAP_KIND_SHIFT;
+		  (u64)(high & ((1U << DYNMAP_MAP_KIND_SHIFT) - 1)) << 16;
+	u32 kind = high >> DYNMAP_MAP_KIND_SHIFT;
 	u32 len = le16_to_cpu(map->len) + 1;
 
 	if (kind < DYNMAP_DATA || kind > DYNMAP_WINDOW)
@@ -329,7 +330,8 @@ static void dynmap_btree_split(struct dynmap_tree *tree, struct dynmap_path *pat
 			       u32 at, u64 base, u64 key)
 {
 	struct dynmap_buf *parent = path->buf[level + 1], *left = path->buf[level];
-	struct dynmap_buf *right = dynmap_node_new(tree->cache, tree->kind, level, tree->owner, base);
+	struct dynmap_buf *right = dynmap_node_new(tree->cache, tree->kind, level, tree->owner,
+						   base);
 	int slot = path->slot[level + 1];
 
 	dynmap_node_append(right, left, at, dynmap_node_count(left));
@@ -380,7 +382,8 @@ static void dynmap_btree_make_room(struct dynmap_tree *tree, struct dynmap_path 
 		dynmap_btree_split(tree, path, level, at, dynmap_node_key(buf, at), key);
 		buf = path->buf[level];
 	}
-	if (!level && tree->kind == DYNMAP_TREE_MAP && key - dynmap_node_base(buf) > 0xffffffffULL) {
+	if (!level && tree->kind == DYNMAP_TREE_MAP &&
+	    key - dynmap_node_base(buf) > 0xffffffffULL) {
 		if (level == (int)tree->levels - 1)
 			dynmap_btree_grow(tree, path);
 		dynmap_btree_split(tree, path, level, dynmap_node_count(buf), key, key);

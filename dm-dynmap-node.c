@@ -21,7 +21,7 @@ int dynmap_cache_init(struct dynmap_cache *cache, struct dynmap_geometry *geo, u
 	memset(cache, 0, sizeof(*cache));
 	cache->geo = geo;
 	cache->copies = 1;
-	cache->max_clean = max(max_clean, (u32)DYNMAP_MIN_CLEAN);
+	cache->max_clean = max_t(u32, max_clean, DYNMAP_MIN_CLEAN);
 	cache->hash_bits = 8;
 	while (cache->hash_bits < 20 && (1U << cache->hash_bits) < cache->max_clean)
 		cache->hash_bits++;

@@ -312,7 +312,7 @@ int dynmap_pool_checkpoint_io(struct dynmap_pool *pool)
 	ret = store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
 	if (ret)
 		return ret;
-	return dynmap_super_write(pool, min(pool->geo.nr_devs, (u32)DYNMAP_SB_DEVICES), false,
+	return dynmap_super_write(pool, min_t(u32, pool->geo.nr_devs, DYNMAP_SB_DEVICES), false,
 				  DYNMAP_SB_SLOT_FIRST +
 				  le64_to_cpu(pool->super->epoch) % DYNMAP_SB_SLOTS);
 }

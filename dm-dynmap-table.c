@@ -385,7 +385,7 @@ int dynmap_table_set_written(struct dynmap_table *table, struct dynmap_volume *v
 	u32 count;
 	int ret;
 
-	op->urgent = max(op->urgent, (u8)DYNMAP_URGENT);
+	op->urgent = max_t(u8, op->urgent, DYNMAP_URGENT);
 	for (; lbn < end; pbn += to - lbn, lbn = to) {
 		ret = dynmap_map_find(volume, lbn, &path, &extent, op);
 		if (ret)
@@ -473,7 +473,7 @@ int dynmap_table_unmap(struct dynmap_table *table, struct dynmap_volume *volume,
 	u32 count;
 	int ret;
 
-	op->urgent = max(op->urgent, (u8)DYNMAP_URGENT);
+	op->urgent = max_t(u8, op->urgent, DYNMAP_URGENT);
 	ret = dynmap_map_find(volume, from, &path, &extent, op);
 	if (ret)
 		return ret;
@@ -659,7 +659,7 @@ int dynmap_volume_delete(struct dynmap_table *table, u64 id, struct dynmap_op *o
 
 	if (id > DYNMAP_MAX_VOLUME_ID)
 		return -EINVAL;
-	op->urgent = max(op->urgent, (u8)DYNMAP_URGENT);
+	op->urgent = max_t(u8, op->urgent, DYNMAP_URGENT);
 	ret = dynmap_volume_load(table, id, &volume, op);
 	if (ret)
 		return ret;
@@ -718,7 +718,7 @@ int dynmap_volume_reap(struct dynmap_table *table, struct dynmap_op *op)
 	u64 id, lbn = 0;
 	int ret, i;
 
-	op->urgent = max(op->urgent, (u8)DYNMAP_URGENT);
+	op->urgent = max_t(u8, op->urgent, DYNMAP_URGENT);
 	ret = dynmap_btree_next(&table->volumes, DYNMAP_FIRST_REAP_ID, &disk, &id, op);
 	if (!ret)
 		ret = dynmap_volume_load(table, id, &volume, op);

@@ -445,7 +445,7 @@ static int dynmap_pool_message(struct dm_target *ti, unsigned int argc, char **a
 		ret = dynmap_message_transaction(pool, argv);
 	} else if (!strcasecmp(argv[0], "create_snap")) {
 		DMERR("message create_snap: snapshots are not supported yet");
-		return -EOPNOTSUPP;
+		ret = -EOPNOTSUPP;
 	} else {
 		DMERR("unknown message %s: expected create_thin <id> [<sectors>], delete <id>, list or set_transaction_id <current> <new>",
 		      argv[0]);

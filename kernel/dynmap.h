@@ -122,12 +122,12 @@ struct dynmap_kpool {
 	struct dynmap_pool core;
 	struct dynmap_disks disks;
 	struct rw_semaphore lock;
-	struct mutex commit_mutex;
-	struct mutex release_mutex;
+	struct mutex commit_mutex;	/* see lock order */
+	struct mutex release_mutex;	/* see lock order */
 	u32 phase;
 	unsigned long __percpu *inflight[2];
 	struct dynmap_runlist quarantine;
-	spinlock_t list_lock;
+	spinlock_t list_lock;		/* over the lists below and bucket */
 	struct bio_list done;
 	struct bio_list flushes;
 	struct bio_list no_space;

@@ -429,12 +429,10 @@ static void dynmap_io_slow(struct dynmap_kpool *pool, struct bio *bio)
 					   HZ / 10);
 			continue;
 		}
-		if (ret == -EBUSY)
-			ret = dynmap_kpool_release(pool);
-		else if (ret == -ENODATA || ret == -ENOSPC)
+		if (ret == -ENODATA || ret == -ENOSPC)
 			break;
-		else
-			ret = dynmap_kpool_help(pool, &op, ret);
+		ret = ret == -EBUSY ? dynmap_kpool_release(pool) :
+				      dynmap_kpool_help(pool, &op, ret);
 		if (ret)
 			break;
 	}

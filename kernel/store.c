@@ -64,9 +64,10 @@ static void dynmap_disk_write(struct dynmap_store *store, u32 batch, u32 dev, u6
 static void dynmap_disk_flush(struct dynmap_store *store, u32 batch, u32 dev)
 {
 	struct dynmap_disks *disks = to_disks(store);
+	struct bio *bio = bio_alloc(disks->bdev[dev], 0, REQ_OP_WRITE | REQ_SYNC | REQ_PREFLUSH,
+				    GFP_NOIO);
 
-	dynmap_disk_submit(disks, batch, bio_alloc(disks->bdev[dev], 0,
-						   REQ_OP_WRITE | REQ_SYNC | REQ_PREFLUSH, GFP_NOIO));
+	dynmap_disk_submit(disks, batch, bio);
 }
 
 static int dynmap_disk_wait(struct dynmap_store *store, u32 batch)

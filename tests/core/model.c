@@ -73,7 +73,8 @@ static void fail(const char *what, u64 volume, u64 where, u64 is, u64 expected)
 		u32 tries = 0;							\
 		for (;;) {							\
 			(ret) = (expression);					\
-			if ((ret) != -EAGAIN && (ret) != -ENOMEM && (ret) != -EBUSY)	\
+			if ((ret) != -EAGAIN && (ret) != -ENOMEM &&		\
+			    (ret) != -EBUSY)					\
 				break;						\
 			if (++tries > 2000)					\
 				fail("no progress: " #expression, 0, 0, -(ret), 0);	\

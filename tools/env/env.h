@@ -24,6 +24,8 @@ typedef uint64_t u64;
 
 #define __must_check		__attribute__((warn_unused_result))
 
+#define __printf(format, first)	__attribute__((format(printf, format, first)))
+
 #define cpu_to_le16(x)		((__le16)htole16(x))
 #define cpu_to_le32(x)		((__le32)htole32(x))
 #define cpu_to_le64(x)		((__le64)htole64(x))
@@ -36,6 +38,8 @@ typedef uint64_t u64;
 	({ __typeof__(a) __a = (a); __typeof__(b) __b = (b); __a < __b ? __a : __b; })
 #define max(a, b) \
 	({ __typeof__(a) __a = (a); __typeof__(b) __b = (b); __a > __b ? __a : __b; })
+#define min_t(type, a, b)	min((type)(a), (type)(b))
+#define max_t(type, a, b)	max((type)(a), (type)(b))
 #define swap(a, b) \
 	do { __typeof__(a) __t = (a); (a) = (b); (b) = __t; } while (0)
 
@@ -182,8 +186,8 @@ void dynmap_block_free(void *block);
 
 /* Messages go to standard error, unless this is false. */
 extern bool dynmap_verbose;
-void dynmap_message(const char *level, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+__printf(2, 3)
+void dynmap_message(const char *level, const char *format, ...);
 #define dynmap_err(...)		dynmap_message("error", __VA_ARGS__)
 
 /* A fault of our own: says where, and ends the program. */
