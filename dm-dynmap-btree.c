@@ -382,8 +382,7 @@ static void dynmap_btree_make_room(struct dynmap_tree *tree, struct dynmap_path 
 		dynmap_btree_split(tree, path, level, at, dynmap_node_key(buf, at), key);
 		buf = path->buf[level];
 	}
-	if (!level && tree->kind == DYNMAP_TREE_MAP &&
-	    key - dynmap_node_base(buf) > 0xffffffffULL) {
+	if (!level && tree->kind == DYNMAP_TREE_MAP && key - dynmap_node_base(buf) >= DYNMAP_LEAF_REACH) {
 		if (level == (int)tree->levels - 1)
 			dynmap_btree_grow(tree, path);
 		dynmap_btree_split(tree, path, level, dynmap_node_count(buf), key, key);
@@ -481,7 +480,8 @@ static bool dynmap_btree_join(struct dynmap_tree *tree, struct dynmap_path *path
 	if (!left || (count + dynmap_node_count(left)) * 4 > capacity * 3)
 		return false;
 	if (!level && tree->kind == DYNMAP_TREE_MAP &&
-	    dynmap_leaf_key(right, count - 1) - dynmap_node_base(left) > 0xffffffffULL)
+	    dynmap_leaf_key(right, count - 1) + DYNMAP_MAX_EXTENT_BLOCKS >
+	    dynmap_node_base(left) + DYNMAP_LEAF_REACH)
 		return false;
 	left = dynmap_node_shadow(tree->cache, left, &ptr);
 	dynmap_child_set(parent, slot - 1, &ptr);

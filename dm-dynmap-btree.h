@@ -19,6 +19,9 @@
 
 #include "dm-dynmap-node.h"
 
+/* Keys of map records lie in [base, base + reach) of their leaf; so do their extents. */
+#define DYNMAP_LEAF_REACH	(1ULL << 32)
+
 /**
  * struct dynmap_tree - a B-tree
  * @cache: where its nodes are

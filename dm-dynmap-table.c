@@ -85,12 +85,13 @@ static int dynmap_map_find(struct dynmap_volume *volume, u64 lbn, struct dynmap_
 			   struct dynmap_extent *extent, struct dynmap_op *op)
 {
 	int ret = dynmap_btree_find(&volume->map, lbn, path, op);
-	u64 start = 0, end = DYNMAP_MAX_LBN;
+	u64 start = 0, end = DYNMAP_MAX_LBN, reach;
 
 	if (ret && ret != -ENOENT)
 		return ret;
 	if (!ret) {
 		start = dynmap_node_base(path->buf[0]);
+		reach = start + DYNMAP_LEAF_REACH;
 		if (path->slot[0] >= 0) {
 			dynmap_extent_read(path->buf[0], path->slot[0], extent);
 			start = dynmap_extent_end(extent);
@@ -100,6 +101,11 @@ static int dynmap_map_find(struct dynmap_volume *volume, u64 lbn, struct dynmap_
 		end = min(path->high, end);
 		if (path->slot[0] + 1 < (int)dynmap_node_count(path->buf[0]))
 			end = dynmap_leaf_key(path->buf[0], path->slot[0] + 1);
+		/* An extent that crossed the reach could not be cut behind it. */
+		if (lbn < reach)
+			end = min(end, reach);
+		else
+			start = max(start, reach);
 	}
 	memset(extent, 0, sizeof(*extent));
 	extent->kind = DYNMAP_HOLE;
@@ -535,6 +541,7 @@ int dynmap_volume_load(struct dynmap_table *table, u64 id, struct dynmap_volume 
 {
 	struct dynmap_disk_volume disk;
 	struct dynmap_volume *volume;
+	u32 unit;
 	int ret;
 
 	list_for_each_entry(volume, &table->loaded, list) {
@@ -546,8 +553,11 @@ int dynmap_volume_load(struct dynmap_table *table, u64 id, struct dynmap_volume 
 	ret = dynmap_btree_get(&table->volumes, id, &disk, op);
 	if (ret)
 		return ret == -ENOENT ? -ENODATA : ret;
+	unit = le32_to_cpu(disk.alloc_blocks);
 	if (!dynmap_btree_root_valid(table->cache->geo, &disk.root) ||
-	    le32_to_cpu(disk.flags) & ~DYNMAP_VOLUME_FLAGS) {
+	    le32_to_cpu(disk.flags) & ~DYNMAP_VOLUME_FLAGS ||
+	    le64_to_cpu(disk.size_blocks) > DYNMAP_MAX_LBN ||
+	    unit & (unit - 1) || unit > DYNMAP_MAX_ALLOC_BLOCKS) {
 		dynmap_err("volume %llu: bad record", (unsigned long long)id);
 		return -EUCLEAN;
 	}

@@ -129,7 +129,8 @@ static int dynmap_parse_devices(struct dm_target *ti, struct dm_arg_set *as,
 	if (ret)
 		return ret;
 	if (as->argc < nr + 2) {
-		ti->error = "Expected: <#devs> <dev>... <allocation size> <low water mark> [<#features> <feature>...]";
+		ti->error =
+			"Expected: <#devs> <dev>... <allocation size> <low water mark> [<#features> ...]";
 		return -EINVAL;
 	}
 	for (; target->nr_devs < nr; target->nr_devs++) {
@@ -157,7 +158,7 @@ static int dynmap_parse_sizes(struct dm_target *ti, struct dm_arg_set *as,
 	    target->alloc_sectors < DYNMAP_BLOCK_SECTORS ||
 	    target->alloc_sectors > DYNMAP_MAX_ALLOC_BLOCKS * DYNMAP_BLOCK_SECTORS ||
 	    target->alloc_sectors & (target->alloc_sectors - 1)) {
-		ti->error = "Invalid allocation size: expected a power of two from 8 to 2097152 sectors";
+		ti->error = "Invalid allocation size: expected a power of 2, 8 to 2097152 sectors";
 		return -EINVAL;
 	}
 	if (kstrtou64(dm_shift_arg(as), 10, &target->low_water)) {

@@ -359,7 +359,8 @@ static void dynmap_refuse(struct block_device *bdev, const struct dynmap_disk_su
 	switch (error) {
 	case -ENOMSG:
 		if (le64_to_cpu(word[4]) == DYNMAP_THIN_MAGIC)
-			DMERR("%pg carries dm-thin metadata: expected zeros or a dynmap pool", bdev);
+			DMERR("%pg carries dm-thin metadata: expected zeros or a dynmap pool",
+			      bdev);
 		else
 			DMERR("%pg is not empty and carries no dynmap superblock: expected zeros in its first 4 KiB, or a dynmap pool",
 			      bdev);

@@ -9,11 +9,20 @@ static struct store_mem *to_mem(struct dynmap_store *store)
 	return container_of(store, struct store_mem, store);
 }
 
+/* Is this the call that was asked to fail? */
+static bool mem_fails(u64 *countdown)
+{
+	return *countdown && !--*countdown;
+}
+
 static int mem_read(struct dynmap_store *store, u32 dev, u64 block, void *data)
 {
 	struct store_mem *mem = to_mem(store);
 
 	if (dev >= mem->nr_devs || block >= mem->blocks[dev])
+		return -EIO;
+	mem->reads++;
+	if (mem_fails(&mem->fail_read))
 		return -EIO;
 	memcpy(data, mem->cache[dev] + block * DYNMAP_BLOCK_BYTES, DYNMAP_BLOCK_BYTES);
 	return 0;
@@ -53,6 +62,10 @@ static void mem_write(struct dynmap_store *store, u32 batch, u32 dev, u64 block,
 	if (was_dead)
 		return;
 	mem->writes++;
+	if (mem_fails(&mem->fail_write)) {
+		mem->error[batch] = -EIO;
+		return;
+	}
 	/* The write that the power cut hits may still arrive, but not before its flush. */
 	if (flags & DYNMAP_STORE_PREFLUSH)
 		mem_flush_dev(mem, dev);
@@ -73,6 +86,10 @@ static void mem_flush(struct dynmap_store *store, u32 batch, u32 dev)
 		return;
 	}
 	mem->flushes++;
+	if (mem_fails(&mem->fail_flush)) {
+		mem->error[batch] = -EIO;
+		return;
+	}
 	mem_flush_dev(mem, dev);
 }
 
@@ -136,6 +153,17 @@ bool store_mem_write(struct store_mem *mem, u32 dev, u64 block, const void *data
 	mem->error[DYNMAP_BATCH_JOURNAL] = 0;
 	mem->written[dev] = true;
 	return !mem->dead;
+}
+
+void *store_mem_block(struct store_mem *mem, u32 dev, u64 block)
+{
+	return mem->cache[dev] + block * DYNMAP_BLOCK_BYTES;
+}
+
+void store_mem_flip(struct store_mem *mem, u32 dev, u64 block, u32 byte, u8 mask)
+{
+	mem->cache[dev][block * DYNMAP_BLOCK_BYTES + byte] ^= mask;
+	mem->stable[dev][block * DYNMAP_BLOCK_BYTES + byte] ^= mask;
 }
 
 void store_mem_power_cut(struct store_mem *mem, u64 (*random)(void))

@@ -4,7 +4,8 @@
  *
  * Owns: devices as arrays, in two states: what the device answers (cache) and
  * what survives a power cut for certain (stable). At a power cut each 512-byte
- * sector that no flush covered takes one of the two at random.
+ * sector that no flush covered takes one of the two at random. Errors can be
+ * asked for by the number of the call.
  */
 #ifndef DM_DYNMAP_STORE_MEM_H
 #define DM_DYNMAP_STORE_MEM_H
@@ -23,6 +24,10 @@
  * @lives: writes until the power fails, 0: it does not
  * @dead: it failed: writes and flushes do nothing and fail
  * @error: of the writes of a batch
+ * @fail_read: calls until a read fails, 1: the next one, 0: none
+ * @fail_write: the same for writes of the core
+ * @fail_flush: the same for flushes
+ * @reads: reads done
  * @writes: writes done
  * @flushes: flushes done
  */
@@ -37,6 +42,10 @@ struct store_mem {
 	u64 lives;
 	bool dead;
 	int error[DYNMAP_BATCHES];
+	u64 fail_read;
+	u64 fail_write;
+	u64 fail_flush;
+	u64 reads;
 	u64 writes;
 	u64 flushes;
 };
@@ -45,6 +54,10 @@ void store_mem_init(struct store_mem *mem, u32 nr_devs, const u64 *blocks);
 void store_mem_exit(struct store_mem *mem);
 /* A data write, as a volume's user makes it; false if the power failed. */
 bool store_mem_write(struct store_mem *mem, u32 dev, u64 block, const void *data);
+/* A block as the device answers it. */
+void *store_mem_block(struct store_mem *mem, u32 dev, u64 block);
+/* Spoil a byte of a block, for good. */
+void store_mem_flip(struct store_mem *mem, u32 dev, u64 block, u32 byte, u8 mask);
 /* The power comes back: unflushed sectors are old or new at random. */
 void store_mem_power_cut(struct store_mem *mem, u64 (*random)(void));
 

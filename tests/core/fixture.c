@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Fixture of the unit tests, see fixture.h. */
+#include "fixture.h"
+
+struct tag {
+	u64 volume;
+	u64 lbn;
+	u64 value;
+};
+
+/* xorshift64* (Vigna, "An experimental exploration of Marsaglia's generators", 2016). */
+u64 fixture_random(void)
+{
+	static u64 state = 0x9e3779b97f4a7c15ULL;
+
+	state ^= state >> 12;
+	state ^= state << 25;
+	state ^= state >> 27;
+	return state * 0x2545f4914f6cdd1dULL;
+}
+
+u64 fixture_below(u64 n)
+{
+	return (fixture_random() >> 16) % n;
+}
+
+int fixture_format(struct fixture *fixture, u32 alloc_blocks, u32 copies)
+{
+	struct dynmap_format_params params = {
+		.nr_devs = fixture->mem.nr_devs,
+		.alloc_blocks = alloc_blocks,
+		.copies = copies,
+		.label = "fixture",
+	};
+	u32 i;
+
+	for (i = 0; i < DYNMAP_UUID_BYTES; i++)
+		params.uuid[i] = i + 1;
+	for (i = 0; i < fixture->mem.nr_devs; i++) {
+		params.dev_uuid[i][0] = i + 1;
+		params.dev_blocks[i] = fixture->mem.blocks[i];
+	}
+	return dynmap_pool_format(&fixture->mem.store, &params);
+}
+
+int fixture_open(struct fixture *fixture, bool readonly)
+{
+	struct dynmap_disk_super *best = dynmap_block_alloc(), *sb = dynmap_block_alloc();
+	int ret = -ENODATA, error;
+	bool found = false;
+	u32 dev;
+
+	for (dev = 0; dev < fixture->mem.nr_devs; dev++) {
+		error = dynmap_super_read(&fixture->mem.store, dev, fixture->mem.blocks[dev], sb);
+		if (error) {
+			ret = found ? 0 : error;
+			continue;
+		}
+		if (!found || le64_to_cpu(sb->epoch) > le64_to_cpu(best->epoch))
+			memcpy(best, sb, sizeof(*sb));
+		found = true;
+		ret = 0;
+	}
+	if (!ret)
+		ret = dynmap_pool_open(&fixture->pool, &fixture->mem.store, best, 256, readonly);
+	fixture->open = !ret;
+	dynmap_block_free(best);
+	dynmap_block_free(sb);
+	return ret;
+}
+
+void fixture_close(struct fixture *fixture)
+{
+	if (fixture->open)
+		dynmap_pool_close(&fixture->pool);
+	fixture->open = false;
+}
+
+void fixture_init(struct fixture *fixture, const u64 *blocks, u32 alloc_blocks, u32 copies)
+{
+	u32 nr_devs = 0;
+
+	dynmap_verbose = getenv("VERBOSE");
+	memset(fixture, 0, sizeof(*fixture));
+	while (blocks[nr_devs])
+		nr_devs++;
+	store_mem_init(&fixture->mem, nr_devs, blocks);
+	assert_int_equal(fixture_format(fixture, alloc_blocks, copies), 0);
+	assert_int_equal(fixture_open(fixture, false), 0);
+}
+
+void fixture_exit(struct fixture *fixture)
+{
+	fixture_close(fixture);
+	store_mem_exit(&fixture->mem);
+}
+
+struct dynmap_volume *fixture_create(struct fixture *fixture, u64 id)
+{
+	u8 uuid[DYNMAP_UUID_BYTES] = { id + 1 };
+	struct dynmap_table *table = &fixture->pool.table;
+
+	assert_int_equal(HELPED(fixture, dynmap_volume_create(table, id, DYNMAP_MAX_LBN, uuid, 7,
+							      &op)), 0);
+	return fixture_load(fixture, id);
+}
+
+struct dynmap_volume *fixture_load(struct fixture *fixture, u64 id)
+{
+	struct dynmap_volume *volume = NULL;
+
+	assert_int_equal(HELPED(fixture, dynmap_volume_load(&fixture->pool.table, id, &volume,
+							    &op)), 0);
+	return volume;
+}
+
+static void fixture_data(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn, u64 pbn,
+			 u64 len, u64 value)
+{
+	u8 *data = dynmap_block_alloc();
+	struct tag tag = { .volume = volume->id, .value = value };
+	u32 dev;
+	u64 at;
+
+	for (; len; len--, lbn++, pbn++) {
+		tag.lbn = lbn;
+		memcpy(data, &tag, sizeof(tag));
+		at = dynmap_pbn_locate(&fixture->pool.geo, pbn, &dev);
+		store_mem_write(&fixture->mem, dev, at, data);
+	}
+	dynmap_block_free(data);
+}
+
+int fixture_write(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn, u64 len,
+		  u64 value)
+{
+	struct dynmap_table *table = &fixture->pool.table;
+	struct dynmap_mapping mapping;
+	int ret;
+	u64 n;
+
+	for (; len; len -= n, lbn += n) {
+		ret = HELPED(fixture, dynmap_table_lookup(volume, lbn, &mapping, &op));
+		if (!ret && mapping.kind == DYNMAP_HOLE) {
+			ret = HELPED(fixture, dynmap_table_reserve(table, volume, lbn, len, &op));
+			if (!ret)
+				ret = HELPED(fixture, dynmap_table_lookup(volume, lbn, &mapping,
+									  &op));
+		}
+		if (ret)
+			return ret;
+		assert_int_not_equal(mapping.kind, DYNMAP_HOLE);
+		n = min(len, mapping.len);
+		fixture_data(fixture, volume, lbn, mapping.pbn, n, value);
+		ret = HELPED(fixture, dynmap_table_set_written(table, volume, lbn, mapping.pbn, n,
+							       &op));
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+u64 fixture_read(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn)
+{
+	struct dynmap_mapping mapping;
+	struct tag tag;
+	u32 dev;
+	u64 at;
+
+	assert_int_equal(HELPED(fixture, dynmap_table_lookup(volume, lbn, &mapping, &op)), 0);
+	assert_int_equal(mapping.lbn, lbn);
+	assert_true(mapping.len > 0);
+	if (mapping.kind != DYNMAP_DATA)
+		return 0;
+	at = dynmap_pbn_locate(&fixture->pool.geo, mapping.pbn, &dev);
+	memcpy(&tag, store_mem_block(&fixture->mem, dev, at), sizeof(tag));
+	assert_int_equal(tag.volume, volume->id);
+	assert_int_equal(tag.lbn, lbn);
+	return tag.value;
+}
+
+int fixture_unmap(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn, u64 end)
+{
+	int ret = 0;
+
+	while (!ret && lbn < end)
+		ret = HELPED(fixture, dynmap_table_unmap(&fixture->pool.table, volume, &lbn, end,
+							 &op));
+	return ret;
+}
+
+void fixture_check(struct fixture *fixture)
+{
+	struct dynmap_check check;
+
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	assert_int_equal(dynmap_check_pool(&fixture->pool, &check), 0);
+	assert_int_equal(check.damaged, 0);
+	assert_int_equal(check.repairable, 0);
+}

@@ -1,0 +1,460 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Unit tests of the mapping table, on small pools in memory. */
+#include "fixture.h"
+
+static const u64 one_device[] = { 6000, 0 };
+
+static int setup(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+
+	fixture_init(fixture, one_device, 16, 2);
+	*state = fixture;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	fixture_exit(*state);
+	free(*state);
+	return 0;
+}
+
+static struct dynmap_mapping lookup(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn)
+{
+	struct dynmap_mapping mapping = {};
+
+	assert_int_equal(HELPED(fixture, dynmap_table_lookup(volume, lbn, &mapping, &op)), 0);
+	return mapping;
+}
+
+static void expect(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn, u8 kind,
+		   u64 len)
+{
+	struct dynmap_mapping mapping = lookup(fixture, volume, lbn);
+
+	assert_int_equal(mapping.kind, kind);
+	assert_int_equal(mapping.len, len);
+}
+
+static void reserve(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn, u32 len)
+{
+	assert_int_equal(HELPED(fixture, dynmap_table_reserve(&fixture->pool.table, volume, lbn,
+							      len, &op)), 0);
+}
+
+static void set_written(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn, u64 pbn,
+			u32 len)
+{
+	assert_int_equal(HELPED(fixture, dynmap_table_set_written(&fixture->pool.table, volume,
+								  lbn, pbn, len, &op)), 0);
+}
+
+static void test_empty_volume_is_a_hole(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u64 end = 1;
+
+	expect(fixture, volume, 0, DYNMAP_HOLE, DYNMAP_MAX_LBN);
+	expect(fixture, volume, DYNMAP_MAX_LBN - 1, DYNMAP_HOLE, 1);
+	assert_int_equal(HELPED(fixture, dynmap_table_highest(volume, &end, &op)), 0);
+	assert_int_equal(end, 0);
+}
+
+static void test_reserve_takes_the_allocation_unit(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u64 end;
+
+	reserve(fixture, volume, 21, 1);
+	expect(fixture, volume, 0, DYNMAP_HOLE, 16);
+	expect(fixture, volume, 16, DYNMAP_RESERVED, 16);
+	expect(fixture, volume, 20, DYNMAP_RESERVED, 12);
+	assert_int_equal(volume->reserved, 16);
+	assert_int_equal(volume->mapped, 0);
+	/* A write over two units takes both, in one piece. */
+	reserve(fixture, volume, 47, 2);
+	expect(fixture, volume, 16, DYNMAP_RESERVED, 48);
+	assert_int_equal(HELPED(fixture, dynmap_table_highest(volume, &end, &op)), 0);
+	assert_int_equal(end, 64);
+	fixture_check(fixture);
+}
+
+static void test_reserve_stops_at_neighbours(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+
+	volume->disk.alloc_blocks = cpu_to_le32(4);
+	reserve(fixture, volume, 4, 1);
+	volume->disk.alloc_blocks = cpu_to_le32(16);
+	reserve(fixture, volume, 1, 1);
+	expect(fixture, volume, 0, DYNMAP_RESERVED, 4 + (lookup(fixture, volume, 3).pbn + 1 ==
+							 lookup(fixture, volume, 4).pbn ? 4 : 0));
+	assert_int_equal(lookup(fixture, volume, 8).kind, DYNMAP_HOLE);
+	fixture_check(fixture);
+}
+
+static void test_reserved_reads_as_nothing_until_written(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u64 pbn;
+
+	reserve(fixture, volume, 0, 1);
+	pbn = lookup(fixture, volume, 0).pbn;
+	assert_int_equal(fixture_read(fixture, volume, 3), 0);
+	set_written(fixture, volume, 3, pbn + 3, 1);
+	expect(fixture, volume, 0, DYNMAP_RESERVED, 3);
+	expect(fixture, volume, 3, DYNMAP_DATA, 1);
+	expect(fixture, volume, 4, DYNMAP_RESERVED, 12);
+	assert_int_equal(volume->mapped, 1);
+	assert_int_equal(volume->reserved, 15);
+	/* Again: nothing changes. */
+	set_written(fixture, volume, 3, pbn + 3, 1);
+	assert_int_equal(volume->mapped, 1);
+	/* Elsewhere: left alone. */
+	set_written(fixture, volume, 5, pbn + 6, 1);
+	expect(fixture, volume, 4, DYNMAP_RESERVED, 12);
+	set_written(fixture, volume, 0, pbn, 16);
+	expect(fixture, volume, 0, DYNMAP_DATA, 16);
+	assert_int_equal(volume->mapped, 16);
+	assert_int_equal(volume->reserved, 0);
+	fixture_check(fixture);
+}
+
+static void test_every_window_bitmap(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u32 bitmap, bit;
+	u64 lbn, pbn;
+
+	for (bitmap = 1; bitmap < 0x10000; bitmap = bitmap * 5 / 3 + 1) {
+		lbn = 16 * fixture_below(100);
+		assert_int_equal(fixture_unmap(fixture, volume, lbn, lbn + 16), 0);
+		reserve(fixture, volume, lbn, 1);
+		pbn = lookup(fixture, volume, lbn).pbn;
+		for (bit = 0; bit < 16; bit++)
+			if (bitmap >> bit & 1)
+				set_written(fixture, volume, lbn + bit, pbn + bit, 1);
+		for (bit = 0; bit < 16; bit++) {
+			assert_int_equal(lookup(fixture, volume, lbn + bit).kind,
+					 bitmap >> bit & 1 ? DYNMAP_DATA : DYNMAP_RESERVED);
+			assert_int_equal(lookup(fixture, volume, lbn + bit).pbn, pbn + bit);
+		}
+		/* A hole in the middle leaves the rest as it was. */
+		assert_int_equal(fixture_unmap(fixture, volume, lbn + 5, lbn + 9), 0);
+		for (bit = 0; bit < 16; bit++) {
+			u8 kind = bitmap >> bit & 1 ? DYNMAP_DATA : DYNMAP_RESERVED;
+
+			if (bit >= 5 && bit < 9)
+				kind = DYNMAP_HOLE;
+			assert_int_equal(lookup(fixture, volume, lbn + bit).kind, kind);
+		}
+	}
+	fixture_check(fixture);
+}
+
+static void test_sequential_writes_stay_one_extent(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u64 lbn;
+
+	for (lbn = 0; lbn < 320; lbn++)
+		assert_int_equal(fixture_write(fixture, volume, lbn, 1, lbn + 1), 0);
+	expect(fixture, volume, 0, DYNMAP_DATA, 320);
+	for (lbn = 0; lbn < 320; lbn++)
+		assert_int_equal(fixture_read(fixture, volume, lbn), lbn + 1);
+	fixture_check(fixture);
+}
+
+static void test_unmap_frees_exactly_the_range(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+
+	assert_int_equal(fixture_write(fixture, volume, 0, 64, 5), 0);
+	assert_int_equal(fixture_unmap(fixture, volume, 10, 30), 0);
+	assert_int_equal(volume->mapped, 44);
+	expect(fixture, volume, 0, DYNMAP_DATA, 10);
+	expect(fixture, volume, 10, DYNMAP_HOLE, 20);
+	expect(fixture, volume, 30, DYNMAP_DATA, 34);
+	assert_int_equal(fixture->pool.alloc.quarantined, 20);
+	assert_int_equal(fixture->pool.alloc.data_allocated, 44);
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	assert_int_equal(fixture->pool.alloc.quarantined, 0);
+	assert_int_equal(fixture_unmap(fixture, volume, 0, DYNMAP_MAX_LBN), 0);
+	assert_int_equal(volume->mapped, 0);
+	assert_int_equal(lookup(fixture, volume, 0).kind, DYNMAP_HOLE);
+	fixture_check(fixture);
+}
+
+/*
+ * A leaf holds keys up to 2^32 behind its base; an extent that begins below
+ * that limit and ends above it must not lose its upper half when it is cut.
+ */
+static void test_extents_at_the_reach_of_a_leaf(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u64 limit = 1ULL << 32, lbn;
+
+	assert_int_equal(fixture_write(fixture, volume, 0, 1, 1), 0);
+	reserve(fixture, volume, limit - 16, 96);
+	for (lbn = limit - 8; lbn < limit + 70; lbn += 7)
+		assert_int_equal(fixture_write(fixture, volume, lbn, 1, lbn), 0);
+	assert_int_equal(fixture_unmap(fixture, volume, limit + 33, limit + 34), 0);
+	for (lbn = limit - 8; lbn < limit + 70; lbn += 7)
+		assert_int_equal(fixture_read(fixture, volume, lbn), lbn);
+	assert_int_equal(fixture_read(fixture, volume, 0), 1);
+	assert_int_equal(fixture_read(fixture, volume, 64), 0);
+	fixture_check(fixture);
+}
+
+/* The same limit where two leaves are joined. */
+static void test_joined_leaves_keep_their_reach(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u64 limit = 1ULL << 32, lbn;
+
+	assert_int_equal(fixture_write(fixture, volume, 0, 1, 1), 0);
+	/* Beyond the reach of the first leaf, then back into it: two leaves. */
+	assert_int_equal(fixture_write(fixture, volume, limit + 4096, 1, 2), 0);
+	for (lbn = limit - 160; lbn < limit + 400; lbn += 32)
+		assert_int_equal(fixture_write(fixture, volume, lbn, 40, lbn), 0);
+	assert_int_equal(fixture_unmap(fixture, volume, limit + 4096, limit + 4112), 0);
+	for (lbn = limit + 3; lbn < limit + 400; lbn += 32)
+		assert_int_equal(fixture_unmap(fixture, volume, lbn, lbn + 1), 0);
+	for (lbn = limit - 160; lbn < limit + 400; lbn++)
+		assert_int_equal(fixture_read(fixture, volume, lbn),
+				 lbn >= limit && (lbn - limit) % 32 == 3 ? 0 :
+				 (lbn & ~31ULL) > limit + 399 ? limit + 384 : lbn & ~31ULL);
+	fixture_check(fixture);
+}
+
+static void test_far_apart(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u64 i, lbn;
+
+	for (i = 0; i < 60; i++) {
+		lbn = i * (DYNMAP_MAX_LBN / 60) + 5 * i;
+		assert_int_equal(fixture_write(fixture, volume, lbn, 1, i + 1), 0);
+	}
+	assert_int_equal(fixture_write(fixture, volume, DYNMAP_MAX_LBN - 1, 1, 99), 0);
+	for (i = 0; i < 60; i++)
+		assert_int_equal(fixture_read(fixture, volume,
+					      i * (DYNMAP_MAX_LBN / 60) + 5 * i), i + 1);
+	assert_int_equal(fixture_read(fixture, volume, DYNMAP_MAX_LBN - 1), 99);
+	fixture_check(fixture);
+}
+
+static void test_volumes(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_table *table = &fixture->pool.table;
+	struct dynmap_volume *volume;
+	struct dynmap_disk_volume disk;
+	u8 uuid[DYNMAP_UUID_BYTES] = {};
+	u64 id;
+
+	for (id = 0; id < 40; id++)
+		fixture_create(fixture, 3 * id);
+	fixture_create(fixture, DYNMAP_MAX_VOLUME_ID);
+	assert_int_equal(HELPED(fixture, dynmap_volume_create(table, 3, 1, uuid, 0, &op)),
+			 -EEXIST);
+	assert_int_equal(HELPED(fixture, dynmap_volume_create(table, DYNMAP_MAX_VOLUME_ID + 1, 1,
+							      uuid, 0, &op)), -EINVAL);
+	assert_int_equal(HELPED(fixture, dynmap_volume_create(table, 4, DYNMAP_MAX_LBN + 1, uuid,
+							      0, &op)), -EINVAL);
+	assert_int_equal(HELPED(fixture, dynmap_volume_load(table, 4, &volume, &op)), -ENODATA);
+	assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, 4, &op)), -ENODATA);
+	assert_int_equal(HELPED(fixture, dynmap_volume_next(table, 4, &disk, &op)), 0);
+	assert_int_equal(le64_to_cpu(disk.id), 6);
+	assert_int_equal(le64_to_cpu(disk.created), 7);
+	assert_int_equal(le64_to_cpu(disk.size_blocks), DYNMAP_MAX_LBN);
+	assert_int_equal(HELPED(fixture, dynmap_volume_next(table, DYNMAP_MAX_VOLUME_ID + 1,
+							    &disk, &op)), -ENOENT);
+	volume = fixture_load(fixture, 6);
+	volume->users = 1;
+	assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, 6, &op)), -ETXTBSY);
+	volume->users = 0;
+}
+
+static void test_delete_gives_everything_back(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_table *table = &fixture->pool.table;
+	struct dynmap_volume *volume = fixture_create(fixture, 1), *other;
+	u64 lbn;
+	int ret, steps = 0;
+
+	other = fixture_create(fixture, 2);
+	assert_int_equal(fixture_write(fixture, other, 3, 2, 8), 0);
+	for (lbn = 0; lbn < 3000; lbn += 33)
+		assert_int_equal(fixture_write(fixture, volume, lbn, 3, lbn + 1), 0);
+	assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, 1, &op)), 0);
+	assert_int_equal(HELPED(fixture, dynmap_volume_load(table, 1, &volume, &op)), -ENODATA);
+	/* The id is free at once. */
+	volume = fixture_create(fixture, 1);
+	assert_int_equal(fixture_read(fixture, volume, 33), 0);
+	fixture_check(fixture);
+	do {
+		ret = HELPED(fixture, dynmap_volume_reap(table, &op));
+		steps++;
+	} while (!ret && steps < 1000);
+	assert_int_equal(ret, -ENOENT);
+	assert_true(steps > 1);
+	assert_int_equal(fixture->pool.alloc.data_allocated, 16);
+	fixture_check(fixture);
+	assert_int_equal(fixture_read(fixture, other, 4), 8);
+}
+
+static void test_full_pool_can_be_emptied(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u64 lbn = 0;
+	int ret;
+
+	do {
+		ret = fixture_write(fixture, volume, lbn, 1, lbn + 1);
+		lbn += 24;
+	} while (!ret);
+	assert_int_equal(ret, -ENOSPC);
+	fixture_check(fixture);
+	assert_int_equal(fixture_unmap(fixture, volume, 0, lbn), 0);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	assert_int_equal(fixture->pool.alloc.data_allocated, 0);
+	assert_int_equal(fixture_write(fixture, volume, 0, 500, 1), 0);
+	fixture_check(fixture);
+}
+
+static void replay_fails(struct fixture *fixture, const struct dynmap_disk_record *record)
+{
+	fixture->pool.journal.replaying = true;
+	assert_int_equal(HELPED(fixture, dynmap_table_replay(&fixture->pool.table, record, &op)),
+			 -EUCLEAN);
+	fixture->pool.journal.replaying = false;
+	fixture_check(fixture);
+}
+
+static void test_replay_refuses_what_does_not_fit(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	struct dynmap_disk_record record = { .volume = cpu_to_le32(1) };
+	u8 kind;
+
+	assert_int_equal(fixture_write(fixture, volume, 0, 16, 1), 0);
+	replay_fails(fixture, &record);
+	record.kind = DYNMAP_REC_TRANSACTION + 1;
+	replay_fails(fixture, &record);
+	for (kind = DYNMAP_REC_RESERVE; kind <= DYNMAP_REC_UNMAP; kind++) {
+		record.kind = kind;
+		record.volume = cpu_to_le32(9);		/* no such volume */
+		record.map.lbn = cpu_to_le64(100);
+		record.map.pbn = cpu_to_le64(1000);
+		replay_fails(fixture, &record);
+		record.volume = cpu_to_le32(1);
+		record.map.lbn = cpu_to_le64(DYNMAP_MAX_LBN);
+		replay_fails(fixture, &record);
+		record.map.lbn = cpu_to_le64(~0ULL);
+		replay_fails(fixture, &record);
+		record.map.lbn = cpu_to_le64(DYNMAP_MAX_LBN - 1);
+		record.len = cpu_to_le16(1);
+		replay_fails(fixture, &record);
+		record.len = 0;
+	}
+	record.kind = DYNMAP_REC_RESERVE;
+	record.map.lbn = cpu_to_le64(100);
+	record.map.pbn = cpu_to_le64(1ULL << 40);	/* no such segment */
+	replay_fails(fixture, &record);
+	record.map.lbn = 0;				/* mapped already */
+	record.map.pbn = cpu_to_le64(4000);
+	replay_fails(fixture, &record);
+	record.map.lbn = cpu_to_le64(100);		/* allocated already */
+	record.map.pbn = cpu_to_le64(lookup(fixture, volume, 7).pbn);
+	replay_fails(fixture, &record);
+	record.kind = DYNMAP_REC_VOLUME_CREATE;
+	replay_fails(fixture, &record);
+	record.volume = cpu_to_le32(DYNMAP_MAX_VOLUME_ID + 1);
+	replay_fails(fixture, &record);
+	record.kind = DYNMAP_REC_VOLUME_REAPED;
+	record.volume = cpu_to_le32(1);			/* not being deleted */
+	replay_fails(fixture, &record);
+	record.kind = DYNMAP_REC_VOLUME_DELETE;
+	record.map.lbn = 0;				/* an id of a user's volume */
+	replay_fails(fixture, &record);
+	record.kind = DYNMAP_REC_VOLUME_SET;
+	record.attr = 77;
+	replay_fails(fixture, &record);
+}
+
+static void test_bad_volume_record(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_table *table = &fixture->pool.table;
+	struct dynmap_disk_volume good, bad;
+	struct dynmap_volume *volume;
+	u32 i;
+
+	fixture_create(fixture, 1);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	assert_int_equal(HELPED(fixture, dynmap_btree_get(&table->volumes, 1, &good, &op)), 0);
+	for (i = 0; i < 5; i++) {
+		bad = good;
+		bad.id = cpu_to_le64(50 + i);
+		if (i == 0)
+			bad.root.levels = cpu_to_le32(DYNMAP_MAX_LEVELS + 1);
+		if (i == 1)
+			bad.root.levels = cpu_to_le32(1);	/* without a root */
+		if (i == 2)
+			bad.flags = cpu_to_le32(~0U);
+		if (i == 3)
+			bad.alloc_blocks = cpu_to_le32(3);
+		if (i == 4)
+			bad.size_blocks = cpu_to_le64(DYNMAP_MAX_LBN + 1);
+		assert_int_equal(HELPED(fixture, dynmap_btree_put(&table->volumes, 50 + i, &bad,
+								  &op)), 0);
+		assert_int_equal(HELPED(fixture, dynmap_volume_load(table, 50 + i, &volume, &op)),
+				 -EUCLEAN);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_empty_volume_is_a_hole, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reserve_takes_the_allocation_unit, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_reserve_stops_at_neighbours, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reserved_reads_as_nothing_until_written,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_every_window_bitmap, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sequential_writes_stay_one_extent, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_unmap_frees_exactly_the_range, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_extents_at_the_reach_of_a_leaf, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_joined_leaves_keep_their_reach, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_far_apart, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_volumes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_delete_gives_everything_back, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_full_pool_can_be_emptied, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_replay_refuses_what_does_not_fit, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_bad_volume_record, setup, teardown),
+	};
+
+	return cmocka_run_group_tests_name("table", tests, NULL, NULL);
+}
