@@ -425,7 +425,7 @@ int dynmap_alloc_format(struct dynmap_alloc *alloc)
 	u32 class, i;
 	int ret;
 
-	zones = min(max(zones, (u64)1), (u64)DYNMAP_FIRST_ZONES);
+	zones = clamp_t(u64, zones, 1, DYNMAP_FIRST_ZONES);
 	for (class = 0; class < alloc->cache->copies; class++)
 		for (i = 0; i < zones; i++) {
 			ret = dynmap_zone_claim(alloc, class);
@@ -690,10 +690,10 @@ int dynmap_alloc_data(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 *pbn, 
 	struct dynmap_seg *seg;
 	u32 index;
 
-	want = min((u64)want, room);
+	want = min_t(u64, want, room);
 	*pbn = goal;
 	*len = dynmap_goal_run(alloc, goal, want);
-	if (*len < min(want, (u32)DYNMAP_GOOD_RUN))
+	if (*len < min_t(u32, want, DYNMAP_GOOD_RUN))
 		dynmap_alloc_search(alloc, want, pbn, len);
 	if (!*len) {
 		bool soon = alloc->quarantined || (dynmap_meta_quarantined(alloc) &&

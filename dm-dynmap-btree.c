@@ -382,7 +382,8 @@ static void dynmap_btree_make_room(struct dynmap_tree *tree, struct dynmap_path 
 		dynmap_btree_split(tree, path, level, at, dynmap_node_key(buf, at), key);
 		buf = path->buf[level];
 	}
-	if (!level && tree->kind == DYNMAP_TREE_MAP && key - dynmap_node_base(buf) >= DYNMAP_LEAF_REACH) {
+	if (!level && tree->kind == DYNMAP_TREE_MAP &&
+	    key - dynmap_node_base(buf) >= DYNMAP_LEAF_REACH) {
 		if (level == (int)tree->levels - 1)
 			dynmap_btree_grow(tree, path);
 		dynmap_btree_split(tree, path, level, dynmap_node_count(buf), key, key);

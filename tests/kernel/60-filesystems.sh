@@ -9,7 +9,7 @@ storage() {
 }
 
 files() {
-	mount "$@" /dev/mapper/vol0 /tmp/mnt || { fail "mount"; return; }
+	mount /dev/mapper/vol0 /tmp/mnt || { fail "mount"; return; }
 	fio --name=files --directory=/tmp/mnt --thread --ioengine=libaio --direct=1 --rw=randwrite \
 		--bsrange=4k-64k --size=16m --numjobs=2 --iodepth=8 --fsync=64 --verify=crc32c \
 		--output=/tmp/fio || fail "fio"
