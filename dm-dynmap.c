@@ -130,7 +130,7 @@ static int dynmap_parse_devices(struct dm_target *ti, struct dm_arg_set *as,
 		return ret;
 	if (as->argc < nr + 2) {
 		ti->error =
-			"Expected: <#devs> <dev>... <allocation size> <low water mark> [<features>]";
+			"Expected: <#devs> <dev>... <allocation size> <low water> [<features>]";
 		return -EINVAL;
 	}
 	for (; target->nr_devs < nr; target->nr_devs++) {
