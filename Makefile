@@ -26,13 +26,16 @@ clean:
 	$(MAKE) -C tests/core clean
 
 check:
-	@tests/check core vm
+	@tests/check core vm debug
 
 check-core:
 	@tests/check core
 
 check-vm:
-	@tests/check vm $(T)
+	@T=$(T) tests/check vm
+
+check-debug:
+	@T=$(T) tests/check debug
 
 lint:
 	@tests/lint
@@ -47,8 +50,9 @@ help:
 	@echo "make [KDIR=...]        module and tools"
 	@echo "make install           both, into the system"
 	@echo "make demo              a story in a virtual machine, under 5 minutes"
-	@echo "make check             all tests; check-core, check-vm [T=topic] a part"
+	@echo "make check             all tests; check-core, check-vm and"
+	@echo "                       check-debug [T=topic] a part"
 	@echo "make powercut [N=50]   N power cuts of a virtual machine under load"
 	@echo "make lint              style and static checks"
 
-.PHONY: all module tools install clean check check-core check-vm lint demo powercut help
+.PHONY: all module tools install clean check check-core check-vm check-debug lint demo powercut help
