@@ -24,7 +24,7 @@ typedef uint64_t u64;
 
 #define __must_check		__attribute__((warn_unused_result))
 
-#define __printf(format, first)	__attribute__((format(printf, format, first)))
+#define __printf(text, first)	__attribute__((format(printf, text, first)))
 
 #define cpu_to_le16(x)		((__le16)htole16(x))
 #define cpu_to_le32(x)		((__le32)htole32(x))
