@@ -280,7 +280,8 @@ static int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bool res
 
 	if (ret || !io->write)
 		return ret;
-	if (mapping->kind != DYNMAP_DATA && pool->mode == DYNMAP_MODE_READ_ONLY)
+	if (pool->read_only ||
+	    (mapping->kind != DYNMAP_DATA && pool->mode == DYNMAP_MODE_READ_ONLY))
 		return -EIO;
 	if (mapping->kind != DYNMAP_HOLE || !reserve)
 		return 0;
