@@ -1,0 +1,432 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Unit tests of the node cache, on a store in memory, without an allocator:
+ * the test fills the stock itself.
+ */
+#include "fixture.h"
+
+struct bench {
+	struct store_mem mem;
+	struct dynmap_geometry geo;
+	struct dynmap_cache cache;
+	u64 next_pbn;
+};
+
+static const char *check_nothing(const struct dynmap_geometry *geo, const void *data)
+{
+	return NULL;
+}
+
+static const char *check_refuse(const struct dynmap_geometry *geo, const void *data)
+{
+	return "taste";
+}
+
+static int setup(void **state)
+{
+	struct bench *bench = calloc(1, sizeof(*bench));
+	struct dynmap_disk_super *sb = dynmap_block_alloc();
+	const u64 blocks[] = { 4000, 4000 };
+	u32 i;
+
+	dynmap_verbose = getenv("VERBOSE");
+	store_mem_init(&bench->mem, 2, blocks);
+	sb->nr_devices = cpu_to_le32(2);
+	for (i = 0; i < 2; i++)
+		sb->device[i].blocks = cpu_to_le64(blocks[i]);
+	assert_int_equal(dynmap_geometry_init(&bench->geo, &bench->mem.store, sb), 0);
+	dynmap_block_free(sb);
+	assert_int_equal(dynmap_cache_init(&bench->cache, &bench->geo, 0), 0);
+	bench->cache.check = check_nothing;
+	bench->cache.copies = 2;
+	bench->cache.epoch = 5;
+	bench->cache.generation = 3;
+	memset(bench->cache.uuid, 0xab, DYNMAP_UUID_BYTES);
+	*state = bench;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct bench *bench = *state;
+
+	dynmap_cache_exit(&bench->cache);
+	dynmap_geometry_exit(&bench->geo);
+	store_mem_exit(&bench->mem);
+	free(bench);
+	return 0;
+}
+
+static void spares(struct bench *bench, u32 count)
+{
+	while (count--)
+		dynmap_cache_add_spare(&bench->cache, dynmap_buf_alloc());
+}
+
+/* Places for @count nodes: copy A on the first device, copy B on the second. */
+static void stock(struct bench *bench, u32 count)
+{
+	struct dynmap_cache *cache = &bench->cache;
+
+	while (count--) {
+		cache->stock[0][cache->nr_stock[0]++] = bench->next_pbn;
+		cache->stock[1][cache->nr_stock[1]++] = DYNMAP_SEGMENT_BLOCKS + bench->next_pbn++;
+	}
+}
+
+static struct dynmap_buf *new_node(struct bench *bench, u8 fill)
+{
+	struct dynmap_buf *buf;
+
+	spares(bench, 3);
+	stock(bench, 1);
+	assert_int_equal(dynmap_cache_reserve(&bench->cache, 1, 0), 0);
+	buf = dynmap_node_new(&bench->cache, DYNMAP_TREE_VOLUME, 1, 9, 77);
+	memset(dynmap_node_head(buf)->payload, fill, DYNMAP_NODE_PAYLOAD);
+	return buf;
+}
+
+static void checkpoint(struct bench *bench)
+{
+	struct dynmap_buf *buf;
+
+	list_for_each_entry(buf, &bench->cache.dirty, list)
+		dynmap_node_seal(&bench->cache, buf);
+	dynmap_cache_seal(&bench->cache);
+	dynmap_cache_write(&bench->cache);
+	assert_int_equal(bench->mem.store.ops->wait(&bench->mem.store, DYNMAP_BATCH_CHECKPOINT),
+			 0);
+	dynmap_cache_written(&bench->cache);
+}
+
+static struct dynmap_miss miss_of(struct dynmap_buf *buf)
+{
+	struct dynmap_miss miss = {
+		.ptr = dynmap_node_ptr(buf),
+		.kind = DYNMAP_TREE_VOLUME,
+		.level = 1,
+	};
+
+	return miss;
+}
+
+/* The node's copy on its device, in memory. */
+static struct dynmap_disk_node *disk_copy(struct bench *bench, const struct dynmap_miss *miss,
+					  u32 copy)
+{
+	u32 dev;
+	u64 at = dynmap_pbn_locate(&bench->geo, miss->ptr.pbn[copy], &dev);
+
+	return store_mem_block(&bench->mem, dev, at);
+}
+
+static void test_reserve(void **state)
+{
+	struct bench *bench = *state;
+
+	assert_int_equal(dynmap_cache_reserve(&bench->cache, 2, 1), -ENOMEM);
+	spares(bench, 5);
+	assert_int_equal(dynmap_cache_reserve(&bench->cache, 2, 1), -ENOSPC);
+	stock(bench, 2);
+	assert_int_equal(dynmap_cache_reserve(&bench->cache, 2, 1), 0);
+	bench->cache.nr_stock[1]--;
+	assert_int_equal(dynmap_cache_reserve(&bench->cache, 2, 1), -ENOSPC);
+	bench->cache.copies = 1;
+	assert_int_equal(dynmap_cache_reserve(&bench->cache, 2, 1), 0);
+}
+
+static void test_written_node_comes_back(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_buf *buf = new_node(bench, 0x5a), *fetched;
+	struct dynmap_disk_node *node;
+	struct dynmap_miss miss;
+
+	checkpoint(bench);
+	miss = miss_of(buf);
+	fetched = dynmap_node_fetch(&bench->cache, &miss);
+	assert_false(IS_ERR(fetched));
+	node = dynmap_node_head(fetched);
+	assert_int_equal(le64_to_cpu(node->owner), 9);
+	assert_int_equal(le64_to_cpu(node->base), 77);
+	assert_int_equal(le64_to_cpu(node->epoch), 5);
+	assert_int_equal(le32_to_cpu(node->generation), 3);
+	assert_memory_equal(node, buf->data, DYNMAP_BLOCK_BYTES);
+	assert_memory_equal(node, disk_copy(bench, &miss, 1), DYNMAP_BLOCK_BYTES);
+	/* It is there already: inserting drops the newcomer. */
+	dynmap_cache_insert(&bench->cache, fetched);
+	assert_ptr_equal(dynmap_cache_peek(&bench->cache, miss.ptr.pbn[0]), buf);
+	assert_int_equal(bench->cache.healed, 0);
+}
+
+/* Each byte of copy A spoilt in turn: found out, and copy B serves. */
+static void test_each_byte_is_verified(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_buf *buf = new_node(bench, 0), *fetched;
+	struct dynmap_miss miss;
+	u32 byte;
+	u8 *copy;
+
+	checkpoint(bench);
+	miss = miss_of(buf);
+	copy = (u8 *)disk_copy(bench, &miss, 0);
+	for (byte = 0; byte < DYNMAP_BLOCK_BYTES; byte++) {
+		copy[byte] ^= 1 << byte % 8;
+		assert_int_not_equal(dynmap_node_verify(&bench->cache, copy, &miss), 0);
+		fetched = dynmap_node_fetch(&bench->cache, &miss);
+		assert_false(IS_ERR(fetched));
+		assert_memory_equal(fetched->data, buf->data, DYNMAP_BLOCK_BYTES);
+		dynmap_cache_insert(&bench->cache, fetched);
+		assert_int_equal(bench->cache.healed, byte + 1);
+		copy[byte] ^= 1 << byte % 8;
+	}
+}
+
+static int fetch_error(struct bench *bench, const struct dynmap_miss *miss)
+{
+	struct dynmap_buf *buf = dynmap_node_fetch(&bench->cache, miss);
+
+	assert_true(IS_ERR(buf));
+	return PTR_ERR(buf);
+}
+
+static void test_expectations(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_buf *buf = new_node(bench, 1);
+	struct dynmap_miss good, miss;
+
+	checkpoint(bench);
+	good = miss_of(buf);
+	assert_int_equal(dynmap_node_verify(&bench->cache, buf->data, &good), 0);
+	miss = good;
+	miss.kind = DYNMAP_TREE_MAP;
+	assert_int_equal(fetch_error(bench, &miss), -EUCLEAN);
+	miss = good;
+	miss.level = 0;
+	assert_int_equal(fetch_error(bench, &miss), -EUCLEAN);
+	miss = good;
+	miss.ptr.crc ^= 1;	/* a lost write: an older, valid node is there */
+	assert_int_equal(fetch_error(bench, &miss), -EUCLEAN);
+	miss = good;
+	miss.ptr.generation++;
+	assert_int_equal(fetch_error(bench, &miss), -EUCLEAN);
+	miss = good;
+	miss.ptr.pbn[0]++;	/* a misdirected write */
+	memcpy(disk_copy(bench, &miss, 0), buf->data, DYNMAP_BLOCK_BYTES);
+	assert_int_equal(fetch_error(bench, &miss), -EUCLEAN);
+	bench->cache.uuid[0]++;
+	assert_int_equal(fetch_error(bench, &good), -EUCLEAN);
+	bench->cache.uuid[0]--;
+	bench->cache.epoch = 4;
+	assert_int_equal(fetch_error(bench, &good), -EUCLEAN);
+	bench->cache.epoch = 6;
+	bench->cache.check = check_refuse;
+	assert_int_equal(fetch_error(bench, &good), -EUCLEAN);
+}
+
+static void test_both_copies_bad(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_miss miss;
+
+	new_node(bench, 1);
+	checkpoint(bench);
+	miss = miss_of(list_first_entry(&bench->cache.lru, struct dynmap_buf, list));
+	disk_copy(bench, &miss, 0)->payload[5] ^= 1;
+	disk_copy(bench, &miss, 1)->payload[6] ^= 1;
+	assert_int_equal(fetch_error(bench, &miss), -EBADMSG);
+	bench->mem.fail_read = 2;
+	assert_int_equal(fetch_error(bench, &miss), -EBADMSG);
+	disk_copy(bench, &miss, 1)->payload[6] ^= 1;
+	bench->mem.fail_read = 2;
+	assert_int_equal(fetch_error(bench, &miss), -EBADMSG);
+	disk_copy(bench, &miss, 0)->payload[5] ^= 1;
+	bench->mem.fail_read = 1;
+	dynmap_cache_insert(&bench->cache, dynmap_node_fetch(&bench->cache, &miss));
+	assert_int_equal(bench->cache.healed, 1);
+	miss.ptr.pbn[1] = DYNMAP_PBN_NONE;
+	bench->mem.fail_read = 1;
+	assert_int_equal(fetch_error(bench, &miss), -EIO);
+}
+
+static void test_get_reports_what_is_missing(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_buf *buf = new_node(bench, 1), *got = NULL;
+	struct dynmap_ptr ptr = dynmap_node_ptr(buf), other = ptr;
+	struct dynmap_op op = {};
+
+	assert_int_equal(dynmap_cache_get(&bench->cache, &ptr, DYNMAP_TREE_VOLUME, 1, &op, &got),
+			 0);
+	assert_ptr_equal(got, buf);
+	other.pbn[0] += 100;
+	assert_int_equal(dynmap_cache_get(&bench->cache, &other, DYNMAP_TREE_VOLUME, 1, &op,
+					  &got), -EAGAIN);
+	assert_int_equal(op.miss.ptr.pbn[0], other.pbn[0]);
+	assert_int_equal(op.miss.kind, DYNMAP_TREE_VOLUME);
+	assert_int_equal(op.miss.level, 1);
+	assert_int_equal(dynmap_cache_get(&bench->cache, &ptr, DYNMAP_TREE_MAP, 1, &op, &got),
+			 -EUCLEAN);
+	assert_int_equal(dynmap_cache_get(&bench->cache, &ptr, DYNMAP_TREE_VOLUME, 2, &op, &got),
+			 -EUCLEAN);
+}
+
+static void test_shadow(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_cache *cache = &bench->cache;
+	struct dynmap_buf *buf = new_node(bench, 1), *copy;
+	struct dynmap_ptr ptr = dynmap_node_ptr(buf), old = ptr;
+	u32 spare;
+
+	/* DIRTY: changed in place. */
+	assert_ptr_equal(dynmap_node_shadow(cache, buf, &ptr), buf);
+	assert_int_equal(ptr.pbn[0], old.pbn[0]);
+	/* SEALED, being written: a copy at a new place; the old one is left alone. */
+	dynmap_node_seal(cache, buf);
+	dynmap_cache_seal(cache);
+	assert_int_equal(cache->epoch, 6);
+	spares(bench, 4);
+	stock(bench, 2);
+	copy = dynmap_node_shadow(cache, buf, &ptr);
+	assert_ptr_not_equal(copy, buf);
+	assert_int_not_equal(ptr.pbn[0], old.pbn[0]);
+	assert_int_not_equal(ptr.pbn[1], old.pbn[1]);
+	assert_true(buf->orphan);
+	assert_int_equal(le64_to_cpu(dynmap_node_head(copy)->epoch), 6);
+	assert_null(dynmap_cache_peek(cache, old.pbn[0]));
+	assert_ptr_equal(dynmap_cache_peek(cache, ptr.pbn[0]), copy);
+	assert_int_equal(cache->events.blocks, 6);
+	memset(dynmap_node_head(copy)->payload, 2, DYNMAP_NODE_PAYLOAD);
+	spare = cache->nr_spare;
+	dynmap_cache_write(cache);
+	assert_int_equal(bench->mem.store.ops->wait(&bench->mem.store, DYNMAP_BATCH_CHECKPOINT),
+			 0);
+	dynmap_cache_written(cache);
+	assert_int_equal(cache->nr_spare, spare + 1);
+	assert_int_equal(cache->nr_clean, 0);
+	/* CLEAN: moved. */
+	checkpoint(bench);
+	assert_int_equal(cache->nr_clean, 1);
+	old = ptr;
+	assert_ptr_equal(dynmap_node_shadow(cache, copy, &ptr), copy);
+	assert_int_not_equal(ptr.pbn[0], old.pbn[0]);
+	assert_int_equal(cache->nr_clean, 0);
+	assert_int_equal(cache->nr_dirty, 1);
+	/* What the first checkpoint wrote is what was sealed. */
+	assert_int_equal(dynmap_node_head(copy)->payload[0], 2);
+}
+
+static void test_drop(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_cache *cache = &bench->cache;
+	struct dynmap_buf *dirty = new_node(bench, 1), *clean, *sealed;
+	u64 pbn = dirty->pbn[0];
+
+	dynmap_node_drop(cache, dirty);
+	assert_null(dynmap_cache_peek(cache, pbn));
+	assert_int_equal(cache->nr_dirty, 0);
+	clean = new_node(bench, 1);
+	checkpoint(bench);
+	pbn = clean->pbn[0];
+	dynmap_node_drop(cache, clean);
+	assert_null(dynmap_cache_peek(cache, pbn));
+	assert_int_equal(cache->nr_clean, 0);
+	sealed = new_node(bench, 1);
+	dynmap_node_seal(cache, sealed);
+	dynmap_cache_seal(cache);
+	dynmap_node_drop(cache, sealed);
+	assert_true(sealed->orphan);
+	dynmap_cache_write(cache);
+	assert_int_equal(bench->mem.store.ops->wait(&bench->mem.store, DYNMAP_BATCH_CHECKPOINT),
+			 0);
+	dynmap_cache_written(cache);
+	assert_int_equal(cache->nr_clean, 0);
+	assert_int_equal(cache->events.blocks, 12);
+}
+
+static void test_clean_nodes_are_bounded(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_cache *cache = &bench->cache;
+	struct dynmap_buf *buf;
+	u64 pbn[600];
+	u32 i, left = 0;
+
+	for (i = 0; i < 600; i++) {
+		buf = new_node(bench, i);
+		pbn[i] = buf->pbn[0];
+		if (i % 100 == 99) {
+			assert_true(cache->nr_dirty == 100);
+			checkpoint(bench);
+		}
+	}
+	assert_int_equal(cache->nr_clean, cache->max_clean);
+	for (i = 0; i < 600; i++)
+		left += dynmap_cache_peek(cache, pbn[i]) != NULL;
+	assert_int_equal(left, cache->max_clean);
+}
+
+static void test_runlists(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_cache *cache = &bench->cache;
+	struct dynmap_runlist a, b;
+	struct dynmap_run *run;
+	struct dynmap_buf *buf;
+	u32 count, i;
+
+	spares(bench, 8);
+	dynmap_runlist_init(&a);
+	dynmap_runlist_init(&b);
+	assert_null(dynmap_runlist_pop(&a, &count));
+	dynmap_runlist_add(cache, &a, 10, 5, 0);
+	dynmap_runlist_add(cache, &a, 15, 5, 0);		/* joins */
+	dynmap_runlist_add(cache, &a, 20, 5, DYNMAP_RUN_TAKEN);	/* other flags */
+	dynmap_runlist_add(cache, &a, DYNMAP_SEGMENT_BLOCKS - 1, 1, 0);
+	dynmap_runlist_add(cache, &a, DYNMAP_SEGMENT_BLOCKS, 1, 0);	/* another segment */
+	assert_int_equal(a.blocks, 17);
+	for (i = 0; i < 600; i++)
+		dynmap_runlist_add(cache, &b, 1000 + 2 * i, 1, 0);
+	dynmap_runlist_move(&a, &b);
+	dynmap_runlist_move(&a, &b);
+	assert_int_equal(a.blocks, 617);
+	assert_null(dynmap_runlist_pop(&b, &count));
+	buf = dynmap_runlist_pop(&a, &count);
+	assert_int_equal(count, 4);
+	run = buf->data;
+	assert_int_equal(run[0].len, 10);
+	assert_int_equal(run[1].flags, DYNMAP_RUN_TAKEN);
+	assert_int_equal(run[3].pbn, DYNMAP_SEGMENT_BLOCKS);
+	dynmap_cache_add_spare(cache, buf);
+	for (i = 0; (buf = dynmap_runlist_pop(&a, &count)); i += count) {
+		run = buf->data;
+		assert_int_equal(run[0].pbn, 1000 + 2 * i);
+		dynmap_cache_add_spare(cache, buf);
+	}
+	assert_int_equal(i, 600);
+	assert_int_equal(a.blocks, 0);
+	assert_int_equal(cache->nr_spare, 8);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_reserve, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_written_node_comes_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_each_byte_is_verified, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_expectations, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_both_copies_bad, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_get_reports_what_is_missing, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_shadow, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_drop, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_clean_nodes_are_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_runlists, setup, teardown),
+	};
+
+	return cmocka_run_group_tests_name("node", tests, NULL, NULL);
+}
