@@ -39,7 +39,7 @@ static int complain(const char *format, ...)
 
 static int usage(void)
 {
-	fputs("usage: dynmap format [--force] [--alloc-size KIB] [--copies 1|2] [--label TEXT] DEV...\n"
+	fputs("Usage: dynmap format [--force] [--alloc-size KIB] [--copies 1|2] [--label TEXT] DEV...\n"
 	      "       dynmap check [--quiet] DEV...\n"
 	      "       dynmap dump [--maps] DEV...\n", stderr);
 	return EXIT_USAGE;
@@ -329,9 +329,9 @@ static int do_dump(int argc, char **argv)
 		ret = dynmap_btree_next(&pool.table.volumes, id, &disk, &id, &op);
 		if (!ret)
 			ret = dynmap_volume_load(&pool.table, id, &volume, &op);
-		if (ret == -EAGAIN)
+		if (ret == -EAGAIN) {
 			ret = dynmap_pool_help(&pool, &op, ret);
-		else if (!ret) {
+		} else if (!ret) {
 			printf("  volume %" PRIu64 "%s: %" PRIu64 " blocks mapped, %" PRIu64
 			       " reserved\n", id, volume->disk.flags ? " (being deleted)" : "",
 			       volume->mapped, volume->reserved);

@@ -366,7 +366,7 @@ static void test_clean_nodes_are_bounded(void **state)
 	}
 	assert_int_equal(cache->nr_clean, cache->max_clean);
 	for (i = 0; i < 600; i++)
-		left += dynmap_cache_peek(cache, pbn[i]) != NULL;
+		left += !!dynmap_cache_peek(cache, pbn[i]);
 	assert_int_equal(left, cache->max_clean);
 }
 

@@ -10,18 +10,18 @@ trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 number=0 bad=0
 
-# case STATUS WORD COMMAND...: the command ends with STATUS and says WORD.
+# try STATUS WORD ARGUMENT...: dynmap with these ends with STATUS and says WORD.
 try() {
 	local status=$1 word=$2 out
 	shift 2
-	out=$("$@" 2>&1)
+	out=$("$tool" "$@" 2>&1)
 	local is=$?
 	number=$((number + 1))
 	if [ "$is" -eq "$status" ] && [[ $out == *"$word"* ]]; then
-		echo "ok $number tool $*"
+		echo "ok $number dynmap $*"
 	else
 		echo "# status $is, wanted $status and '$word': $out"
-		echo "not ok $number tool $*"
+		echo "not ok $number dynmap $*"
 		bad=1
 	fi
 }
@@ -29,34 +29,32 @@ try() {
 # noise FILE BLOCK: destroy one block.
 noise() { dd if=/dev/urandom of="$1" bs=4096 seek="$2" count=1 conv=notrunc status=none; }
 
-tool() { "$tool" "$@"; }
-
 truncate -s 64M a b c
 truncate -s 1M small
-try 16 usage tool
-try 16 "not a number" tool format --alloc-size x a
-try 16 "power of two" tool format --alloc-size 12 a
-try 16 "too small" tool format small
-try 16 "given twice" tool format a a
-try 16 "No such file" tool format missing
-try 0 "" tool format --label test a b
-try 0 clean tool check b a
-try 0 "epoch 1" tool dump a b
-try 16 "2 devices, 1 were given" tool check a
-try 16 "carries a dynmap pool" tool format a
-try 16 "no valid dynmap superblock" tool check a c
-try 0 "" tool format c
-try 16 "another pool" tool check a c
+try 16 Usage
+try 16 "not a number" format --alloc-size x a
+try 16 "power of two" format --alloc-size 12 a
+try 16 "too small" format small
+try 16 "given twice" format a a
+try 16 "No such file" format missing
+try 0 "" format --label test a b
+try 0 clean check b a
+try 0 "epoch 1" dump a b
+try 16 "2 devices, 1 were given" check a
+try 16 "carries a dynmap pool" format a
+try 16 "no valid dynmap superblock" check a c
+try 0 "" format c
+try 16 "another pool" check a c
 mke2fs -q c
-try 16 "carries ext" tool format c
-try 0 "" tool format --force c
+try 16 "carries ext" format c
+try 0 "" format --force c
 # One copy of a superblock, then of a node, then both copies.
 dd if=/dev/zero of=a bs=4096 count=1 conv=notrunc status=none
 noise b 2
-try 0 clean tool check a b
+try 0 clean check a b
 noise a 256
-try 1 repairable tool check a b
+try 1 repairable check a b
 noise b 256
-try 4 "" tool check a b
+try 4 "" check a b
 echo "1..$number"
 exit $bad

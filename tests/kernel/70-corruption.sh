@@ -34,13 +34,13 @@ both() {
 
 # Single bits, anywhere in the metadata of copies A and the superblocks.
 bits() {
-	local i at byte
+	local at byte
 	filled
-	for i in $(seq 40); do
+	for _ in $(seq 40); do
 		at=$(((RANDOM * 32768 + RANDOM) % (512 * 4096)))
 		[ "$at" -ge 4096 ] || continue
 		byte=$(dd if=/dev/a bs=1 skip="$at" count=1 status=none | od -An -tu1)
-		printf "\\x$(printf '%02x' $((byte ^ 1 << RANDOM % 8)))" |
+		printf '%b' "\\0$(printf '%03o' $((byte ^ 1 << RANDOM % 8)))" |
 			dd of=/dev/a bs=1 seek="$at" conv=notrunc status=none
 	done
 	intact
