@@ -10,8 +10,9 @@
  * node is moved once per epoch.
  *
  * Placement: copies A lie on even devices, copies B on odd ones; on a single
- * device far apart. Data goes where the goal is, else to the device with the
- * greatest share of free space, there next-fit.
+ * device far apart; in each other's zones only when nothing else is left. Data
+ * goes where the goal is, else to the device with the greatest share of free
+ * space, there next-fit.
  */
 #include "dm-dynmap-alloc.h"
 
@@ -458,46 +459,56 @@ static void dynmap_stock_from_zone(struct dynmap_alloc *alloc, int class, u64 pb
 		swap(stock[low], stock[high - 1]);
 }
 
-/* Blocks that an operation of this urgency must leave free. */
-static u64 dynmap_alloc_limit(struct dynmap_alloc *alloc, u8 urgent)
+/*
+ * May an operation of this urgency take @nodes nodes? Places in stock count as
+ * free: which operation filled the stock must not matter.
+ */
+static bool dynmap_alloc_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent)
 {
-	switch (urgent) {
-	case 0:
-		return alloc->floor / 2;
-	case DYNMAP_URGENT:
-		return alloc->floor / 4;
-	default:
-		return 0;
+	const struct dynmap_cache *cache = alloc->cache;
+	u64 room = alloc->free_blocks + cache->nr_stock[0] + cache->nr_stock[1];
+	u64 keep = 0;
+
+	if (urgent < DYNMAP_URGENT_CHECKPOINT)
+		keep = alloc->floor / (urgent ? 4 : 2);
+	return room >= keep + nodes * cache->copies;
+}
+
+/* Take free places of the zones of one class into the stock of the same or the other one. */
+static void dynmap_stock_from_zones(struct dynmap_alloc *alloc, int from, int class)
+{
+	struct dynmap_zones *zones = &alloc->zones[from];
+	u32 i;
+
+	for (i = 0; zones->free && i < zones->count; i++) {
+		if (alloc->cache->nr_stock[class] == DYNMAP_STOCK)
+			break;
+		zones->cursor = (zones->cursor + (i > 0)) % zones->count;
+		dynmap_stock_from_zone(alloc, class, zones->pbn[zones->cursor]);
 	}
 }
 
-/* Fill the stock of one class to at least @nodes places. */
+/*
+ * Fill the stock of one class to at least @nodes places. The last resort is
+ * the other class's zones: two copies that lie close are better than a
+ * checkpoint that cannot be written.
+ */
 static int dynmap_stock_fill(struct dynmap_alloc *alloc, int class, u32 nodes, u8 urgent)
 {
-	struct dynmap_zones *zones = &alloc->zones[class];
 	u32 *stocked = &alloc->cache->nr_stock[class];
-	u64 quarantined = dynmap_meta_quarantined(alloc);
 	int ret = 0;
-	u32 i;
 
 	while (*stocked < nodes && !ret) {
-		if (alloc->free_blocks < dynmap_alloc_limit(alloc, urgent) + nodes) {
-			ret = -ENOSPC;
-			break;
-		}
-		for (i = 0; zones->free && i < zones->count && *stocked < DYNMAP_STOCK; i++) {
-			zones->cursor = (zones->cursor + (i > 0)) % zones->count;
-			dynmap_stock_from_zone(alloc, class, zones->pbn[zones->cursor]);
-		}
+		dynmap_stock_from_zones(alloc, class, class);
 		if (*stocked >= nodes)
 			break;
-		if (!urgent && quarantined > alloc->meta_total / 4)
+		if (!urgent && dynmap_meta_quarantined(alloc) > alloc->meta_total / 4)
 			return -EBUSY;
 		ret = dynmap_zone_claim(alloc, class);
+		if (ret == -ENOSPC)
+			dynmap_stock_from_zones(alloc, !class, class);
 	}
-	if (ret == -ENOSPC && *stocked >= nodes)
-		return 0;
-	return ret == -ENOSPC && quarantined && urgent < DYNMAP_URGENT_CHECKPOINT ? -EBUSY : ret;
+	return ret == -ENOSPC && *stocked >= nodes ? 0 : ret;
 }
 
 /* Learn what the node cache took and gave up. */
@@ -533,22 +544,22 @@ static int dynmap_alloc_drain(struct dynmap_alloc *alloc)
 int dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32 bufs, struct dynmap_op *op)
 {
 	struct dynmap_cache *cache = alloc->cache;
+	int ret = 0;
 	u32 class;
-	int ret;
 
-	if (cache->events.blocks > DYNMAP_STOCK) {
+	if (cache->events.blocks > DYNMAP_STOCK)
 		ret = dynmap_alloc_drain(alloc);
-		if (ret)
-			return ret;
-	}
-	for (class = 0; class < cache->copies; class++) {
-		if (cache->nr_stock[class] >= nodes)
-			continue;
-		ret = dynmap_stock_fill(alloc, class, nodes, op->urgent);
-		if (ret)
-			return ret;
-	}
-	return dynmap_cache_reserve(cache, nodes, bufs);
+	if (ret)
+		return ret;
+	if (!dynmap_alloc_room(alloc, nodes, op->urgent))
+		ret = -ENOSPC;
+	for (class = 0; !ret && class < cache->copies; class++)
+		if (cache->nr_stock[class] < nodes)
+			ret = dynmap_stock_fill(alloc, class, nodes, op->urgent);
+	if (ret == -ENOSPC && op->urgent < DYNMAP_URGENT_CHECKPOINT &&
+	    dynmap_meta_quarantined(alloc))
+		return -EBUSY;
+	return ret ? ret : dynmap_cache_reserve(cache, nodes, bufs);
 }
 
 /* Free blocks of a segment's word, metadata zones left out. */

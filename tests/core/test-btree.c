@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Unit tests of the B-trees: a tree of divergence records (24 bytes, keyed by
+ * their first word, used by nothing else yet) in a real pool's cache, against
+ * an array of the keys that are in it.
+ */
+#include "fixture.h"
+
+#define KEYS	20000
+
+struct bench {
+	struct fixture fixture;
+	struct dynmap_tree tree;
+	bool in[KEYS];
+	u32 count;
+};
+
+static const u64 one_device[] = { 20000, 0 };
+
+static int setup(void **state)
+{
+	struct bench *bench = calloc(1, sizeof(*bench));
+
+	fixture_init(&bench->fixture, one_device, 16, 2);
+	dynmap_btree_init(&bench->tree, &bench->fixture.pool.cache, DYNMAP_TREE_DIVERGENCE, 1,
+			  NULL);
+	*state = bench;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct bench *bench = *state;
+
+	fixture_exit(&bench->fixture);
+	free(bench);
+	return 0;
+}
+
+static int reserve(struct bench *bench, struct dynmap_op *op)
+{
+	return dynmap_alloc_reserve(&bench->fixture.pool.alloc, dynmap_btree_worst(&bench->tree),
+				    2, op);
+}
+
+static int try_put(struct bench *bench, u64 key, struct dynmap_op *op)
+{
+	struct dynmap_disk_divergence record = {
+		.pbn = cpu_to_le64(key),
+		.birth = cpu_to_le32(~key),
+	};
+	int ret = reserve(bench, op);
+
+	return ret ? ret : dynmap_btree_put(&bench->tree, key, &record, op);
+}
+
+static int try_remove(struct bench *bench, u64 key, struct dynmap_op *op)
+{
+	int ret = reserve(bench, op);
+
+	return ret ? ret : dynmap_btree_remove(&bench->tree, key, op);
+}
+
+static void put(struct bench *bench, u64 key)
+{
+	assert_int_equal(HELPED(&bench->fixture, try_put(bench, key, &op)), 0);
+	bench->count += !bench->in[key];
+	bench->in[key] = true;
+}
+
+static void take(struct bench *bench, u64 key)
+{
+	assert_int_equal(HELPED(&bench->fixture, try_remove(bench, key, &op)),
+			 bench->in[key] ? 0 : -ENOENT);
+	bench->count -= bench->in[key];
+	bench->in[key] = false;
+}
+
+/* Walk the tree: exactly the keys of the array, in order, with their content. */
+static void compare(struct bench *bench)
+{
+	struct dynmap_disk_divergence record;
+	u64 key = 0, found;
+	u32 count = 0;
+	int ret;
+
+	for (;;) {
+		ret = HELPED(&bench->fixture,
+			     dynmap_btree_next(&bench->tree, key, &record, &found, &op));
+		if (ret)
+			break;
+		for (; key < found; key++)
+			assert_false(bench->in[key]);
+		assert_true(bench->in[found]);
+		assert_int_equal(le32_to_cpu(record.birth), (u32)~found);
+		count++;
+		key = found + 1;
+	}
+	assert_int_equal(ret, -ENOENT);
+	assert_int_equal(count, bench->count);
+}
+
+/* Invariants B1 to B3 of all nodes below one; its number of records. */
+static u32 check_node(struct bench *bench, const struct dynmap_ptr *ptr, int level, u64 low,
+		      bool first)
+{
+	struct dynmap_disk_child *child;
+	struct dynmap_buf *buf = NULL;
+	u32 count, i, sum = 0;
+
+	assert_int_equal(HELPED(&bench->fixture,
+				dynmap_cache_get(&bench->fixture.pool.cache, ptr,
+						 DYNMAP_TREE_DIVERGENCE, level, &op, &buf)), 0);
+	assert_null(dynmap_btree_check(&bench->fixture.pool.geo, buf->data));
+	assert_int_equal(dynmap_node_base(buf), low);
+	count = dynmap_node_count(buf);
+	assert_true(count || (!level && first));
+	if (!level)
+		return count;
+	/* Children are copied first: getting one may evict this node. */
+	child = calloc(count, sizeof(*child));
+	memcpy(child, dynmap_node_head(buf)->payload, count * sizeof(*child));
+	for (i = 0; i < count; i++) {
+		struct dynmap_ptr below = {
+			.pbn = { le64_to_cpu(child[i].pbn_a), le64_to_cpu(child[i].pbn_b) },
+			.generation = le32_to_cpu(child[i].generation),
+			.crc = le32_to_cpu(child[i].crc),
+		};
+
+		sum += check_node(bench, &below, level - 1, le64_to_cpu(child[i].key), !i);
+	}
+	free(child);
+	return sum;
+}
+
+static void check_shape(struct bench *bench)
+{
+	u32 sum = 0;
+
+	if (bench->tree.levels)
+		sum = check_node(bench, &bench->tree.root, bench->tree.levels - 1, 0, true);
+	assert_int_equal(sum, bench->count);
+}
+
+static void test_empty(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_disk_divergence record;
+	struct dynmap_disk_root root;
+	struct dynmap_op op = {};
+	u64 found;
+
+	assert_int_equal(dynmap_btree_get(&bench->tree, 0, &record, &op), -ENOENT);
+	assert_int_equal(dynmap_btree_next(&bench->tree, 0, &record, &found, &op), -ENOENT);
+	assert_int_equal(dynmap_btree_remove(&bench->tree, 0, &op), -ENOENT);
+	dynmap_btree_root(&bench->tree, &root);
+	assert_true(dynmap_btree_root_valid(&bench->fixture.pool.geo, &root));
+	root.levels = cpu_to_le32(1);
+	assert_false(dynmap_btree_root_valid(&bench->fixture.pool.geo, &root));
+	root.levels = cpu_to_le32(DYNMAP_MAX_LEVELS + 1);
+	root.pbn_a = cpu_to_le64(1);
+	assert_false(dynmap_btree_root_valid(&bench->fixture.pool.geo, &root));
+}
+
+static void test_ascending_fills_the_nodes(void **state)
+{
+	struct bench *bench = *state;
+	u32 capacity = dynmap_btree_capacity(DYNMAP_TREE_DIVERGENCE), key;
+	u64 before = bench->fixture.pool.cache.nr_dirty;
+
+	for (key = 0; key < 100 * capacity / 16 * 16 && key < KEYS; key++)
+		put(bench, key);
+	compare(bench);
+	check_shape(bench);
+	/* Streams leave nodes nearly full: at most a sixth more than needed. */
+	assert_in_range(bench->fixture.pool.cache.nr_dirty - before, key / capacity,
+			key / capacity * 7 / 6 + 4);
+}
+
+static void test_descending(void **state)
+{
+	struct bench *bench = *state;
+	u32 key;
+
+	for (key = 5000; key--;)
+		put(bench, key);
+	compare(bench);
+	check_shape(bench);
+}
+
+static void test_random_against_an_array(void **state)
+{
+	struct bench *bench = *state;
+	u32 step;
+	u64 key;
+
+	for (step = 0; step < 120000; step++) {
+		key = fixture_below(KEYS);
+		/* Grow, then shrink, then grow again. */
+		if (fixture_below(100) < (step / 40000 == 1 ? 20 : 75))
+			put(bench, key);
+		else
+			take(bench, key);
+		if (step % 15000 == 0) {
+			compare(bench);
+			check_shape(bench);
+		}
+	}
+	compare(bench);
+	check_shape(bench);
+}
+
+static void test_replacing_keeps_the_number(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_disk_divergence record = { .len = cpu_to_le32(77) }, got;
+	struct dynmap_op op = {};
+	u32 key;
+
+	for (key = 0; key < 1000; key++)
+		put(bench, key);
+	record.pbn = cpu_to_le64(500);
+	assert_int_equal(HELPED(&bench->fixture, reserve(bench, &op)), 0);
+	assert_int_equal(dynmap_btree_put(&bench->tree, 500, &record, &op), 0);
+	assert_int_equal(dynmap_btree_get(&bench->tree, 500, &got, &op), 0);
+	assert_memory_equal(&got, &record, sizeof(got));
+	check_shape(bench);
+}
+
+static void test_emptied_in_any_order(void **state)
+{
+	struct bench *bench = *state;
+	u32 order, key;
+
+	for (order = 0; order < 3; order++) {
+		for (key = 0; key < 8000; key++)
+			put(bench, key);
+		for (key = 0; key < 8000; key++)
+			take(bench, order == 0 ? key : order == 1 ? 7999 - key :
+						       (u64)key * 4999 % 8000);
+		assert_int_equal(bench->count, 0);
+		assert_true(bench->tree.levels <= 1);
+		check_shape(bench);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_empty, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ascending_fills_the_nodes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_descending, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_random_against_an_array, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_replacing_keeps_the_number, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_emptied_in_any_order, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
