@@ -63,3 +63,14 @@ u64 dynmap_pbn_locate(const struct dynmap_geometry *geo, u64 pbn, u32 *dev)
 	return geo->dev[place->dev].data_start +
 	       ((u64)place->slot << DYNMAP_SEGMENT_SHIFT) + dynmap_pbn_index(pbn);
 }
+
+bool dynmap_block_is_zero(const void *data)
+{
+	const u64 *word = data;
+	u32 i;
+
+	for (i = 0; i < DYNMAP_BLOCK_BYTES / sizeof(*word); i++)
+		if (word[i])
+			return false;
+	return true;
+}

@@ -107,6 +107,9 @@ u32 dynmap_segment_blocks(const struct dynmap_geometry *geo, u32 segment);
  */
 bool dynmap_pbn_valid(const struct dynmap_geometry *geo, u64 pbn, u32 len);
 
+/* Is a block all zero, as on a device never written? */
+bool dynmap_block_is_zero(const void *data);
+
 /**
  * dynmap_pbn_locate() - find a pool block on its device
  * @geo: the geometry

@@ -205,41 +205,49 @@ u64 dynmap_journal_seal(struct dynmap_journal *journal)
 	return journal->head;
 }
 
-static const char *dynmap_journal_check(const struct dynmap_journal *journal, u64 seq,
-					const struct dynmap_disk_journal *block)
+/* Is this a journal block of ours, whichever? */
+static bool dynmap_journal_is_whole(const struct dynmap_journal *journal,
+				    const struct dynmap_disk_journal *block)
 {
-	if (le32_to_cpu(block->magic) != DYNMAP_JOURNAL_MAGIC)
-		return "magic";
-	if (le32_to_cpu(block->crc) != dynmap_journal_crc(block))
-		return "checksum";
-	if (memcmp(block->uuid, journal->cache->uuid, sizeof(block->uuid)))
-		return "uuid";
-	if (le64_to_cpu(block->incarnation) != journal->incarnation)
-		return "incarnation";
-	if (le64_to_cpu(block->seq) != seq)
-		return "sequence";
-	if (!block->count || le16_to_cpu(block->count) > DYNMAP_JOURNAL_RECORDS)
-		return "count";
-	return NULL;
+	return le32_to_cpu(block->magic) == DYNMAP_JOURNAL_MAGIC &&
+	       le32_to_cpu(block->crc) == dynmap_journal_crc(block) &&
+	       !memcmp(block->uuid, journal->cache->uuid, sizeof(block->uuid));
 }
 
+/* Is a whole block the one with this number? */
+static bool dynmap_journal_is(const struct dynmap_journal *journal, u64 seq,
+			      const struct dynmap_disk_journal *block)
+{
+	return le64_to_cpu(block->incarnation) == journal->incarnation &&
+	       le64_to_cpu(block->seq) == seq && block->count &&
+	       le16_to_cpu(block->count) <= DYNMAP_JOURNAL_RECORDS;
+}
+
+/*
+ * A commit counts only when all copies are written: where one copy cannot be
+ * read, another that holds a different block, or nothing yet, proves the end.
+ */
 int dynmap_journal_read(struct dynmap_journal *journal, u64 seq, void *data)
 {
 	struct dynmap_geometry *geo = journal->cache->geo;
-	int result = -ENODATA, ret;
+	bool unreadable = false, absent = false;
 	u32 copy, dev;
 
 	for (copy = 0; copy < 2; copy++) {
 		dev = journal->dev[copy];
 		if (dev == DYNMAP_JOURNAL_DEV_NONE)
 			continue;
-		ret = geo->store->ops->read(geo->store, dev,
-					    geo->dev[dev].journal_start + seq % journal->blocks,
-					    data);
-		if (ret)
-			result = -EIO;
-		else if (!dynmap_journal_check(journal, seq, data))
-			return 0;
+		if (geo->store->ops->read(geo->store, dev,
+					  geo->dev[dev].journal_start + seq % journal->blocks,
+					  data)) {
+			unreadable = true;
+		} else if (dynmap_block_is_zero(data)) {
+			absent = true;
+		} else if (dynmap_journal_is_whole(journal, data)) {
+			if (dynmap_journal_is(journal, seq, data))
+				return 0;
+			absent = true;
+		}
 	}
-	return result;
+	return unreadable && !absent ? -EIO : -ENODATA;
 }

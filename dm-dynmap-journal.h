@@ -104,7 +104,8 @@ u64 dynmap_journal_seal(struct dynmap_journal *journal);
  * @data: 4 KiB to read into
  *
  * Return: 0; -ENODATA if no copy is the valid block of that number: the
- * journal ends here; -EIO if a copy that might be it could not be read.
+ * journal ends here; -EIO if a copy that might be it could not be read and no
+ * other copy proves that it is not.
  */
 int __must_check dynmap_journal_read(struct dynmap_journal *journal, u64 seq, void *data);
 

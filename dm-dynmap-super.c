@@ -74,22 +74,11 @@ static const char *dynmap_super_check(const struct dynmap_disk_super *sb)
 	return dynmap_super_check_devices(sb);
 }
 
-static bool dynmap_is_zero(const void *data)
-{
-	const u64 *word = data;
-	u32 i;
-
-	for (i = 0; i < DYNMAP_BLOCK_BYTES / sizeof(*word); i++)
-		if (word[i])
-			return false;
-	return true;
-}
-
 int dynmap_super_verify(const struct dynmap_disk_super *sb)
 {
 	const char *failed;
 
-	if (dynmap_is_zero(sb))
+	if (dynmap_block_is_zero(sb))
 		return -ENODATA;
 	if (le64_to_cpu(sb->magic) != DYNMAP_SB_MAGIC)
 		return -ENOMSG;

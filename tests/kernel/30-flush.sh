@@ -19,7 +19,7 @@ fua() {
 	disk a 64 16; disk b 64 16
 	pool 8 0 "" /dev/a /dev/b && volume 0 2097152 || fail "no volume"
 	fio --name=fua --filename=/dev/mapper/vol0 --thread --ioengine=libaio --direct=1 --sync=1 \
-		--rw=randwrite --bs=4k --size=8m --iodepth=8 --verify=crc32c --output=/tmp/fio ||
+		--rw=randwrite --bs=4k --size=8m --iodepth=8 --verify=crc32c --output=/run/fio ||
 		fail "fio"
 }
 

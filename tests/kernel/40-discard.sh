@@ -14,14 +14,14 @@ space() { dmsetup status vol0 | cut -d' ' -f4; }
 
 ranges() {
 	setup
-	dd if=/dev/urandom of=/tmp/data bs=1M count=8 status=none
-	dd if=/tmp/data of=/dev/mapper/vol0 bs=1M oflag=direct status=none
+	dd if=/dev/urandom of=/run/data bs=1M count=8 status=none
+	dd if=/run/data of=/dev/mapper/vol0 bs=1M oflag=direct status=none
 	expect mapped "$(space)" 16384
 	# From inside block 0 to inside block 11: blocks 1 to 10 go.
 	blkdiscard -o 512 -l $((11 * 4096)) /dev/mapper/vol0 || fail "blkdiscard"
 	expect "after a part" "$(space)" $((16384 - 80))
-	dd if=/dev/zero of=/tmp/data bs=4k seek=1 count=10 conv=notrunc status=none
-	cmp -n 8388608 /tmp/data /dev/mapper/vol0 || fail "content"
+	dd if=/dev/zero of=/run/data bs=4k seek=1 count=10 conv=notrunc status=none
+	cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content"
 	blkdiscard /dev/mapper/vol0 || fail "blkdiscard of all"
 	expect "after all" "$(space)" 0
 }

@@ -63,9 +63,9 @@ foreign() {
 	refused "is not empty" create p "0 16384 dynmap-pool 1 /dev/a 128 0"
 	"${DM[@]}" remove p 2> /dev/null
 	expect content "$(md5sum < /dev/a)" "$before"
-	printf '\0%.0s' $(seq 32) > /tmp/sb
-	printf '\xba\x52\x9c\x01\0\0\0\0' >> /tmp/sb
-	dd if=/tmp/sb of=/dev/b conv=notrunc status=none
+	printf '\0%.0s' $(seq 32) > /run/sb
+	printf '\xba\x52\x9c\x01\0\0\0\0' >> /run/sb
+	dd if=/run/sb of=/dev/b conv=notrunc status=none
 	refused "dm-thin" create p "0 16384 dynmap-pool 1 /dev/b 128 0"
 	"${DM[@]}" remove p 2> /dev/null
 	pool 128 0 "" /dev/c && remove "$POOL"
@@ -77,13 +77,13 @@ foreign() {
 reload() {
 	disk a 64
 	pool 128 0 "" /dev/a && volume 0 8192 || fail "no volume"
-	dd if=/dev/urandom of=/tmp/data bs=1M count=4 status=none
-	dd if=/tmp/data of=/dev/mapper/vol0 bs=1M oflag=direct status=none
+	dd if=/dev/urandom of=/run/data bs=1M count=4 status=none
+	dd if=/run/data of=/dev/mapper/vol0 bs=1M oflag=direct status=none
 	dmsetup load "$POOL" --table "0 16384 dynmap-pool 1 /dev/a 256 9 1 error_if_no_space" || fail load
 	dmsetup suspend --noudevsync "$POOL" && dmsetup resume --noudevsync "$POOL" || fail resume
 	expect table "$(dmsetup table "$POOL" | cut -d' ' -f6-)" "256 9 1 error_if_no_space"
 	dmsetup suspend --noudevsync vol0 && dmsetup resume --noudevsync vol0 || fail "volume resume"
-	cmp -n 4194304 /tmp/data /dev/mapper/vol0 || fail content
+	cmp -n 4194304 /run/data /dev/mapper/vol0 || fail content
 	"${DM[@]}" remove "$POOL" 2> /dev/null && fail "removed under a volume"
 }
 

@@ -9,27 +9,27 @@ storage() {
 }
 
 files() {
-	mount /dev/mapper/vol0 /tmp/mnt || { fail "mount"; return; }
-	fio --name=files --directory=/tmp/mnt --thread --ioengine=libaio --direct=1 --rw=randwrite \
+	mount /dev/mapper/vol0 /run/mnt || { fail "mount"; return; }
+	fio --name=files --directory=/run/mnt --thread --ioengine=libaio --direct=1 --rw=randwrite \
 		--bsrange=4k-64k --size=16m --numjobs=2 --iodepth=8 --fsync=64 --verify=crc32c \
-		--output=/tmp/fio || fail "fio"
-	rm -rf /tmp/mnt/files*
-	fstrim /tmp/mnt || fail "fstrim"
-	umount /tmp/mnt
+		--output=/run/fio || fail "fio"
+	rm -rf /run/mnt/files*
+	fstrim /run/mnt || fail "fstrim"
+	umount /run/mnt
 }
 
 ext4() {
 	storage
 	mkfs.ext4 -q -E lazy_itable_init=1,lazy_journal_init=1,nodiscard /dev/mapper/vol0 || fail mkfs
 	files
-	e2fsck -fn /dev/mapper/vol0 > /tmp/fsck 2>&1 || { fail "fsck"; tail -n 5 /tmp/fsck; }
+	e2fsck -fn /dev/mapper/vol0 > /run/fsck 2>&1 || { fail "fsck"; tail -n 5 /run/fsck; }
 }
 
 xfs() {
 	storage
 	mkfs.xfs -q -K /dev/mapper/vol0 || fail mkfs
 	files
-	xfs_repair -n /dev/mapper/vol0 > /tmp/fsck 2>&1 || { fail "xfs_repair"; tail -n 5 /tmp/fsck; }
+	xfs_repair -n /dev/mapper/vol0 > /run/fsck 2>&1 || { fail "xfs_repair"; tail -n 5 /run/fsck; }
 }
 
 run "ext4" ext4

@@ -8,8 +8,8 @@
 filled() {
 	disk a 64
 	pool 128 0 "" /dev/a && volume 0 2097152 || fail "no volume"
-	dd if=/dev/urandom of=/tmp/data bs=1M count=8 status=none
-	dd if=/tmp/data of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none
+	dd if=/dev/urandom of=/run/data bs=1M count=8 status=none
+	dd if=/run/data of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none
 	remove vol0; remove "$POOL"
 }
 
@@ -18,7 +18,7 @@ noise() { dd if=/dev/urandom of=/dev/a bs=4k seek="$1" count="$2" oflag=direct s
 
 intact() {
 	pool 128 0 "" /dev/a && volume 0 2097152 || { fail "does not open"; return; }
-	cmp -n 8388608 /tmp/data /dev/mapper/vol0 || fail "content"
+	cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content"
 }
 
 copy_a() { filled; noise 256 256; intact; }

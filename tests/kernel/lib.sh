@@ -67,7 +67,7 @@ stat_of() { awk -v n="$2" '{ print $n }' "/sys/block/$1/stat"; }
 
 cleanup() {
 	local name
-	umount /tmp/mnt 2> /dev/null
+	umount /run/mnt 2> /dev/null
 	for name in $(dmsetup ls --target dynmap 2> /dev/null | awk '/\(/ { print $1 }') \
 		    $(dmsetup ls --target dynmap-pool 2> /dev/null | awk '/\(/ { print $1 }'); do
 		"${DM[@]}" remove "$name" 2> /dev/null
@@ -101,4 +101,4 @@ finish() {
 }
 
 echo "TAP version 13"
-mkdir -p /tmp/mnt
+mkdir -p /run/mnt

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Unit tests of the journal: append, commit, wrap, read back, and failure. */
+#include "fixture.h"
+
+static const u64 one_device[] = { 6000, 0 };
+static const u64 two_devices[] = { 6000, 6000, 0 };
+
+static int setup_on(void **state, const u64 *devices)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+
+	fixture_init(fixture, devices, 16, 2);
+	*state = fixture;
+	return 0;
+}
+
+static int setup_one(void **state)
+{
+	return setup_on(state, one_device);
+}
+
+static int setup_two(void **state)
+{
+	return setup_on(state, two_devices);
+}
+
+static int teardown(void **state)
+{
+	fixture_exit(*state);
+	free(*state);
+	return 0;
+}
+
+static int append(struct fixture *fixture, u64 value, struct dynmap_op *op)
+{
+	struct dynmap_disk_record record = {
+		.kind = DYNMAP_REC_TRANSACTION,
+		.map.lbn = cpu_to_le64(value),
+	};
+	int ret = dynmap_journal_reserve(&fixture->pool.journal, 1, op);
+
+	if (!ret)
+		dynmap_journal_append(&fixture->pool.journal, &record);
+	return ret;
+}
+
+/* Append without letting a checkpoint help; buffers are brought. */
+static int put(struct fixture *fixture, u64 value, u8 urgent)
+{
+	struct dynmap_op op = { .urgent = urgent };
+	int ret;
+
+	while ((ret = append(fixture, value, &op)) == -ENOMEM)
+		dynmap_cache_add_spare(&fixture->pool.cache, dynmap_buf_alloc());
+	return ret;
+}
+
+static int commit(struct fixture *fixture)
+{
+	struct dynmap_journal *journal = &fixture->pool.journal;
+	int ret;
+
+	dynmap_journal_commit_begin(journal);
+	ret = dynmap_journal_commit_io(journal);
+	dynmap_journal_commit_end(journal, ret);
+	return ret;
+}
+
+static void test_a_commit_is_one_block(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_journal *journal = &fixture->pool.journal;
+	u64 writes, flushes, seq;
+	u8 data[DYNMAP_BLOCK_BYTES] __attribute__((aligned(8)));
+	struct dynmap_disk_journal *block = (void *)data;
+
+	assert_int_equal(commit(fixture), 0);
+	assert_false(dynmap_journal_pending(journal));
+	writes = fixture->mem.writes;
+	flushes = fixture->mem.flushes;
+	seq = journal->head;
+	assert_int_equal(commit(fixture), 0);
+	assert_int_equal(fixture->mem.writes, writes);
+	assert_int_equal(fixture->mem.flushes, flushes);
+	assert_int_equal(put(fixture, 5, 0), 0);
+	assert_int_equal(put(fixture, 6, 0), 0);
+	assert_true(dynmap_journal_pending(journal));
+	assert_int_equal(commit(fixture), 0);
+	assert_false(dynmap_journal_pending(journal));
+	assert_int_equal(fixture->mem.writes, writes + 1);
+	assert_int_equal(fixture->mem.flushes, flushes);
+	assert_int_equal(dynmap_journal_read(journal, seq, block), 0);
+	assert_int_equal(le16_to_cpu(block->count), 2);
+	assert_int_equal(le64_to_cpu(block->record[1].map.lbn), 6);
+}
+
+/* Rule 1: data written before is flushed before the block, on every device. */
+static void test_data_is_flushed_first(void **state)
+{
+	struct fixture *fixture = *state;
+	u8 *data = dynmap_block_alloc();
+	u64 flushes;
+
+	assert_int_equal(commit(fixture), 0);
+	flushes = fixture->mem.flushes;
+	store_mem_write(&fixture->mem, 0, 3000, data);
+	store_mem_write(&fixture->mem, 1, 3000, data);
+	assert_int_equal(put(fixture, 1, 0), 0);
+	assert_int_equal(commit(fixture), 0);
+	assert_int_equal(fixture->mem.flushes, flushes + 2);
+	assert_int_equal(fixture->mem.dirty[0][3000] | fixture->mem.dirty[1][3000], 0);
+	/* A flush without records is the device flush alone. */
+	store_mem_write(&fixture->mem, 1, 3000, data);
+	assert_int_equal(commit(fixture), 0);
+	assert_int_equal(fixture->mem.flushes, flushes + 3);
+	dynmap_block_free(data);
+}
+
+static void test_ring_is_never_overrun(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_journal *journal = &fixture->pool.journal;
+	u64 value = 0;
+	int ret;
+
+	while (!(ret = put(fixture, ++value, 0)))
+		assert_true(journal->head - journal->tail < journal->blocks);
+	assert_int_equal(ret, -EBUSY);
+	assert_true(dynmap_journal_wants_checkpoint(journal));
+	/* What ends something may use the last quarter, and no more. */
+	while (!(ret = put(fixture, ++value, DYNMAP_URGENT)))
+		assert_true(journal->head - journal->tail < journal->blocks);
+	assert_int_equal(ret, -EBUSY);
+	assert_true(value > (journal->blocks - 3) * DYNMAP_JOURNAL_RECORDS);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	assert_false(dynmap_journal_wants_checkpoint(journal));
+	assert_int_equal(put(fixture, value, 0), 0);
+}
+
+static void test_wraps_and_replays(void **state)
+{
+	struct fixture *fixture = *state;
+	u64 value, last = 0;
+	u32 round;
+
+	for (round = 0; round < 40; round++) {
+		for (value = 0; value < 700; value++)
+			assert_int_equal(HELPED(fixture,
+						dynmap_table_set_transaction(&fixture->pool.table,
+									     ++last, &op)), 0);
+		assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+		fixture_close(fixture);
+		store_mem_power_cut(&fixture->mem, fixture_random);
+		assert_int_equal(fixture_open(fixture, false), 0);
+		assert_int_equal(fixture->pool.table.transaction_id, last);
+	}
+}
+
+/* Rule 8: blocks behind a gap never come back to life. */
+static void test_nothing_behind_a_gap(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_journal *journal = &fixture->pool.journal;
+	struct dynmap_table *table = &fixture->pool.table;
+	u64 seq, at;
+	u32 i;
+
+	for (i = 1; i <= 3; i++) {
+		assert_int_equal(HELPED(fixture, dynmap_table_set_transaction(table, i, &op)), 0);
+		assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	}
+	seq = journal->head - 2;
+	at = fixture->pool.geo.dev[0].journal_start + seq % journal->blocks;
+	fixture_close(fixture);
+	store_mem_flip(&fixture->mem, 0, at, 2000, 1);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	assert_int_equal(table->transaction_id, 1);
+	/* The spoiled block becomes good again: it is of an old incarnation. */
+	fixture_close(fixture);
+	store_mem_flip(&fixture->mem, 0, at, 2000, 1);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	assert_int_equal(table->transaction_id, 1);
+}
+
+static void test_either_device_serves(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_journal *journal = &fixture->pool.journal;
+	struct dynmap_table *table = &fixture->pool.table;
+	u32 i, dev;
+
+	for (i = 1; i <= 40; i++) {
+		assert_int_equal(HELPED(fixture, dynmap_table_set_transaction(table, i, &op)), 0);
+		assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+		dev = i & 1;
+		store_mem_flip(&fixture->mem, dev, fixture->pool.geo.dev[dev].journal_start +
+			       (journal->head - 1) % journal->blocks, 100 * i, 0x10);
+	}
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	assert_int_equal(table->transaction_id, 40);
+}
+
+/* Rule 7: a failed commit is for good. */
+static void test_failure_is_sticky(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_journal *journal = &fixture->pool.journal;
+	u64 durable;
+
+	assert_int_equal(put(fixture, 1, 0), 0);
+	durable = journal->durable;
+	fixture->mem.fail_write = 1;
+	assert_int_equal(commit(fixture), -EIO);
+	assert_true(journal->failed);
+	assert_int_equal(journal->durable, durable);
+	assert_int_equal(commit(fixture), -EIO);
+	assert_int_equal(put(fixture, 2, 0), -EROFS);
+}
+
+static void test_failed_flush_is_sticky_too(void **state)
+{
+	struct fixture *fixture = *state;
+	u8 *data = dynmap_block_alloc();
+
+	store_mem_write(&fixture->mem, 1, 3000, data);
+	assert_int_equal(put(fixture, 1, 0), 0);
+	fixture->mem.fail_flush = 1;
+	assert_int_equal(commit(fixture), -EIO);
+	assert_int_equal(commit(fixture), -EIO);
+	dynmap_block_free(data);
+}
+
+/* A journal block that cannot be read might hold records: no guess is made. */
+static void test_unreadable_is_not_the_end(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_journal *journal = &fixture->pool.journal;
+	u8 *data = dynmap_block_alloc();
+
+	assert_int_equal(put(fixture, 1, 0), 0);
+	assert_int_equal(commit(fixture), 0);
+	fixture->mem.fail_read = 1;
+	assert_int_equal(dynmap_journal_read(journal, journal->head - 1, data), -EIO);
+	assert_int_equal(dynmap_journal_read(journal, journal->head - 1, data), 0);
+	assert_int_equal(dynmap_journal_read(journal, journal->head, data), -ENODATA);
+	fixture->mem.fail_read = 1;
+	assert_int_equal(dynmap_journal_read(journal, journal->head, data), -EIO);
+	dynmap_block_free(data);
+}
+
+/* Unless the other copy proves that the journal ends there; a torn one does not. */
+static void test_other_copy_proves_the_end(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_journal *journal = &fixture->pool.journal;
+	u8 *data = dynmap_block_alloc();
+
+	fixture->mem.fail_read = 1;
+	assert_int_equal(dynmap_journal_read(journal, journal->head, data), -ENODATA);
+	store_mem_flip(&fixture->mem, 1, fixture->pool.geo.dev[1].journal_start +
+		       journal->head % journal->blocks, 7, 1);
+	fixture->mem.fail_read = 1;
+	assert_int_equal(dynmap_journal_read(journal, journal->head, data), -EIO);
+	dynmap_block_free(data);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_a_commit_is_one_block, setup_one, teardown),
+		cmocka_unit_test_setup_teardown(test_data_is_flushed_first, setup_two, teardown),
+		cmocka_unit_test_setup_teardown(test_ring_is_never_overrun, setup_one, teardown),
+		cmocka_unit_test_setup_teardown(test_wraps_and_replays, setup_one, teardown),
+		cmocka_unit_test_setup_teardown(test_nothing_behind_a_gap, setup_one, teardown),
+		cmocka_unit_test_setup_teardown(test_either_device_serves, setup_two, teardown),
+		cmocka_unit_test_setup_teardown(test_failure_is_sticky, setup_one, teardown),
+		cmocka_unit_test_setup_teardown(test_failed_flush_is_sticky_too, setup_two,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_unreadable_is_not_the_end, setup_one,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_other_copy_proves_the_end, setup_two,
+						teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Unit tests of superblocks and the life of a pool: format, open, checkpoint, failure. */
+#include "fixture.h"
+
+static const u64 one_device[] = { 6000, 0 };
+static const u64 two_devices[] = { 6000, 9000, 0 };
+
+static int setup_on(void **state, const u64 *devices)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+
+	fixture_init(fixture, devices, 16, 2);
+	*state = fixture;
+	return 0;
+}
+
+static int setup_one(void **state)
+{
+	return setup_on(state, one_device);
+}
+
+static int setup_two(void **state)
+{
+	return setup_on(state, two_devices);
+}
+
+static int teardown(void **state)
+{
+	fixture_exit(*state);
+	free(*state);
+	return 0;
+}
+
+static int super_read(struct fixture *fixture, u32 dev, struct dynmap_disk_super *sb)
+{
+	return dynmap_super_read(&fixture->mem.store, dev, fixture->mem.blocks[dev], sb);
+}
+
+static void spoil(struct fixture *fixture, u32 dev, u64 block)
+{
+	store_mem_flip(&fixture->mem, dev, block, 900, 0x04);
+}
+
+static void test_every_slot_may_be_lost_but_one(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_disk_super *sb = dynmap_block_alloc();
+	u64 slots[] = { 0, 1, 2, 3, fixture->mem.blocks[0] - 1 }, first, mask, i;
+
+	for (i = 0; i < 5; i++)
+		assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	fixture_close(fixture);
+	assert_int_equal(super_read(fixture, 0, sb), 0);
+	first = le64_to_cpu(sb->epoch);
+	for (mask = 0; mask < 31; mask++) {
+		for (i = 0; i < 5; i++)
+			if (mask >> i & 1)
+				spoil(fixture, 0, slots[i]);
+		assert_int_equal(super_read(fixture, 0, sb), 0);
+		assert_in_range(le64_to_cpu(sb->epoch), first - 2, first);
+		for (i = 0; i < 5; i++)
+			if (mask >> i & 1)
+				spoil(fixture, 0, slots[i]);
+	}
+	for (i = 0; i < 5; i++)
+		spoil(fixture, 0, slots[i]);
+	assert_int_equal(super_read(fixture, 0, sb), -EBADMSG);
+	dynmap_block_free(sb);
+}
+
+static void test_empty_foreign_and_unknown(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_disk_super *sb = dynmap_block_alloc();
+	u8 *home = store_mem_block(&fixture->mem, 0, 0);
+
+	fixture_close(fixture);
+	assert_int_equal(super_read(fixture, 0, sb), 0);
+	/* A file system over the home slot: what lies behind it does not count. */
+	memset(home, 0x5a, DYNMAP_BLOCK_BYTES);
+	assert_int_equal(super_read(fixture, 0, sb), -ENOMSG);
+	memset(fixture->mem.cache[0], 0, fixture->mem.blocks[0] * DYNMAP_BLOCK_BYTES);
+	assert_int_equal(super_read(fixture, 0, sb), -ENODATA);
+	assert_int_equal(dynmap_super_read(&fixture->mem.store, 0, 500, sb), -ENOSPC);
+	dynmap_block_free(sb);
+}
+
+/* Each field that is bounded: one bad value, refused, the crc being right. */
+static void test_bad_fields_are_refused(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_disk_super *sb = dynmap_block_alloc(), *bad = dynmap_block_alloc();
+	struct {
+		size_t at, bytes;
+		u64 value;
+		int error;
+	} field[] = {
+#define FIELD(name, to, error) \
+	{ offsetof(struct dynmap_disk_super, name), sizeof(sb->name), to, error }
+		FIELD(version, 2, -EOPNOTSUPP),
+		FIELD(incompat, 1, -EOPNOTSUPP),
+		FIELD(nr_devices, 0, -EUCLEAN),
+		FIELD(nr_devices, 49, -EUCLEAN),
+		FIELD(this_device, 2, -EUCLEAN),
+		FIELD(alloc_blocks, 0, -EUCLEAN),
+		FIELD(alloc_blocks, 3, -EUCLEAN),
+		FIELD(alloc_blocks, 1 << 19, -EUCLEAN),
+		FIELD(copies, 0, -EUCLEAN),
+		FIELD(copies, 3, -EUCLEAN),
+		FIELD(journal_blocks, 31, -EUCLEAN),
+		FIELD(journal_blocks, 1 << 20, -EUCLEAN),
+		FIELD(journal_dev[0], 2, -EUCLEAN),
+		FIELD(journal_dev[1], 0, -EUCLEAN),
+		FIELD(next_reap_id, 5, -EUCLEAN),
+		FIELD(device[1].blocks, 20000, -EUCLEAN),
+		FIELD(device[1].blocks, ~0ULL, -EUCLEAN),
+		FIELD(device[0].data_start, 5, -EUCLEAN),
+		FIELD(device[0].slots, 2, -EUCLEAN),
+		FIELD(compat, ~0ULL, 0),
+#undef FIELD
+	};
+	u32 i;
+
+	assert_int_equal(super_read(fixture, 0, sb), 0);
+	for (i = 0; i < sizeof(field) / sizeof(field[0]); i++) {
+		u32 crc;
+		__le32 sealed;
+
+		memcpy(bad, sb, sizeof(*bad));
+		memcpy((u8 *)bad + field[i].at, &field[i].value, field[i].bytes);
+		assert_int_equal(dynmap_super_verify(bad), -EBADMSG);
+		bad->crc = 0;
+		crc = ~crc32c(~0U, (u8 *)bad, sizeof(*bad));
+		sealed = cpu_to_le32(crc);
+		bad->crc = sealed;
+		assert_int_equal(dynmap_super_verify(bad), field[i].error);
+	}
+	dynmap_block_free(sb);
+	dynmap_block_free(bad);
+}
+
+static void test_format_refuses(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_format_params params = {
+		.nr_devs = 2, .dev_blocks = { 6000, 9000 }, .alloc_blocks = 16, .copies = 2,
+	};
+	u64 writes = fixture->mem.writes;
+
+	params.alloc_blocks = 12;
+	assert_int_equal(dynmap_pool_format(&fixture->mem.store, &params), -EINVAL);
+	params.alloc_blocks = 16;
+	params.copies = 3;
+	assert_int_equal(dynmap_pool_format(&fixture->mem.store, &params), -EINVAL);
+	params.copies = 2;
+	params.nr_devs = 0;
+	assert_int_equal(dynmap_pool_format(&fixture->mem.store, &params), -EINVAL);
+	params.nr_devs = 2;
+	params.dev_blocks[1] = 1023;
+	assert_int_equal(dynmap_pool_format(&fixture->mem.store, &params), -ENOSPC);
+	assert_int_equal(fixture->mem.writes, writes);
+}
+
+static void test_reopen_counts_the_same(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	struct dynmap_alloc *alloc = &fixture->pool.alloc;
+	u64 data, meta, i;
+
+	for (i = 0; i < 300; i++)
+		assert_int_equal(fixture_write(fixture, volume, i * 17, 3, i + 1), 0);
+	assert_int_equal(fixture_unmap(fixture, volume, 100, 900), 0);
+	fixture_check(fixture);
+	data = alloc->data_allocated;
+	meta = alloc->meta_allocated;
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, true), 0);
+	assert_int_equal(alloc->data_allocated, data);
+	assert_int_equal(alloc->meta_allocated, meta);
+}
+
+static void test_read_only_writes_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u64 writes;
+
+	assert_int_equal(fixture_write(fixture, volume, 5, 1, 55), 0);
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	fixture_close(fixture);
+	writes = fixture->mem.writes;
+	assert_int_equal(fixture_open(fixture, true), 0);
+	assert_true(fixture->pool.replayed > 0);
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 1), 5), 55);
+	fixture_close(fixture);
+	assert_int_equal(fixture->mem.writes, writes);
+}
+
+/* Recovery is idempotent: cut it at every write, the content is the same. */
+static void test_cuts_during_recovery(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u64 i, lives;
+
+	for (i = 0; i < 40; i++)
+		assert_int_equal(fixture_write(fixture, volume, i * 20, 2, i + 1), 0);
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	fixture_close(fixture);
+	for (lives = 1; ; lives++) {
+		fixture->mem.lives = lives;
+		if (!fixture_open(fixture, false))
+			break;
+		store_mem_power_cut(&fixture->mem, fixture_random);
+	}
+	assert_true(lives > 5);
+	fixture->mem.lives = 0;
+	volume = fixture_load(fixture, 1);
+	for (i = 0; i < 40; i++)
+		assert_int_equal(fixture_read(fixture, volume, i * 20 + 1), i + 1);
+	fixture_check(fixture);
+}
+
+static void test_failed_checkpoint_is_sticky(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+
+	assert_int_equal(fixture_write(fixture, volume, 5, 1, 55), 0);
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	fixture->mem.fail_write = 1;
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), -EIO);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), -EROFS);
+	assert_int_equal(fixture_write(fixture, volume, 100, 1, 1), -EROFS);
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 1), 5), 55);
+	fixture_check(fixture);
+}
+
+/* Open with the n-th read failing, for every n: an error or the right content. */
+static void test_read_errors_at_opening(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u32 opened = 0, n;
+	u64 reads;
+
+	assert_int_equal(fixture_write(fixture, volume, 5, 1, 55), 0);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	assert_int_equal(fixture_write(fixture, volume, 500, 1, 56), 0);
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	fixture_close(fixture);
+	reads = fixture->mem.reads;
+	assert_int_equal(fixture_open(fixture, true), 0);
+	reads = fixture->mem.reads - reads;
+	fixture_close(fixture);
+	for (n = 1; n <= reads; n++) {
+		fixture->mem.fail_read = n;
+		if (fixture_open(fixture, true))
+			continue;
+		volume = fixture_load(fixture, 1);
+		assert_int_equal(fixture_read(fixture, volume, 5), 55);
+		assert_int_equal(fixture_read(fixture, volume, 500), 56);
+		fixture_close(fixture);
+		opened++;
+	}
+	/* There are two copies of everything. */
+	assert_int_equal(opened, reads);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_every_slot_may_be_lost_but_one, setup_one,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_empty_foreign_and_unknown, setup_one,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_bad_fields_are_refused, setup_two, teardown),
+		cmocka_unit_test_setup_teardown(test_format_refuses, setup_two, teardown),
+		cmocka_unit_test_setup_teardown(test_reopen_counts_the_same, setup_two, teardown),
+		cmocka_unit_test_setup_teardown(test_read_only_writes_nothing, setup_two, teardown),
+		cmocka_unit_test_setup_teardown(test_cuts_during_recovery, setup_one, teardown),
+		cmocka_unit_test_setup_teardown(test_failed_checkpoint_is_sticky, setup_one,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_read_errors_at_opening, setup_two, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
