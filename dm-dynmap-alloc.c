@@ -108,13 +108,11 @@ int dynmap_alloc_init(struct dynmap_alloc *alloc, struct dynmap_cache *cache,
 		return -EUCLEAN;
 	}
 	dynmap_btree_init(&alloc->space, cache, DYNMAP_TREE_SPACE, 0, root);
-	alloc->nr_segs = geo->nr_segments;
-	alloc->seg = dynmap_zalloc((u64)alloc->nr_segs * sizeof(*alloc->seg));
-	if (!alloc->seg)
-		return -ENOMEM;
-	for (i = 0; i < geo->nr_segments; i++)
-		alloc->dev_total[geo->place[i].dev] += dynmap_segment_blocks(geo, i);
 	for (i = 0; i < geo->nr_devs; i++) {
+		alloc->seg[i] = dynmap_zalloc((u64)geo->dev[i].slots * sizeof(*alloc->seg[i]));
+		if (!alloc->seg[i])
+			return -ENOMEM;
+		alloc->dev_total[i] = geo->dev[i].blocks - 1 - geo->dev[i].data_start;
 		alloc->dev_free[i] = alloc->dev_total[i];
 		alloc->total_blocks += alloc->dev_total[i];
 	}
@@ -129,16 +127,18 @@ void dynmap_alloc_exit(struct dynmap_alloc *alloc)
 		&alloc->freed, &alloc->meta_freed, &alloc->meta_sealed
 	};
 	struct dynmap_buf *buf;
-	u32 i, count;
+	u32 i, count, dev, slot;
 
 	if (!alloc->cache)
 		return;
 	for (i = 0; i < 3; i++)
 		while ((buf = dynmap_runlist_pop(lists[i], &count)))
 			dynmap_buf_free(buf);
-	for (i = 0; alloc->seg && i < alloc->nr_segs; i++)
-		dynmap_free(alloc->seg[i]);
-	dynmap_free(alloc->seg);
+	for (dev = 0; dev < alloc->geo->nr_devs && alloc->seg[dev]; dev++) {
+		for (slot = 0; slot < alloc->geo->dev[dev].slots; slot++)
+			dynmap_free(alloc->seg[dev][slot]);
+		dynmap_free(alloc->seg[dev]);
+	}
 	dynmap_free(alloc->zones[0].pbn);
 	dynmap_free(alloc->zones[1].pbn);
 	memset(alloc, 0, sizeof(*alloc));
@@ -147,8 +147,8 @@ void dynmap_alloc_exit(struct dynmap_alloc *alloc)
 /* The segment in memory, made on first touch; NULL if memory is short. */
 static struct dynmap_seg *dynmap_seg_get(struct dynmap_alloc *alloc, u32 segment)
 {
-	struct dynmap_seg *seg = alloc->seg[segment];
 	u32 blocks = dynmap_segment_blocks(alloc->geo, segment);
+	struct dynmap_seg *seg = dynmap_alloc_seg(alloc, segment);
 
 	if (seg)
 		return seg;
@@ -160,7 +160,7 @@ static struct dynmap_seg *dynmap_seg_get(struct dynmap_alloc *alloc, u32 segment
 	seg->free = blocks;
 	seg->max_run = DYNMAP_ANY_RUN;
 	dynmap_bits_set(seg->busy, blocks, DYNMAP_SEGMENT_BLOCKS - blocks);
-	alloc->seg[segment] = seg;
+	alloc->seg[dynmap_segment_dev(segment)][dynmap_segment_slot(segment)] = seg;
 	return seg;
 }
 
@@ -199,7 +199,7 @@ static void dynmap_seg_occupy(struct dynmap_alloc *alloc, struct dynmap_seg *seg
 			alloc->zones[dynmap_zone_class(seg->zone_flags[zone])].free -= count;
 		seg->free -= count;
 		alloc->free_blocks -= count;
-		alloc->dev_free[alloc->geo->place[seg->number].dev] -= count;
+		alloc->dev_free[dynmap_segment_dev(seg->number)] -= count;
 		dynmap_bits_set(seg->busy, index, n);
 	}
 }
@@ -218,7 +218,7 @@ static void dynmap_seg_vacate(struct dynmap_alloc *alloc, struct dynmap_seg *seg
 			alloc->zones[dynmap_zone_class(seg->zone_flags[zone])].free += count;
 		seg->free += count;
 		alloc->free_blocks += count;
-		alloc->dev_free[alloc->geo->place[seg->number].dev] += count;
+		alloc->dev_free[dynmap_segment_dev(seg->number)] += count;
 		dynmap_bits_clear(seg->busy, index, n);
 	}
 	seg->max_run = DYNMAP_ANY_RUN;
@@ -258,14 +258,13 @@ static const char *dynmap_zone_check(struct dynmap_alloc *alloc,
 	u64 zone = le64_to_cpu(record->zone), bits;
 	u32 flags = le16_to_cpu(record->flags), used = 0, blocks, i, first;
 
-	if (zone >> (DYNMAP_SEGMENT_SHIFT - DYNMAP_ZONE_SHIFT) >= alloc->nr_segs)
+	if (zone >> (DYNMAP_PBN_BITS - DYNMAP_ZONE_SHIFT) ||
+	    !dynmap_pbn_valid(alloc->geo, zone << DYNMAP_ZONE_SHIFT, 1))
 		return "number";
 	if (flags & ~DYNMAP_ZONE_META || flags == DYNMAP_ZONE_META)
 		return "flags";
 	blocks = dynmap_zone_blocks(alloc, zone / DYNMAP_SEGMENT_ZONES,
 				    zone % DYNMAP_SEGMENT_ZONES);
-	if (!blocks)
-		return "number";
 	for (i = 0; i < DYNMAP_ZONE_WORDS; i++) {
 		bits = le64_to_cpu(record->bitmap[i]);
 		first = 64 * i;
@@ -302,57 +301,68 @@ int dynmap_alloc_load(struct dynmap_alloc *alloc, const struct dynmap_disk_zone 
 				number << DYNMAP_ZONE_SHIFT);
 }
 
+/* Only what is allocated in a segment is busy. */
+static void dynmap_seg_settle(struct dynmap_alloc *alloc, struct dynmap_seg *seg)
+{
+	u32 blocks = dynmap_segment_blocks(alloc->geo, seg->number), word;
+	u64 bits;
+
+	dynmap_seg_vacate(alloc, seg, 0, blocks);
+	for (word = 0; word * 64 < blocks; word++)
+		for (bits = seg->allocated[word]; bits; bits &= bits - 1)
+			dynmap_seg_occupy(alloc, seg, word * 64 + __ffs64(bits), 1);
+}
+
+/* Count the free blocks of the metadata zones; segments are settled. */
+static void dynmap_zones_settle(struct dynmap_alloc *alloc, struct dynmap_zones *zones)
+{
+	struct dynmap_seg *seg;
+	u32 i, index, blocks;
+
+	zones->free = 0;
+	for (i = 0; i < zones->count; i++) {
+		seg = dynmap_alloc_seg_of(alloc, zones->pbn[i]);
+		index = dynmap_pbn_index(zones->pbn[i]);
+		blocks = dynmap_zone_blocks(alloc, seg->number, dynmap_zone_of(index));
+		zones->free += blocks - dynmap_bits_count(seg->busy, index, blocks);
+	}
+}
+
 void dynmap_alloc_settle(struct dynmap_alloc *alloc)
 {
 	struct dynmap_cache *cache = alloc->cache;
+	u32 i, count, copy, dev, slot;
 	struct dynmap_buf *buf;
 	struct dynmap_seg *seg;
-	u32 i, word, blocks, count, copy;
 	u64 pbn;
 
 	while ((buf = dynmap_runlist_pop(&alloc->freed, &count)))
 		dynmap_cache_add_spare(cache, buf);
 	alloc->quarantined = 0;
-	for (i = 0; i < alloc->nr_segs; i++) {
-		seg = alloc->seg[i];
-		if (!seg)
-			continue;
-		dynmap_seg_vacate(alloc, seg, 0, dynmap_segment_blocks(alloc->geo, i));
-	}
-	alloc->zones[0].free = 0;
-	alloc->zones[1].free = 0;
-	for (copy = 0; copy < 2; copy++)
-		for (i = 0; i < alloc->zones[copy].count; i++) {
-			pbn = alloc->zones[copy].pbn[i];
-			alloc->zones[copy].free +=
-				dynmap_zone_blocks(alloc, dynmap_pbn_segment(pbn),
-						   dynmap_zone_of(dynmap_pbn_index(pbn)));
-		}
-	for (i = 0; i < alloc->nr_segs; i++) {
-		seg = alloc->seg[i];
-		blocks = dynmap_segment_blocks(alloc->geo, i);
-		for (word = 0; seg && word * 64 < blocks; word++)
-			for (u64 bits = seg->allocated[word]; bits; bits &= bits - 1)
-				dynmap_seg_occupy(alloc, seg, word * 64 + __ffs64(bits), 1);
-	}
+	for (dev = 0; dev < alloc->geo->nr_devs; dev++)
+		for (slot = 0; slot < alloc->geo->dev[dev].slots; slot++)
+			if (alloc->seg[dev][slot])
+				dynmap_seg_settle(alloc, alloc->seg[dev][slot]);
+	dynmap_zones_settle(alloc, &alloc->zones[0]);
+	dynmap_zones_settle(alloc, &alloc->zones[1]);
 	for (copy = 0; copy < 2; copy++)
 		for (i = 0; i < cache->nr_stock[copy]; i++) {
 			pbn = cache->stock[copy][i];
-			dynmap_seg_occupy(alloc, alloc->seg[dynmap_pbn_segment(pbn)],
-					  dynmap_pbn_index(pbn), 1);
+			seg = dynmap_alloc_seg_of(alloc, pbn);
+			dynmap_seg_occupy(alloc, seg, dynmap_pbn_index(pbn), 1);
 		}
 }
 
-/* Is a segment on a device that suits copies of this class? */
-static bool dynmap_class_fits(struct dynmap_alloc *alloc, int class, u32 segment)
+/* Does a device suit copies of this class? */
+static bool dynmap_class_fits(struct dynmap_alloc *alloc, int class, u32 dev)
 {
-	return alloc->geo->nr_devs == 1 || (alloc->geo->place[segment].dev & 1) == (u32)class;
+	return alloc->geo->nr_devs == 1 || (dev & 1) == (u32)class;
 }
 
 /* Best zone of a segment to claim: 256 for none. *free is its free blocks. */
 static u32 dynmap_seg_best_zone(struct dynmap_alloc *alloc, u32 segment, u32 first, u32 *free)
 {
-	struct dynmap_seg *seg = alloc->seg[segment];
+	struct dynmap_seg *seg = dynmap_alloc_seg(alloc, segment);
 	u32 best = DYNMAP_SEGMENT_ZONES, i, zone, blocks, count;
 
 	*free = 0;
@@ -374,49 +384,70 @@ static u32 dynmap_seg_best_zone(struct dynmap_alloc *alloc, u32 segment, u32 fir
 	return best;
 }
 
+/**
+ * struct dynmap_zone_choice - the best zone to claim so far
+ * @segment: its segment
+ * @zone: its number there
+ * @free: its free blocks, 0: none was found
+ */
+struct dynmap_zone_choice {
+	u32 segment;
+	u32 zone;
+	u32 free;
+};
+
+/* Look for a better zone on a device; copies B of a lone device begin in its middle. */
+static void dynmap_dev_best_zone(struct dynmap_alloc *alloc, u32 dev, int class,
+				 struct dynmap_zone_choice *best)
+{
+	u32 slots = alloc->geo->dev[dev].slots, start = 0, first = 0, i, segment, zone, free;
+	struct dynmap_seg *seg;
+
+	if (class && alloc->geo->nr_devs == 1) {
+		start = slots / 2;
+		first = dynmap_zone_of(dynmap_segment_blocks(alloc->geo, start)) / 2;
+	}
+	for (i = 0; i < slots && best->free < DYNMAP_ZONE_BLOCKS; i++) {
+		segment = dynmap_segment_number(dev, (start + i) % slots);
+		seg = dynmap_alloc_seg(alloc, segment);
+		if (seg && seg->free <= best->free)
+			continue;
+		zone = dynmap_seg_best_zone(alloc, segment, first, &free);
+		if (free <= best->free)
+			continue;
+		best->segment = segment;
+		best->zone = zone;
+		best->free = free;
+	}
+}
+
 /* Claim one more zone for copies of a class. */
 static int dynmap_zone_claim(struct dynmap_alloc *alloc, int class)
 {
-	u32 start = 0, first = 0, best_segment = 0, best_zone = 0, best_free = 0;
-	u32 pass, i, segment, zone, free;
+	struct dynmap_zone_choice best = {};
 	struct dynmap_seg *seg;
+	u32 pass, dev;
 	int ret;
 
-	if (class && alloc->geo->nr_devs == 1) {
-		start = alloc->nr_segs / 2;
-		first = dynmap_zone_of(dynmap_segment_blocks(alloc->geo, start)) / 2;
-	}
-	for (pass = 0; pass < 2 && best_free < DYNMAP_ZONE_BLOCKS; pass++) {
-		for (i = 0; i < alloc->nr_segs && best_free < DYNMAP_ZONE_BLOCKS; i++) {
-			segment = (start + i) % alloc->nr_segs;
-			if (dynmap_class_fits(alloc, class, segment) != !pass ||
-			    (alloc->seg[segment] && alloc->seg[segment]->free <= best_free))
-				continue;
-			zone = dynmap_seg_best_zone(alloc, segment, first, &free);
-			if (free <= best_free)
-				continue;
-			best_segment = segment;
-			best_zone = zone;
-			best_free = free;
-		}
-		/* The class's own devices serve unless they are nearly full. */
-		if (best_free >= DYNMAP_GOOD_RUN)
-			break;
-	}
-	if (!best_free)
+	/* The class's own devices serve unless they are nearly full. */
+	for (pass = 0; pass < 2 && best.free < DYNMAP_GOOD_RUN; pass++)
+		for (dev = 0; dev < alloc->geo->nr_devs; dev++)
+			if (dynmap_class_fits(alloc, class, dev) != !!pass)
+				dynmap_dev_best_zone(alloc, dev, class, &best);
+	if (!best.free)
 		return -ENOSPC;
-	seg = dynmap_seg_get(alloc, best_segment);
+	seg = dynmap_seg_get(alloc, best.segment);
 	if (!seg)
 		return -ENOMEM;
-	ret = dynmap_zones_add(alloc, class, dynmap_segment_pbn(best_segment) +
-			       (best_zone << DYNMAP_ZONE_SHIFT));
+	ret = dynmap_zones_add(alloc, class, dynmap_segment_pbn(best.segment) +
+			       (best.zone << DYNMAP_ZONE_SHIFT));
 	if (ret)
 		return ret;
-	seg->zone_flags[best_zone] = class ? DYNMAP_ZONE_META_B : DYNMAP_ZONE_META_A;
-	dynmap_zone_set_dirty(alloc, seg, best_zone);
-	alloc->zones[class].free += best_free;
+	seg->zone_flags[best.zone] = class ? DYNMAP_ZONE_META_B : DYNMAP_ZONE_META_A;
+	dynmap_zone_set_dirty(alloc, seg, best.zone);
+	alloc->zones[class].free += best.free;
 	alloc->zones[class].cursor = alloc->zones[class].count - 1;
-	alloc->meta_total += dynmap_zone_blocks(alloc, best_segment, best_zone);
+	alloc->meta_total += dynmap_zone_blocks(alloc, best.segment, best.zone);
 	return 0;
 }
 
@@ -440,7 +471,7 @@ int dynmap_alloc_format(struct dynmap_alloc *alloc)
 static void dynmap_stock_from_zone(struct dynmap_alloc *alloc, int class, u64 pbn)
 {
 	struct dynmap_cache *cache = alloc->cache;
-	struct dynmap_seg *seg = alloc->seg[dynmap_pbn_segment(pbn)];
+	struct dynmap_seg *seg = dynmap_alloc_seg_of(alloc, pbn);
 	u32 index = dynmap_pbn_index(pbn), word, low = cache->nr_stock[class], high;
 	u64 *stock = cache->stock[class];
 	u64 bits;
@@ -526,7 +557,7 @@ static int dynmap_alloc_drain(struct dynmap_alloc *alloc)
 		buf = dynmap_runlist_pop(&cache->events, &count);
 		run = buf->data;
 		for (i = 0; i < count; i++) {
-			seg = alloc->seg[dynmap_pbn_segment(run[i].pbn)];
+			seg = dynmap_alloc_seg_of(alloc, run[i].pbn);
 			dynmap_seg_mark(alloc, seg, dynmap_pbn_index(run[i].pbn), run[i].len,
 					run[i].flags == DYNMAP_RUN_TAKEN);
 			if (run[i].flags == DYNMAP_RUN_TAKEN) {
@@ -635,13 +666,11 @@ static u32 dynmap_seg_search(struct dynmap_seg *seg, u32 want, u32 *at)
 static bool dynmap_dev_search(struct dynmap_alloc *alloc, u32 dev, u32 want, u64 *pbn, u32 *len)
 {
 	struct dynmap_seg *seg;
-	u32 i, segment, at = 0, found;
+	u32 slots = alloc->geo->dev[dev].slots, i, segment, at = 0, found;
 
-	for (i = 0; i < alloc->nr_segs; i++) {
-		segment = (alloc->cursor[dev] + i) % alloc->nr_segs;
-		if (alloc->geo->place[segment].dev != dev)
-			continue;
-		seg = alloc->seg[segment];
+	for (i = 0; i < slots; i++) {
+		segment = dynmap_segment_number(dev, (alloc->cursor[dev] + i) % slots);
+		seg = dynmap_alloc_seg(alloc, segment);
 		if (!seg) {
 			found = min(want, dynmap_segment_blocks(alloc->geo, segment));
 			at = 0;
@@ -655,7 +684,7 @@ static bool dynmap_dev_search(struct dynmap_alloc *alloc, u32 dev, u32 want, u64
 		*len = found;
 		*pbn = dynmap_segment_pbn(segment) + at;
 		if (found == want) {
-			alloc->cursor[dev] = segment;
+			alloc->cursor[dev] = dynmap_segment_slot(segment);
 			return true;
 		}
 	}
@@ -689,7 +718,7 @@ static u32 dynmap_goal_run(struct dynmap_alloc *alloc, u64 goal, u32 want)
 
 	if (goal == DYNMAP_PBN_NONE || !dynmap_pbn_valid(alloc->geo, goal, 1))
 		return 0;
-	seg = alloc->seg[segment];
+	seg = dynmap_alloc_seg(alloc, segment);
 	if (seg)
 		return dynmap_seg_run(seg, index, want);
 	return min(want, dynmap_segment_blocks(alloc->geo, segment) - index);
@@ -758,7 +787,7 @@ int dynmap_alloc_avoid(struct dynmap_alloc *alloc, u64 pbn, u32 len)
 
 void dynmap_alloc_free(struct dynmap_alloc *alloc, u64 pbn, u32 len)
 {
-	struct dynmap_seg *seg = alloc->seg[dynmap_pbn_segment(pbn)];
+	struct dynmap_seg *seg = dynmap_alloc_seg_of(alloc, pbn);
 
 	dynmap_seg_mark(alloc, seg, dynmap_pbn_index(pbn), len, false);
 	alloc->data_allocated -= len;
@@ -775,7 +804,7 @@ static void dynmap_alloc_vacate(struct dynmap_alloc *alloc, struct dynmap_runlis
 	while ((buf = dynmap_runlist_pop(list, &count))) {
 		run = buf->data;
 		for (i = 0; i < count; i++)
-			dynmap_seg_vacate(alloc, alloc->seg[dynmap_pbn_segment(run[i].pbn)],
+			dynmap_seg_vacate(alloc, dynmap_alloc_seg_of(alloc, run[i].pbn),
 					  dynmap_pbn_index(run[i].pbn), run[i].len);
 		dynmap_cache_add_spare(alloc->cache, buf);
 	}

@@ -73,10 +73,9 @@ struct dynmap_zones {
  * @cache: node cache
  * @geo: geometry
  * @space: the space tree
- * @seg: per segment, NULL while untouched (entirely free)
- * @nr_segs: length of @seg
+ * @seg: per device, per slot: the segment, NULL while untouched (entirely free)
  * @dirty: segments with dirty zones
- * @cursor: per device, segment where the last data allocation was
+ * @cursor: per device, slot where the last data allocation was
  * @dev_free: per device, blocks that are not busy
  * @dev_total: per device, all usable blocks
  * @free_blocks: blocks not busy, metadata zones included
@@ -95,8 +94,7 @@ struct dynmap_alloc {
 	struct dynmap_cache *cache;
 	struct dynmap_geometry *geo;
 	struct dynmap_tree space;
-	struct dynmap_seg **seg;
-	u32 nr_segs;
+	struct dynmap_seg **seg[DYNMAP_MAX_DEVICES];
 	struct list_head dirty;
 	u32 cursor[DYNMAP_MAX_DEVICES];
 	u64 dev_free[DYNMAP_MAX_DEVICES];
@@ -113,6 +111,18 @@ struct dynmap_alloc {
 	struct dynmap_runlist meta_freed;
 	struct dynmap_runlist meta_sealed;
 };
+
+/* An existing segment in memory; NULL while it is untouched. */
+static inline struct dynmap_seg *dynmap_alloc_seg(const struct dynmap_alloc *alloc, u32 segment)
+{
+	return alloc->seg[dynmap_segment_dev(segment)][dynmap_segment_slot(segment)];
+}
+
+/* The segment of a pool block that was allocated once. */
+static inline struct dynmap_seg *dynmap_alloc_seg_of(const struct dynmap_alloc *alloc, u64 pbn)
+{
+	return dynmap_alloc_seg(alloc, dynmap_pbn_segment(pbn));
+}
 
 /**
  * dynmap_alloc_init() - an allocator for a geometry, everything free

@@ -14,7 +14,6 @@ int dynmap_dev_layout(struct dynmap_dev *dev, u64 blocks)
 {
 	u64 align = blocks < DYNMAP_LARGE_BLOCKS ? DYNMAP_ALIGN_SMALL : DYNMAP_ALIGN_LARGE;
 	u64 journal = blocks / 128;
-	u64 data;
 
 	if (blocks < DYNMAP_MIN_DEVICE_BLOCKS)
 		return -ENOSPC;
@@ -22,13 +21,58 @@ int dynmap_dev_layout(struct dynmap_dev *dev, u64 blocks)
 		journal = DYNMAP_JOURNAL_MIN_BLOCKS;
 	if (journal > DYNMAP_JOURNAL_MAX_BLOCKS)
 		journal = DYNMAP_JOURNAL_MAX_BLOCKS;
-	dev->blocks = blocks;
+	memset(dev, 0, sizeof(*dev));
 	dev->journal_start = DYNMAP_JOURNAL_FIRST;
 	dev->journal_blocks = journal;
 	dev->data_start = (DYNMAP_JOURNAL_FIRST + journal + align - 1) & ~(align - 1);
-	data = blocks - 1 - dev->data_start;
-	dev->slots = (data + DYNMAP_SEGMENT_BLOCKS - 1) >> DYNMAP_SEGMENT_SHIFT;
+	return dynmap_dev_grow(dev, blocks);
+}
+
+int dynmap_dev_grow(struct dynmap_dev *dev, u64 blocks)
+{
+	u64 slots;
+
+	if (blocks < dev->blocks)
+		return -EINVAL;
+	slots = (blocks - 1 - dev->data_start + DYNMAP_SEGMENT_BLOCKS - 1) >> DYNMAP_SEGMENT_SHIFT;
+	if (slots > DYNMAP_MAX_SLOTS)
+		return -EFBIG;
+	dev->blocks = blocks;
+	dev->slots = slots;
 	return 0;
+}
+
+const char *dynmap_dev_load(struct dynmap_dev *dev, const struct dynmap_disk_device *disk)
+{
+	u64 blocks = le64_to_cpu(disk->blocks);
+
+	memset(dev, 0, sizeof(*dev));
+	memcpy(dev->uuid, disk->uuid, sizeof(dev->uuid));
+	dev->data_start = le64_to_cpu(disk->data_start);
+	dev->journal_start = le64_to_cpu(disk->journal_start);
+	dev->journal_blocks = le32_to_cpu(disk->journal_blocks);
+	if (blocks < DYNMAP_MIN_DEVICE_BLOCKS || blocks >> DYNMAP_PBN_BITS)
+		return "device length";
+	if (dev->journal_start != DYNMAP_JOURNAL_FIRST ||
+	    dev->journal_blocks < DYNMAP_JOURNAL_MIN_BLOCKS ||
+	    dev->journal_blocks > DYNMAP_JOURNAL_MAX_BLOCKS ||
+	    dev->journal_start + dev->journal_blocks > dev->data_start)
+		return "journal place";
+	if (dev->data_start + 1 >= blocks || dynmap_dev_grow(dev, blocks) ||
+	    dev->slots != le32_to_cpu(disk->slots))
+		return "device table";
+	return NULL;
+}
+
+void dynmap_dev_store(const struct dynmap_dev *dev, struct dynmap_disk_device *disk)
+{
+	memset(disk, 0, sizeof(*disk));
+	memcpy(disk->uuid, dev->uuid, sizeof(disk->uuid));
+	disk->blocks = cpu_to_le64(dev->blocks);
+	disk->data_start = cpu_to_le64(dev->data_start);
+	disk->journal_start = cpu_to_le64(dev->journal_start);
+	disk->journal_blocks = cpu_to_le32(dev->journal_blocks);
+	disk->slots = cpu_to_le32(dev->slots);
 }
 
 u32 dynmap_dev_slot_blocks(const struct dynmap_dev *dev, u32 slot)
@@ -41,27 +85,28 @@ u32 dynmap_dev_slot_blocks(const struct dynmap_dev *dev, u32 slot)
 
 u32 dynmap_segment_blocks(const struct dynmap_geometry *geo, u32 segment)
 {
-	const struct dynmap_place *place = &geo->place[segment];
-
-	return dynmap_dev_slot_blocks(&geo->dev[place->dev], place->slot);
+	return dynmap_dev_slot_blocks(&geo->dev[dynmap_segment_dev(segment)],
+				      dynmap_segment_slot(segment));
 }
 
 bool dynmap_pbn_valid(const struct dynmap_geometry *geo, u64 pbn, u32 len)
 {
-	u64 segment = pbn >> DYNMAP_SEGMENT_SHIFT;
+	u32 segment = dynmap_pbn_segment(pbn), dev = dynmap_segment_dev(segment);
 
-	if (!len || len > DYNMAP_SEGMENT_BLOCKS || segment >= geo->nr_segments)
+	if (!len || len > DYNMAP_SEGMENT_BLOCKS || pbn >> DYNMAP_PBN_BITS ||
+	    dev >= geo->nr_devs || dynmap_segment_slot(segment) >= geo->dev[dev].slots)
 		return false;
 	return dynmap_pbn_index(pbn) + len <= dynmap_segment_blocks(geo, segment);
 }
 
 u64 dynmap_pbn_locate(const struct dynmap_geometry *geo, u64 pbn, u32 *dev)
 {
-	const struct dynmap_place *place = &geo->place[dynmap_pbn_segment(pbn)];
+	u32 segment = dynmap_pbn_segment(pbn);
 
-	*dev = place->dev;
-	return geo->dev[place->dev].data_start +
-	       ((u64)place->slot << DYNMAP_SEGMENT_SHIFT) + dynmap_pbn_index(pbn);
+	*dev = dynmap_segment_dev(segment);
+	return geo->dev[*dev].data_start +
+	       ((u64)dynmap_segment_slot(segment) << DYNMAP_SEGMENT_SHIFT) +
+	       dynmap_pbn_index(pbn);
 }
 
 bool dynmap_block_is_zero(const void *data)

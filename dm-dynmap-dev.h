@@ -2,9 +2,10 @@
 /*
  * Devices and segments: where a pool block lies.
  *
- * Owns: the device table and the segment table in memory, and the translation
- * of a pbn to a device and a block there. The tables change only while the
- * metadata lock is held for writing; reading them needs it held for reading.
+ * Owns: the device table in memory, and the translation of a pbn to a device
+ * and a block there. A segment's number is device:6 | slot:22, so that devices
+ * are added and grow without any other number changing. The table changes only
+ * while the metadata lock is held for writing; reading it needs it for reading.
  */
 #ifndef DM_DYNMAP_DEV_H
 #define DM_DYNMAP_DEV_H
@@ -30,29 +31,15 @@ struct dynmap_dev {
 };
 
 /**
- * struct dynmap_place - where a segment lies
- * @dev: device index
- * @slot: slot on that device
- */
-struct dynmap_place {
-	u32 dev;
-	u32 slot;
-};
-
-/**
- * struct dynmap_geometry - all devices and segments of a pool
+ * struct dynmap_geometry - all devices of a pool
  * @store: how to reach the devices
  * @dev: the devices
  * @nr_devs: how many
- * @place: place of each segment
- * @nr_segments: how many
  */
 struct dynmap_geometry {
 	struct dynmap_store *store;
 	struct dynmap_dev dev[DYNMAP_MAX_DEVICES];
 	u32 nr_devs;
-	struct dynmap_place *place;
-	u32 nr_segments;
 };
 
 static inline u32 dynmap_pbn_segment(u64 pbn)
@@ -70,14 +57,57 @@ static inline u64 dynmap_segment_pbn(u32 segment)
 	return (u64)segment << DYNMAP_SEGMENT_SHIFT;
 }
 
+static inline u32 dynmap_segment_number(u32 dev, u32 slot)
+{
+	return dev << DYNMAP_DEVICE_SEGMENTS_SHIFT | slot;
+}
+
+static inline u32 dynmap_segment_dev(u32 segment)
+{
+	return segment >> DYNMAP_DEVICE_SEGMENTS_SHIFT;
+}
+
+static inline u32 dynmap_segment_slot(u32 segment)
+{
+	return segment & (DYNMAP_MAX_SLOTS - 1);
+}
+
+/* Device of a pool block. */
+static inline u32 dynmap_pbn_dev(u64 pbn)
+{
+	return dynmap_segment_dev(dynmap_pbn_segment(pbn));
+}
+
 /**
  * dynmap_dev_layout() - lay out a new device
  * @dev: filled in, all but the uuid
  * @blocks: length of the device
  *
- * Return: 0, or -ENOSPC if the device is too small to serve a pool.
+ * Return: 0; -ENOSPC if the device is too small to serve a pool; -EFBIG if it
+ * has more than DYNMAP_MAX_SLOTS segments.
  */
-int dynmap_dev_layout(struct dynmap_dev *dev, u64 blocks);
+int __must_check dynmap_dev_layout(struct dynmap_dev *dev, u64 blocks);
+
+/**
+ * dynmap_dev_load() - take a device entry of a superblock
+ * @dev: filled in
+ * @disk: the entry
+ *
+ * Return: NULL, or the name of what is wrong with it.
+ */
+const char *dynmap_dev_load(struct dynmap_dev *dev, const struct dynmap_disk_device *disk);
+
+/* The device entry for the superblock. */
+void dynmap_dev_store(const struct dynmap_dev *dev, struct dynmap_disk_device *disk);
+
+/**
+ * dynmap_dev_grow() - the device has become longer
+ * @dev: the device; nothing but its length and number of slots changes
+ * @blocks: new length
+ *
+ * Return: 0, -EINVAL if that is shorter, -EFBIG.
+ */
+int __must_check dynmap_dev_grow(struct dynmap_dev *dev, u64 blocks);
 
 /**
  * dynmap_dev_slot_blocks() - usable blocks of a segment slot
@@ -91,7 +121,7 @@ u32 dynmap_dev_slot_blocks(const struct dynmap_dev *dev, u32 slot);
 /**
  * dynmap_segment_blocks() - usable blocks of a segment
  * @geo: the geometry
- * @segment: segment number, less than @geo->nr_segments
+ * @segment: an existing segment
  *
  * Return: 65536, or less for a device's last segment.
  */

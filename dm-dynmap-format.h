@@ -36,7 +36,8 @@
 #define DYNMAP_PBN_BITS			44
 #define DYNMAP_LBN_BITS			42
 #define DYNMAP_PBN_NONE			((1ULL << DYNMAP_PBN_BITS) - 1)
-#define DYNMAP_MAX_SEGMENTS		(1U << 28)
+#define DYNMAP_DEVICE_SEGMENTS_SHIFT	22	/* 1 PiB per device */
+#define DYNMAP_MAX_SLOTS		(1U << DYNMAP_DEVICE_SEGMENTS_SHIFT)
 #define DYNMAP_MAX_LBN			(1ULL << DYNMAP_LBN_BITS)
 #define DYNMAP_MAX_EXTENT_BLOCKS	DYNMAP_SEGMENT_BLOCKS
 #define DYNMAP_MAX_ALLOC_BLOCKS		(1U << 18)	/* 1 GiB */
@@ -360,7 +361,9 @@ struct dynmap_disk_zone {
 #define DYNMAP_ZONE_META	(DYNMAP_ZONE_META_A | DYNMAP_ZONE_META_B)
 
 /*
- * Segment record: a run of segments that lie one after the other on a device.
+ * Segment record: a run of segments that were moved: they lie one after the
+ * other on a device and in slots other than their numbers say. The tree's own
+ * nodes never lie in moved segments.
  *
  * OFFSET SIZE DESCRIPTION
  *      0    8 first segment

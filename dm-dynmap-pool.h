@@ -91,18 +91,15 @@ int dynmap_super_read(struct dynmap_store *store, u32 dev, u64 dev_blocks,
 		      struct dynmap_disk_super *sb);
 
 /**
- * dynmap_geometry_init() - devices and segments as a superblock tells them
+ * dynmap_geometry_init() - devices as a superblock tells them
  * @geo: to be filled in
  * @store: the devices
- * @sb: a verified superblock
+ * @sb: the superblock
  *
- * Segments are numbered device after device.
- *
- * Return: 0 or -ENOMEM.
+ * Return: NULL, or the name of what is wrong with the device table.
  */
-int __must_check dynmap_geometry_init(struct dynmap_geometry *geo, struct dynmap_store *store,
-				      const struct dynmap_disk_super *sb);
-void dynmap_geometry_exit(struct dynmap_geometry *geo);
+const char *dynmap_geometry_init(struct dynmap_geometry *geo, struct dynmap_store *store,
+				 const struct dynmap_disk_super *sb);
 
 /**
  * dynmap_pool_format() - write an empty pool

@@ -27,30 +27,22 @@ static u32 dynmap_super_crc(const struct dynmap_disk_super *sb)
 
 static const char *dynmap_super_check_devices(const struct dynmap_disk_super *sb)
 {
-	u32 nr = le32_to_cpu(sb->nr_devices), i, dev;
-	u64 segments = 0;
+	u32 nr = le32_to_cpu(sb->nr_devices), i, index;
+	struct dynmap_dev dev;
+	const char *failed;
 
 	for (i = 0; i < nr; i++) {
-		const struct dynmap_disk_device *disk = &sb->device[i];
-		struct dynmap_dev layout;
-
-		if (le64_to_cpu(disk->blocks) >= 1ULL << DYNMAP_PBN_BITS ||
-		    dynmap_dev_layout(&layout, le64_to_cpu(disk->blocks)) ||
-		    le64_to_cpu(disk->data_start) != layout.data_start ||
-		    le64_to_cpu(disk->journal_start) != layout.journal_start ||
-		    le32_to_cpu(disk->journal_blocks) != layout.journal_blocks ||
-		    le32_to_cpu(disk->slots) != layout.slots)
-			return "device table";
-		segments += layout.slots;
+		failed = dynmap_dev_load(&dev, &sb->device[i]);
+		if (failed)
+			return failed;
 	}
-	if (segments >= DYNMAP_MAX_SEGMENTS)
-		return "number of segments";
 	for (i = 0; i < 2; i++) {
-		dev = le32_to_cpu(sb->journal_dev[i]);
-		if (i && dev == DYNMAP_JOURNAL_DEV_NONE)
+		index = le32_to_cpu(sb->journal_dev[i]);
+		if (i && index == DYNMAP_JOURNAL_DEV_NONE)
 			continue;
-		if (dev >= nr || (i && dev == le32_to_cpu(sb->journal_dev[0])) ||
-		    le32_to_cpu(sb->journal_blocks) > le32_to_cpu(sb->device[dev].journal_blocks))
+		if (index >= nr || (i && index == le32_to_cpu(sb->journal_dev[0])) ||
+		    le32_to_cpu(sb->journal_blocks) >
+		    le32_to_cpu(sb->device[index].journal_blocks))
 			return "journal place";
 	}
 	return NULL;
@@ -128,37 +120,18 @@ int dynmap_super_read(struct dynmap_store *store, u32 dev, u64 dev_blocks,
 	return found ? 0 : result;
 }
 
-int dynmap_geometry_init(struct dynmap_geometry *geo, struct dynmap_store *store,
-			 const struct dynmap_disk_super *sb)
+const char *dynmap_geometry_init(struct dynmap_geometry *geo, struct dynmap_store *store,
+				 const struct dynmap_disk_super *sb)
 {
-	u32 i, slot, segment = 0;
+	const char *failed = NULL;
+	u32 i;
 
 	memset(geo, 0, sizeof(*geo));
 	geo->store = store;
 	geo->nr_devs = le32_to_cpu(sb->nr_devices);
-	for (i = 0; i < geo->nr_devs; i++) {
-		if (WARN_ON_ONCE(dynmap_dev_layout(&geo->dev[i],
-						   le64_to_cpu(sb->device[i].blocks))))
-			return -EUCLEAN;
-		memcpy(geo->dev[i].uuid, sb->device[i].uuid, DYNMAP_UUID_BYTES);
-		geo->nr_segments += geo->dev[i].slots;
-	}
-	geo->place = dynmap_zalloc((u64)geo->nr_segments * sizeof(*geo->place));
-	if (!geo->place)
-		return -ENOMEM;
-	for (i = 0; i < geo->nr_devs; i++) {
-		for (slot = 0; slot < geo->dev[i].slots; slot++, segment++) {
-			geo->place[segment].dev = i;
-			geo->place[segment].slot = slot;
-		}
-	}
-	return 0;
-}
-
-void dynmap_geometry_exit(struct dynmap_geometry *geo)
-{
-	dynmap_free(geo->place);
-	geo->place = NULL;
+	for (i = 0; i < geo->nr_devs && !failed; i++)
+		failed = dynmap_dev_load(&geo->dev[i], &sb->device[i]);
+	return failed;
 }
 
 /* All parts of a pool as its superblock says, trees not yet read. */
@@ -171,9 +144,9 @@ static int dynmap_pool_init(struct dynmap_pool *pool, struct dynmap_store *store
 	pool->store = store;
 	dynmap_table_init(&pool->table, &pool->cache, &pool->alloc, &pool->journal);
 	dynmap_journal_init(&pool->journal, &pool->cache);
-	ret = dynmap_geometry_init(&pool->geo, store, sb);
-	if (!ret)
-		ret = dynmap_cache_init(&pool->cache, &pool->geo, max_clean);
+	if (dynmap_geometry_init(&pool->geo, store, sb))
+		return -EUCLEAN;
+	ret = dynmap_cache_init(&pool->cache, &pool->geo, max_clean);
 	if (ret)
 		return ret;
 	pool->super = dynmap_block_alloc();
@@ -201,7 +174,7 @@ static int dynmap_pool_init(struct dynmap_pool *pool, struct dynmap_store *store
 	if (!dynmap_btree_root_valid(&pool->geo, &sb->volume_root) ||
 	    !dynmap_btree_root_valid(&pool->geo, &sb->segment_root) ||
 	    !dynmap_btree_root_valid(&pool->geo, &sb->snapshot_root) ||
-	    le32_to_cpu(sb->snapshot_root.levels)) {
+	    le32_to_cpu(sb->segment_root.levels) || le32_to_cpu(sb->snapshot_root.levels)) {
 		dynmap_err("superblock: bad root");
 		return -EUCLEAN;
 	}
@@ -218,7 +191,6 @@ void dynmap_pool_close(struct dynmap_pool *pool)
 	dynmap_journal_exit(&pool->journal);
 	dynmap_alloc_exit(&pool->alloc);
 	dynmap_cache_exit(&pool->cache);
-	dynmap_geometry_exit(&pool->geo);
 	dynmap_block_free(pool->super);
 	dynmap_block_free(pool->io_block[0]);
 	dynmap_block_free(pool->io_block[1]);
@@ -420,7 +392,6 @@ static void dynmap_format_super(struct dynmap_disk_super *sb,
 	};
 	struct dynmap_dev dev;
 	u32 i, ring = DYNMAP_JOURNAL_MAX_BLOCKS;
-	u64 total = 0;
 
 	memset(sb, 0, sizeof(*sb));
 	sb->magic = cpu_to_le64(DYNMAP_SB_MAGIC);
@@ -430,13 +401,8 @@ static void dynmap_format_super(struct dynmap_disk_super *sb,
 	for (i = 0; i < params->nr_devs; i++) {
 		if (dynmap_dev_layout(&dev, params->dev_blocks[i]))
 			return;		/* the caller's dynmap_super_check() refuses it */
-		memcpy(sb->device[i].uuid, params->dev_uuid[i], DYNMAP_UUID_BYTES);
-		sb->device[i].blocks = cpu_to_le64(dev.blocks);
-		sb->device[i].data_start = cpu_to_le64(dev.data_start);
-		sb->device[i].journal_start = cpu_to_le64(dev.journal_start);
-		sb->device[i].journal_blocks = cpu_to_le32(dev.journal_blocks);
-		sb->device[i].slots = cpu_to_le32(dev.slots);
-		total += dev.blocks;
+		memcpy(dev.uuid, params->dev_uuid[i], DYNMAP_UUID_BYTES);
+		dynmap_dev_store(&dev, &sb->device[i]);
 		if (i < 2)
 			ring = min(ring, dev.journal_blocks);
 	}
@@ -481,32 +447,10 @@ static int dynmap_format_wipe(struct dynmap_pool *pool)
 	return store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
 }
 
-/* Put the segment record of one device. */
-static int dynmap_format_segments(struct dynmap_pool *pool, u32 dev, u64 segment,
-				  struct dynmap_op *op)
-{
-	struct dynmap_disk_segment record = {
-		.segment = cpu_to_le64(segment),
-		.count = cpu_to_le32(pool->geo.dev[dev].slots),
-		.device = cpu_to_le32(dev),
-	};
-	int ret = dynmap_alloc_reserve(&pool->alloc, dynmap_btree_worst(&pool->segments), 2, op);
-
-	return ret ? ret : dynmap_btree_put(&pool->segments, segment, &record, op);
-}
-
 static int dynmap_format_fill(struct dynmap_pool *pool)
 {
-	struct dynmap_op op = { .urgent = DYNMAP_URGENT_CHECKPOINT };
-	u64 segment = 0;
-	u32 dev;
-	int ret;
+	int ret = dynmap_alloc_format(&pool->alloc);
 
-	ret = dynmap_alloc_format(&pool->alloc);
-	for (dev = 0; !ret && dev < pool->geo.nr_devs; dev++) {
-		dynmap_helped(ret, pool, &op, dynmap_format_segments(pool, dev, segment, &op));
-		segment += pool->geo.dev[dev].slots;
-	}
 	if (!ret)
 		ret = dynmap_format_wipe(pool);
 	if (!ret)
@@ -543,36 +487,6 @@ free:
 	dynmap_free(pool);
 	dynmap_block_free(sb);
 	return ret;
-}
-
-/* The segment tree must say what dynmap_geometry_init() assumed. */
-static int dynmap_open_segments(struct dynmap_pool *pool)
-{
-	struct dynmap_disk_segment record;
-	struct dynmap_op op = {};
-	u64 segment = 0, found;
-	u32 dev;
-	int ret = 0;
-
-	for (dev = 0; dev < pool->geo.nr_devs; dev++) {
-		dynmap_helped(ret, pool, &op, dynmap_btree_get(&pool->segments, segment, &record,
-							       &op));
-		if (ret && ret != -ENOENT)
-			return ret;
-		if (ret || le32_to_cpu(record.device) != dev || record.slot ||
-		    le32_to_cpu(record.count) != pool->geo.dev[dev].slots)
-			goto bad;
-		segment += pool->geo.dev[dev].slots;
-	}
-	dynmap_helped(ret, pool, &op, dynmap_btree_next(&pool->segments, segment, &record, &found,
-							&op));
-	if (ret == -ENOENT)
-		return 0;
-	if (ret)
-		return ret;
-bad:
-	dynmap_err("segment tree does not fit the devices");
-	return -EUCLEAN;
 }
 
 static int dynmap_open_space(struct dynmap_pool *pool)
@@ -671,8 +585,6 @@ int dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store *store,
 	int ret;
 
 	ret = dynmap_pool_init(pool, store, super, max_clean);
-	if (!ret)
-		ret = dynmap_open_segments(pool);
 	if (!ret)
 		ret = dynmap_open_space(pool);
 	if (!ret)

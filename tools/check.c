@@ -2,10 +2,12 @@
 /* Checker, see check.h. Walks every tree and marks each block that it reaches. */
 #include "tools/check.h"
 
+/* @seen: per device, per slot: a bitmap of the blocks reached, made when needed. */
 struct dynmap_walk {
 	struct dynmap_pool *pool;
 	struct dynmap_check *check;
-	u64 *seen;
+	u64 **seen[DYNMAP_MAX_DEVICES];
+	bool no_memory;
 };
 
 #define damaged(walk, ...)	((walk)->check->damaged++, dynmap_err(__VA_ARGS__))
@@ -20,12 +22,22 @@ struct dynmap_walk {
 		(ret) = dynmap_pool_help((walk)->pool, op, ret);		\
 	} while (!(ret))
 
+/* Enter a run, which lies in one segment, into that segment's bitmap. */
 static void walk_mark(struct dynmap_walk *walk, u64 pbn, u64 len)
 {
-	for (; len; pbn++, len--) {
-		if (walk->seen[pbn / 64] >> (pbn % 64) & 1)
+	u32 segment = dynmap_pbn_segment(pbn), index = dynmap_pbn_index(pbn);
+	u64 **at = &walk->seen[dynmap_segment_dev(segment)][dynmap_segment_slot(segment)];
+
+	if (!*at)
+		*at = dynmap_zalloc(DYNMAP_SEGMENT_WORDS * sizeof(**at));
+	if (!*at) {
+		walk->no_memory = true;
+		return;
+	}
+	for (; len; index++, pbn++, len--) {
+		if ((*at)[index / 64] >> (index % 64) & 1)
 			damaged(walk, "block %llu is used twice", (unsigned long long)pbn);
-		walk->seen[pbn / 64] |= 1ULL << (pbn % 64);
+		(*at)[index / 64] |= 1ULL << (index % 64);
 	}
 }
 
@@ -137,46 +149,54 @@ static void walk_volumes(struct dynmap_walk *walk)
 	}
 }
 
-/* Allocated is exactly what was reached. */
-static void walk_compare(struct dynmap_walk *walk)
+/* Allocated in a segment is exactly what was reached. */
+static void walk_compare(struct dynmap_walk *walk, u32 segment, const u64 *seen_map)
 {
-	struct dynmap_alloc *alloc = &walk->pool->alloc;
-	u64 seen, bits;
-	u32 i, word;
+	struct dynmap_seg *seg = dynmap_alloc_seg(&walk->pool->alloc, segment);
+	u64 seen, bits, pbn;
+	u32 word;
 
-	for (i = 0; i < alloc->nr_segs; i++) {
-		for (word = 0; word < DYNMAP_SEGMENT_WORDS; word++) {
-			seen = walk->seen[(u64)i * DYNMAP_SEGMENT_WORDS + word];
-			bits = alloc->seg[i] ? alloc->seg[i]->allocated[word] : 0;
-			if (seen & ~bits)
-				damaged(walk, "blocks from %llu, mask %016llx: used, not allocated",
-					(unsigned long long)(dynmap_segment_pbn(i) + word * 64),
-					(unsigned long long)(seen & ~bits));
-			if (bits & ~seen)
-				repairable(walk, "blocks from %llu, mask %016llx: lost",
-					   (unsigned long long)(dynmap_segment_pbn(i) + word * 64),
-					   (unsigned long long)(bits & ~seen));
-		}
+	for (word = 0; word < DYNMAP_SEGMENT_WORDS && (seg || seen_map); word++) {
+		seen = seen_map ? seen_map[word] : 0;
+		bits = seg ? seg->allocated[word] : 0;
+		pbn = dynmap_segment_pbn(segment) + word * 64;
+		if (seen & ~bits)
+			damaged(walk, "blocks from %llu, mask %016llx: used, not allocated",
+				(unsigned long long)pbn, (unsigned long long)(seen & ~bits));
+		if (bits & ~seen)
+			repairable(walk, "blocks from %llu, mask %016llx: lost",
+				   (unsigned long long)pbn, (unsigned long long)(bits & ~seen));
 	}
-	if (walk->check->mapped + walk->check->reserved != alloc->data_allocated)
-		repairable(walk, "%llu data blocks allocated, %llu counted",
-			   (unsigned long long)alloc->data_allocated,
-			   (unsigned long long)(walk->check->mapped + walk->check->reserved));
 }
 
 int dynmap_check_pool(struct dynmap_pool *pool, struct dynmap_check *check)
 {
 	struct dynmap_walk walk = { .pool = pool, .check = check };
+	u32 dev, slot;
 
 	memset(check, 0, sizeof(*check));
-	walk.seen = dynmap_zalloc((u64)pool->geo.nr_segments * DYNMAP_SEGMENT_WORDS * sizeof(u64));
-	if (!walk.seen)
-		return -ENOMEM;
-	walk_tree(&walk, &pool->segments);
-	walk_tree(&walk, &pool->alloc.space);
-	walk_tree(&walk, &pool->table.volumes);
-	walk_volumes(&walk);
-	walk_compare(&walk);
-	dynmap_free(walk.seen);
-	return 0;
+	for (dev = 0; dev < pool->geo.nr_devs; dev++) {
+		walk.seen[dev] = dynmap_zalloc(pool->geo.dev[dev].slots * sizeof(u64 *));
+		walk.no_memory |= !walk.seen[dev];
+	}
+	if (!walk.no_memory) {
+		walk_tree(&walk, &pool->segments);
+		walk_tree(&walk, &pool->alloc.space);
+		walk_tree(&walk, &pool->table.volumes);
+		walk_volumes(&walk);
+	}
+	for (dev = 0; dev < pool->geo.nr_devs; dev++) {
+		for (slot = 0; walk.seen[dev] && slot < pool->geo.dev[dev].slots; slot++) {
+			if (!walk.no_memory)
+				walk_compare(&walk, dynmap_segment_number(dev, slot),
+					     walk.seen[dev][slot]);
+			dynmap_free(walk.seen[dev][slot]);
+		}
+		dynmap_free(walk.seen[dev]);
+	}
+	if (check->mapped + check->reserved != pool->alloc.data_allocated)
+		repairable(&walk, "%llu data blocks allocated, %llu counted",
+			   (unsigned long long)pool->alloc.data_allocated,
+			   (unsigned long long)(check->mapped + check->reserved));
+	return walk.no_memory ? -ENOMEM : 0;
 }

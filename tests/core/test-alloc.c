@@ -14,7 +14,7 @@ struct run {
 
 struct bench {
 	struct fixture fixture;
-	u8 *taken[4];		/* per segment, per block */
+	u8 *taken[3];		/* per device, per block */
 	struct run run[MAX_RUNS];
 	u32 nr_runs;
 };
@@ -28,8 +28,8 @@ static int setup_on(void **state, const u64 *devices, u32 copies)
 	u32 i;
 
 	fixture_init(&bench->fixture, devices, 16, copies);
-	for (i = 0; i < 4; i++)
-		bench->taken[i] = calloc(DYNMAP_SEGMENT_BLOCKS, 1);
+	for (i = 0; i < 3; i++)
+		bench->taken[i] = calloc(2 * DYNMAP_SEGMENT_BLOCKS, 1);
 	*state = bench;
 	return 0;
 }
@@ -49,7 +49,7 @@ static int teardown(void **state)
 	struct bench *bench = *state;
 	u32 i;
 
-	for (i = 0; i < 4; i++)
+	for (i = 0; i < 3; i++)
 		free(bench->taken[i]);
 	fixture_exit(&bench->fixture);
 	free(bench);
@@ -59,6 +59,13 @@ static int teardown(void **state)
 static struct dynmap_alloc *alloc_of(struct bench *bench)
 {
 	return &bench->fixture.pool.alloc;
+}
+
+static u8 *entry(struct bench *bench, u64 pbn)
+{
+	return bench->taken[dynmap_pbn_dev(pbn)] +
+	       dynmap_segment_slot(dynmap_pbn_segment(pbn)) * DYNMAP_SEGMENT_BLOCKS +
+	       dynmap_pbn_index(pbn);
 }
 
 /* Allocate and enter into the naive map, which must have had the blocks free. */
@@ -72,7 +79,7 @@ static int take(struct bench *bench, u64 goal, u32 want, struct run *run)
 		return ret;
 	assert_in_range(run->len, 1, want);
 	assert_true(dynmap_pbn_valid(&bench->fixture.pool.geo, run->pbn, run->len));
-	taken = bench->taken[dynmap_pbn_segment(run->pbn)] + dynmap_pbn_index(run->pbn);
+	taken = entry(bench, run->pbn);
 	for (i = 0; i < run->len; i++) {
 		assert_int_equal(taken[i], 0);
 		taken[i] = 1;
@@ -85,8 +92,7 @@ static void give_back(struct bench *bench, const struct run *run)
 	while (!bench->fixture.pool.cache.nr_spare)
 		dynmap_cache_add_spare(&bench->fixture.pool.cache, dynmap_buf_alloc());
 	dynmap_alloc_free(alloc_of(bench), run->pbn, run->len);
-	memset(bench->taken[dynmap_pbn_segment(run->pbn)] + dynmap_pbn_index(run->pbn), 0,
-	       run->len);
+	memset(entry(bench, run->pbn), 0, run->len);
 }
 
 static void release(struct bench *bench)
@@ -182,7 +188,7 @@ static void test_devices_fill_evenly(void **state)
 
 	while (total < alloc->total_blocks / 2) {
 		assert_int_equal(take(bench, DYNMAP_PBN_NONE, 256, &run), 0);
-		taken[bench->fixture.pool.geo.place[dynmap_pbn_segment(run.pbn)].dev] += run.len;
+		taken[dynmap_pbn_dev(run.pbn)] += run.len;
 		total += run.len;
 	}
 	for (dev = 0; dev < 3; dev++) {
@@ -196,7 +202,6 @@ static void test_metadata_lies_apart(void **state)
 {
 	struct bench *bench = *state;
 	struct fixture *fixture = &bench->fixture;
-	struct dynmap_geometry *geo = &fixture->pool.geo;
 	struct dynmap_cache *cache = &fixture->pool.cache;
 	struct run run;
 	u32 i, copy;
@@ -209,9 +214,8 @@ static void test_metadata_lies_apart(void **state)
 		for (i = 0; i < cache->nr_stock[copy]; i++) {
 			u64 pbn = cache->stock[copy][i];
 
-			assert_int_equal(geo->place[dynmap_pbn_segment(pbn)].dev & 1, copy);
-			assert_int_equal(bench->taken[dynmap_pbn_segment(pbn)]
-					 [dynmap_pbn_index(pbn)], 0);
+			assert_int_equal(dynmap_pbn_dev(pbn) & 1, copy);
+			assert_int_equal(*entry(bench, pbn), 0);
 		}
 	}
 }

@@ -31,68 +31,133 @@ static void test_layout_of_large_devices(void **state)
 	struct dynmap_dev dev;
 	u32 shift;
 
-	for (shift = 14; shift < DYNMAP_PBN_BITS; shift++) {
+	for (shift = 14; shift <= 38; shift++) {
 		assert_int_equal(dynmap_dev_layout(&dev, 1ULL << shift), 0);
 		assert_int_equal(dev.data_start % 256, 0);
-		assert_true(dev.slots <= DYNMAP_MAX_SEGMENTS);
+		assert_true(dev.slots <= DYNMAP_MAX_SLOTS);
 	}
 	assert_int_equal(dev.journal_blocks, DYNMAP_JOURNAL_MAX_BLOCKS);
+	assert_int_equal(dynmap_dev_layout(&dev, 1ULL << 39), -EFBIG);
 }
 
 static void init(struct dynmap_geometry *geo)
 {
 	const u64 blocks[] = { 70000, 1024, 200000 };
 	struct dynmap_disk_super *sb = dynmap_block_alloc();
+	struct dynmap_dev dev;
 	u32 i;
 
 	sb->nr_devices = cpu_to_le32(3);
-	for (i = 0; i < 3; i++)
-		sb->device[i].blocks = cpu_to_le64(blocks[i]);
-	assert_int_equal(dynmap_geometry_init(geo, NULL, sb), 0);
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(dynmap_dev_layout(&dev, blocks[i]), 0);
+		dynmap_dev_store(&dev, &sb->device[i]);
+	}
+	assert_null(dynmap_geometry_init(geo, NULL, sb));
 	dynmap_block_free(sb);
 }
 
 static void test_every_segment_end_is_a_bound(void **state)
 {
 	struct dynmap_geometry geo;
-	u32 segment, blocks;
+	u32 dev, slot, blocks;
 	u64 pbn;
 
 	init(&geo);
-	for (segment = 0; segment < geo.nr_segments; segment++) {
-		blocks = dynmap_segment_blocks(&geo, segment);
-		pbn = dynmap_segment_pbn(segment);
-		assert_true(dynmap_pbn_valid(&geo, pbn, blocks));
-		assert_false(dynmap_pbn_valid(&geo, pbn, blocks + 1));
-		assert_false(dynmap_pbn_valid(&geo, pbn + 1, blocks));
-		assert_true(dynmap_pbn_valid(&geo, pbn + blocks - 1, 1));
-		if (blocks < DYNMAP_SEGMENT_BLOCKS)
-			assert_false(dynmap_pbn_valid(&geo, pbn + blocks, 1));
-		assert_false(dynmap_pbn_valid(&geo, pbn, 0));
+	for (dev = 0; dev < geo.nr_devs; dev++) {
+		for (slot = 0; slot < geo.dev[dev].slots; slot++) {
+			blocks = dynmap_dev_slot_blocks(&geo.dev[dev], slot);
+			pbn = dynmap_segment_pbn(dynmap_segment_number(dev, slot));
+			assert_int_equal(dynmap_pbn_dev(pbn), dev);
+			assert_true(dynmap_pbn_valid(&geo, pbn, blocks));
+			assert_false(dynmap_pbn_valid(&geo, pbn, blocks + 1));
+			assert_false(dynmap_pbn_valid(&geo, pbn + 1, blocks));
+			assert_true(dynmap_pbn_valid(&geo, pbn + blocks - 1, 1));
+			if (slot + 1 == geo.dev[dev].slots)
+				assert_false(dynmap_pbn_valid(&geo, pbn + blocks, 1));
+			assert_false(dynmap_pbn_valid(&geo, pbn, 0));
+		}
+		pbn = dynmap_segment_pbn(dynmap_segment_number(dev, geo.dev[dev].slots));
+		assert_false(dynmap_pbn_valid(&geo, pbn, 1));
 	}
-	assert_false(dynmap_pbn_valid(&geo, dynmap_segment_pbn(geo.nr_segments), 1));
+	pbn = dynmap_segment_pbn(dynmap_segment_number(geo.nr_devs, 0));
+	assert_false(dynmap_pbn_valid(&geo, pbn, 1));
 	assert_false(dynmap_pbn_valid(&geo, DYNMAP_PBN_NONE, 1));
-	dynmap_geometry_exit(&geo);
+	assert_false(dynmap_pbn_valid(&geo, 1ULL << DYNMAP_PBN_BITS, 1));
 }
 
 /* Every block of a device's data area belongs to exactly one pbn. */
 static void test_locate_covers_each_device_once(void **state)
 {
-	u64 next[3] = {}, at, index;
 	struct dynmap_geometry geo;
-	u32 segment, dev;
+	u32 dev, slot, index, at, blocks;
+	u64 next, pbn;
 
 	init(&geo);
-	for (dev = 0; dev < 3; dev++)
-		next[dev] = geo.dev[dev].data_start;
-	for (segment = 0; segment < geo.nr_segments; segment++)
-		for (index = 0; index < dynmap_segment_blocks(&geo, segment); index++) {
-			at = dynmap_pbn_locate(&geo, dynmap_segment_pbn(segment) + index, &dev);
-			assert_int_equal(at, next[dev]++);
+	for (dev = 0; dev < geo.nr_devs; dev++) {
+		next = geo.dev[dev].data_start;
+		for (slot = 0; slot < geo.dev[dev].slots; slot++) {
+			pbn = dynmap_segment_pbn(dynmap_segment_number(dev, slot));
+			blocks = dynmap_dev_slot_blocks(&geo.dev[dev], slot);
+			for (index = 0; index < blocks; index++) {
+				assert_int_equal(dynmap_pbn_locate(&geo, pbn + index, &at), next++);
+				assert_int_equal(at, dev);
+			}
 		}
-	for (dev = 0; dev < 3; dev++)
-		assert_int_equal(next[dev], geo.dev[dev].blocks - 1);
-	dynmap_geometry_exit(&geo);
+		assert_int_equal(next, geo.dev[dev].blocks - 1);
+	}
+}
+
+/* Growing moves nothing; what was a block stays that block. */
+static void test_growth_moves_nothing(void **state)
+{
+	struct dynmap_dev dev, loaded;
+	struct dynmap_disk_device disk;
+	u64 start;
+	u32 ring;
+
+	assert_int_equal(dynmap_dev_layout(&dev, 20000), 0);
+	start = dev.data_start;
+	ring = dev.journal_blocks;
+	assert_int_equal(dynmap_dev_grow(&dev, 19999), -EINVAL);
+	assert_int_equal(dynmap_dev_grow(&dev, 20000), 0);
+	assert_int_equal(dynmap_dev_grow(&dev, 3000000), 0);
+	assert_int_equal(dev.data_start, start);
+	assert_int_equal(dev.journal_blocks, ring);
+	assert_int_equal(dev.slots, 46);
+	assert_int_equal(dynmap_dev_grow(&dev, 1ULL << 40), -EFBIG);
+	assert_int_equal(dev.slots, 46);
+	dynmap_dev_store(&dev, &disk);
+	assert_null(dynmap_dev_load(&loaded, &disk));
+	assert_memory_equal(&dev, &loaded, sizeof(dev));
+}
+
+static void test_bad_entries_are_refused(void **state)
+{
+	struct dynmap_disk_device good, bad;
+	struct dynmap_dev dev;
+
+	assert_int_equal(dynmap_dev_layout(&dev, 20000), 0);
+	dynmap_dev_store(&dev, &good);
+	bad = good;
+	bad.blocks = cpu_to_le64(1023);
+	assert_non_null(dynmap_dev_load(&dev, &bad));
+	bad.blocks = cpu_to_le64(~0ULL);
+	assert_non_null(dynmap_dev_load(&dev, &bad));
+	bad = good;
+	bad.journal_start = cpu_to_le64(9);
+	assert_non_null(dynmap_dev_load(&dev, &bad));
+	bad = good;
+	bad.journal_blocks = cpu_to_le32(31);
+	assert_non_null(dynmap_dev_load(&dev, &bad));
+	bad.journal_blocks = cpu_to_le32(30000);
+	assert_non_null(dynmap_dev_load(&dev, &bad));
+	bad = good;
+	bad.data_start = cpu_to_le64(19999);
+	assert_non_null(dynmap_dev_load(&dev, &bad));
+	bad = good;
+	bad.slots = cpu_to_le32(2);
+	assert_non_null(dynmap_dev_load(&dev, &bad));
+	assert_null(dynmap_dev_load(&dev, &good));
 }
 
 int main(void)
@@ -102,6 +167,8 @@ int main(void)
 		cmocka_unit_test(test_layout_of_large_devices),
 		cmocka_unit_test(test_every_segment_end_is_a_bound),
 		cmocka_unit_test(test_locate_covers_each_device_once),
+		cmocka_unit_test(test_growth_moves_nothing),
+		cmocka_unit_test(test_bad_entries_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -75,45 +75,6 @@ static void test_layout_covers_the_device(void **state)
 		check_layout(DYNMAP_MIN_DEVICE_BLOCKS + fixture_below(1ULL << 28));
 }
 
-static void test_blocks_are_located(void **state)
-{
-	static struct dynmap_geometry geo;
-	struct dynmap_disk_super *sb = dynmap_block_alloc();
-	const u64 blocks[] = { 200000, 1024, 70000 };
-	u64 pbn, at, expected;
-	u32 i, dev, segment = 0, slot, len;
-
-	sb->nr_devices = cpu_to_le32(3);
-	for (i = 0; i < 3; i++)
-		sb->device[i].blocks = cpu_to_le64(blocks[i]);
-	assert_int_equal(dynmap_geometry_init(&geo, NULL, sb), 0);
-	for (i = 0; i < 3; i++) {
-		expected = geo.dev[i].data_start;
-		for (slot = 0; slot < geo.dev[i].slots; slot++, segment++) {
-			len = dynmap_segment_blocks(&geo, segment);
-			pbn = dynmap_segment_pbn(segment);
-			assert_int_equal(dynmap_pbn_locate(&geo, pbn, &dev), expected);
-			assert_int_equal(dev, i);
-			at = dynmap_pbn_locate(&geo, pbn + len - 1, &dev);
-			assert_int_equal(at, expected + len - 1);
-			assert_true(dynmap_pbn_valid(&geo, pbn, len));
-			assert_false(dynmap_pbn_valid(&geo, pbn, len + 1));
-			assert_false(dynmap_pbn_valid(&geo, pbn + len - 1, 2));
-			assert_false(dynmap_pbn_valid(&geo, pbn + len, 1) &&
-				     len < DYNMAP_SEGMENT_BLOCKS);
-			assert_false(dynmap_pbn_valid(&geo, pbn, 0));
-			expected += len;
-		}
-		assert_int_equal(expected, blocks[i] - 1);
-	}
-	assert_int_equal(segment, geo.nr_segments);
-	assert_false(dynmap_pbn_valid(&geo, dynmap_segment_pbn(segment), 1));
-	assert_false(dynmap_pbn_valid(&geo, DYNMAP_PBN_NONE, 1));
-	assert_false(dynmap_pbn_valid(&geo, ~0ULL, 1));
-	dynmap_geometry_exit(&geo);
-	dynmap_block_free(sb);
-}
-
 struct item {
 	struct list_head list;
 	struct hlist_node hash;
@@ -163,7 +124,6 @@ int main(void)
 		cmocka_unit_test(test_crc32c),
 		cmocka_unit_test(test_layout_limits),
 		cmocka_unit_test(test_layout_covers_the_device),
-		cmocka_unit_test(test_blocks_are_located),
 		cmocka_unit_test(test_lists),
 	};
 

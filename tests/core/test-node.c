@@ -22,6 +22,14 @@ static const char *check_refuse(const struct dynmap_geometry *geo, const void *d
 	return "taste";
 }
 
+static void store_device(struct dynmap_disk_device *disk, u64 blocks)
+{
+	struct dynmap_dev dev;
+
+	assert_int_equal(dynmap_dev_layout(&dev, blocks), 0);
+	dynmap_dev_store(&dev, disk);
+}
+
 static int setup(void **state)
 {
 	struct bench *bench = calloc(1, sizeof(*bench));
@@ -33,8 +41,8 @@ static int setup(void **state)
 	store_mem_init(&bench->mem, 2, blocks);
 	sb->nr_devices = cpu_to_le32(2);
 	for (i = 0; i < 2; i++)
-		sb->device[i].blocks = cpu_to_le64(blocks[i]);
-	assert_int_equal(dynmap_geometry_init(&bench->geo, &bench->mem.store, sb), 0);
+		store_device(&sb->device[i], blocks[i]);
+	assert_null(dynmap_geometry_init(&bench->geo, &bench->mem.store, sb));
 	dynmap_block_free(sb);
 	assert_int_equal(dynmap_cache_init(&bench->cache, &bench->geo, 0), 0);
 	bench->cache.check = check_nothing;
@@ -51,7 +59,6 @@ static int teardown(void **state)
 	struct bench *bench = *state;
 
 	dynmap_cache_exit(&bench->cache);
-	dynmap_geometry_exit(&bench->geo);
 	store_mem_exit(&bench->mem);
 	free(bench);
 	return 0;
@@ -66,11 +73,12 @@ static void spares(struct bench *bench, u32 count)
 /* Places for @count nodes: copy A on the first device, copy B on the second. */
 static void stock(struct bench *bench, u32 count)
 {
+	u64 second = dynmap_segment_pbn(dynmap_segment_number(1, 0));
 	struct dynmap_cache *cache = &bench->cache;
 
 	while (count--) {
 		cache->stock[0][cache->nr_stock[0]++] = bench->next_pbn;
-		cache->stock[1][cache->nr_stock[1]++] = DYNMAP_SEGMENT_BLOCKS + bench->next_pbn++;
+		cache->stock[1][cache->nr_stock[1]++] = second + bench->next_pbn++;
 	}
 }
 

@@ -114,7 +114,7 @@ static void test_bad_fields_are_refused(void **state)
 		FIELD(journal_dev[0], 2, -EUCLEAN),
 		FIELD(journal_dev[1], 0, -EUCLEAN),
 		FIELD(next_reap_id, 5, -EUCLEAN),
-		FIELD(device[1].blocks, 20000, -EUCLEAN),
+		FIELD(device[1].blocks, 80000, -EUCLEAN),
 		FIELD(device[1].blocks, ~0ULL, -EUCLEAN),
 		FIELD(device[0].data_start, 5, -EUCLEAN),
 		FIELD(device[0].slots, 2, -EUCLEAN),
@@ -124,7 +124,7 @@ static void test_bad_fields_are_refused(void **state)
 	u32 i;
 
 	assert_int_equal(super_read(fixture, 0, sb), 0);
-	for (i = 0; i < sizeof(field) / sizeof(field[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(field); i++) {
 		u32 crc;
 		__le32 sealed;
 

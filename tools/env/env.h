@@ -33,6 +33,7 @@ typedef uint64_t u64;
 #define le32_to_cpu(x)		le32toh((uint32_t)(x))
 #define le64_to_cpu(x)		le64toh((uint64_t)(x))
 
+#define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
 #define DIV_ROUND_UP(n, d)	(((n) + (d) - 1) / (d))
 #define min(a, b) \
 	({ __typeof__(a) __a = (a); __typeof__(b) __b = (b); __a < __b ? __a : __b; })
