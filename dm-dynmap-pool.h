@@ -158,6 +158,15 @@ void dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error);
  */
 int __must_check dynmap_pool_help(struct dynmap_pool *pool, struct dynmap_op *op, int error);
 
+/**
+ * dynmap_pool_reclaim() - single-threaded: take reserved space back
+ * @pool: the pool
+ * @want: blocks, as far as there are so many
+ *
+ * Return: 0 if anything was freed; -ENOSPC if there is nothing; other errors.
+ */
+int __must_check dynmap_pool_reclaim(struct dynmap_pool *pool, u64 want);
+
 /* Single-threaded commit and checkpoint, quarantine released. */
 int __must_check dynmap_pool_commit(struct dynmap_pool *pool);
 int __must_check dynmap_pool_checkpoint(struct dynmap_pool *pool);

@@ -368,6 +368,20 @@ int dynmap_pool_help(struct dynmap_pool *pool, struct dynmap_op *op, int error)
 		(ret) = dynmap_pool_help(pool, op, ret);			\
 	} while (!(ret))
 
+int dynmap_pool_reclaim(struct dynmap_pool *pool, u64 want)
+{
+	struct dynmap_reclaim reclaim;
+	struct dynmap_op op = {};
+	int ret = 0;
+
+	dynmap_reclaim_begin(&pool->table, &reclaim);
+	while (!ret && reclaim.freed < want)
+		dynmap_helped(ret, pool, &op, dynmap_table_reclaim(&pool->table, &reclaim, &op));
+	if (ret && ret != -ENOENT)
+		return ret;
+	return reclaim.freed ? dynmap_pool_commit(pool) : -ENOSPC;
+}
+
 /* Home, backup and current slot of every device; for pools that change shape. */
 static int dynmap_super_write_all(struct dynmap_pool *pool)
 {

@@ -11,6 +11,8 @@
 
 #define DYNMAP_FIRST_REAP_ID	((u64)DYNMAP_MAX_VOLUME_ID + 1)
 #define DYNMAP_REAP_STEPS	64
+#define DYNMAP_RECLAIM_STEPS	64
+#define DYNMAP_UNIT_SHARE	16	/* of the free space, at most, in one unit */
 #define DYNMAP_MAX_PIECES	DYNMAP_WINDOW_BLOCKS	/* that replace one record */
 
 /* A map record in host form; of a HOLE: the gap between records of one leaf. */
@@ -261,15 +263,26 @@ static int dynmap_reserve_piece(struct dynmap_table *table, struct dynmap_volume
 	return 0;
 }
 
-int dynmap_table_reserve(struct dynmap_table *table, struct dynmap_volume *volume, u64 lbn,
-			 u32 len, struct dynmap_op *op)
+/* Allocation unit of a volume, smaller when space is short. */
+static u32 dynmap_unit(const struct dynmap_table *table, const struct dynmap_volume *volume)
 {
+	u64 room = dynmap_alloc_data_free(table->alloc) / DYNMAP_UNIT_SHARE;
 	u32 unit = le32_to_cpu(volume->disk.alloc_blocks);
-	u64 start, end, at;
-	int ret;
 
 	if (!unit)
 		unit = table->alloc_blocks;
+	while (unit > 1 && unit > room)
+		unit /= 2;
+	return unit;
+}
+
+int dynmap_table_reserve(struct dynmap_table *table, struct dynmap_volume *volume, u64 lbn,
+			 u32 len, struct dynmap_op *op)
+{
+	u32 unit = dynmap_unit(table, volume);
+	u64 start, end, at;
+	int ret;
+
 	start = lbn & ~(u64)(unit - 1);
 	end = min((lbn + len + unit - 1) & ~(u64)(unit - 1), DYNMAP_MAX_LBN);
 	ret = dynmap_reserve_piece(table, volume, lbn, start, end, op);
@@ -495,6 +508,78 @@ int dynmap_table_unmap(struct dynmap_table *table, struct dynmap_volume *volume,
 	}
 	*lbn = to;
 	return 0;
+}
+
+void dynmap_reclaim_begin(const struct dynmap_table *table, struct dynmap_reclaim *reclaim)
+{
+	memset(reclaim, 0, sizeof(*reclaim));
+	reclaim->id = table->reclaim_id;
+	reclaim->lbn = table->reclaim_lbn;
+	reclaim->first = table->reclaim_id;
+}
+
+static void dynmap_reclaim_next(struct dynmap_reclaim *reclaim, u64 id)
+{
+	reclaim->id = id;
+	reclaim->lbn = 0;
+}
+
+/* Go on in one volume. */
+static int dynmap_reclaim_volume(struct dynmap_table *table, struct dynmap_volume *volume,
+				 struct dynmap_reclaim *reclaim, struct dynmap_op *op)
+{
+	struct dynmap_mapping mapping;
+	u64 end, from;
+	int ret, i;
+
+	for (i = 0; i < DYNMAP_RECLAIM_STEPS && reclaim->lbn < DYNMAP_MAX_LBN; i++) {
+		ret = dynmap_table_lookup(volume, reclaim->lbn, &mapping, op);
+		if (ret)
+			return ret;
+		end = mapping.lbn + mapping.len;
+		while (mapping.kind == DYNMAP_RESERVED && reclaim->lbn < end) {
+			from = reclaim->lbn;
+			ret = dynmap_table_unmap(table, volume, &reclaim->lbn, end, op);
+			if (ret)
+				return ret;
+			reclaim->freed += reclaim->lbn - from;
+		}
+		reclaim->lbn = end;
+	}
+	return 0;
+}
+
+int dynmap_table_reclaim(struct dynmap_table *table, struct dynmap_reclaim *reclaim,
+			 struct dynmap_op *op)
+{
+	struct dynmap_disk_volume disk;
+	struct dynmap_volume *volume;
+	int ret;
+	u64 id;
+
+	ret = dynmap_volume_next(table, reclaim->id, &disk, op);
+	if (ret == -ENOENT && !reclaim->wrapped) {
+		reclaim->wrapped = true;
+		dynmap_reclaim_next(reclaim, 0);
+		return 0;
+	}
+	if (ret)
+		return ret;
+	id = le64_to_cpu(disk.id);
+	if (reclaim->wrapped && id > reclaim->first)
+		return -ENOENT;
+	if (id != reclaim->id)
+		dynmap_reclaim_next(reclaim, id);
+	ret = dynmap_volume_load(table, id, &volume, op);
+	if (ret)
+		return ret;
+	if (volume->reserved)
+		ret = dynmap_reclaim_volume(table, volume, reclaim, op);
+	if (!ret && (!volume->reserved || reclaim->lbn >= DYNMAP_MAX_LBN))
+		dynmap_reclaim_next(reclaim, id + 1);
+	table->reclaim_id = reclaim->id;
+	table->reclaim_lbn = reclaim->lbn;
+	return ret;
 }
 
 int dynmap_table_highest(struct dynmap_volume *volume, u64 *end, struct dynmap_op *op)

@@ -54,6 +54,8 @@ struct dynmap_volume {
  * @alloc_blocks: allocation size
  * @next_reap_id: internal id for the next volume deleted
  * @transaction_id: of user space
+ * @reclaim_id: where the next round of reclaim begins
+ * @reclaim_lbn: and the block there
  */
 struct dynmap_table {
 	struct dynmap_cache *cache;
@@ -64,6 +66,8 @@ struct dynmap_table {
 	u32 alloc_blocks;
 	u64 next_reap_id;
 	u64 transaction_id;
+	u64 reclaim_id;
+	u64 reclaim_lbn;
 };
 
 /**
@@ -78,6 +82,22 @@ struct dynmap_mapping {
 	u64 lbn;
 	u64 len;
 	u64 pbn;
+};
+
+/**
+ * struct dynmap_reclaim - a round of taking reserved space back
+ * @id: volume being looked at
+ * @lbn: from there on
+ * @first: volume at which the round began, which is looked at again at its end
+ * @wrapped: all volumes behind @first have been looked at
+ * @freed: blocks freed so far
+ */
+struct dynmap_reclaim {
+	u64 id;
+	u64 lbn;
+	u64 first;
+	bool wrapped;
+	u64 freed;
 };
 
 void dynmap_table_init(struct dynmap_table *table, struct dynmap_cache *cache,
@@ -105,7 +125,8 @@ int __must_check dynmap_table_lookup(struct dynmap_volume *volume, u64 lbn,
  * @op: told what is missing
  *
  * Allocates the allocation units that the write touches, as far as they are
- * holes and free space goes; at least @lbn is RESERVED afterwards.
+ * holes and free space goes; at least @lbn is RESERVED afterwards. When space
+ * gets short the units do too: none is longer than 1/16 of what is free.
  *
  * Return: 0; -ENOSPC; -EAGAIN, -ENOMEM, -EBUSY, -EUCLEAN.
  */
@@ -144,6 +165,24 @@ int __must_check dynmap_table_set_written(struct dynmap_table *table,
  */
 int __must_check dynmap_table_unmap(struct dynmap_table *table, struct dynmap_volume *volume,
 				    u64 *lbn, u64 end, struct dynmap_op *op);
+
+/* Begin a round where the last one ended. */
+void dynmap_reclaim_begin(const struct dynmap_table *table, struct dynmap_reclaim *reclaim);
+
+/**
+ * dynmap_table_reclaim() - take reserved, unwritten space back, one bounded step
+ * @table: the table
+ * @reclaim: the round
+ * @op: told what is missing
+ *
+ * Rounds go through the volumes in turn, so that what was reserved last is
+ * taken last. No first write may be under way: it would lose its place.
+ *
+ * Return: 0: call again; -ENOENT: the round is complete; -EAGAIN, -ENOMEM,
+ * -EBUSY, -EUCLEAN.
+ */
+int __must_check dynmap_table_reclaim(struct dynmap_table *table, struct dynmap_reclaim *reclaim,
+				      struct dynmap_op *op);
 
 /* End of the last mapped extent of a volume, 0 if there is none. */
 int __must_check dynmap_table_highest(struct dynmap_volume *volume, u64 *end,

@@ -40,7 +40,7 @@ static struct store_mem mem;
 static struct dynmap_pool pool;
 static struct twin twins[VOLUMES];
 static u64 rng_state, seq, commit_seq, next_uid = 1, op_number, seed;
-static u64 nr_writes, nr_cuts, nr_checks, nr_full, nr_replayed;
+static u64 nr_writes, nr_cuts, nr_checks, nr_full, nr_reclaimed, nr_replayed;
 static u32 alloc_blocks, nr_devs;
 
 /* xorshift64* (Vigna, "An experimental exploration of Marsaglia's generators", 2016). */
@@ -98,6 +98,39 @@ static struct dynmap_volume *load(u32 v)
 static bool expected_error(int ret)
 {
 	return !ret || mem.dead || ret == -ENOSPC;
+}
+
+static void committed(void)
+{
+	u32 v;
+
+	commit_seq = seq;
+	for (v = 0; v < VOLUMES; v++) {
+		memcpy(twins[v].durable, twins[v].now, sizeof(twins[v].now));
+		memset(twins[v].unmapped, 0, sizeof(twins[v].unmapped));
+	}
+}
+
+/* The pool is full: take surplus back. False if there is none in any volume. */
+static bool reclaim(void)
+{
+	u32 v;
+	int ret;
+
+	nr_full++;
+	ret = dynmap_pool_reclaim(&pool, 1 + below(200));
+	if (!ret) {
+		nr_reclaimed++;
+		committed();
+		commit_seq = seq - 1;	/* the rest of this write is not yet durable */
+		return true;
+	}
+	if (!expected_error(ret))
+		fail("reclaim", 0, 0, -ret, 0);
+	for (v = 0; v < VOLUMES && !mem.dead; v++)
+		if (twins[v].exists && load(v)->reserved)
+			fail("surplus is left in a full pool", v, 0, 0, load(v)->reserved);
+	return false;
 }
 
 /* Sector values of one block as a reader would see them. */
@@ -174,8 +207,8 @@ static void do_write(u32 v, u64 lbn, u64 len)
 		helped(ret, dynmap_table_lookup(volume, lbn, &mapping, &op));
 		if (!ret && mapping.kind == DYNMAP_HOLE) {
 			helped(ret, dynmap_table_reserve(&pool.table, volume, lbn, len, &op));
-			if (ret == -ENOSPC)
-				nr_full++;
+			if (ret == -ENOSPC && !mem.dead && reclaim())
+				continue;
 			if (ret && expected_error(ret))
 				return;
 			if (!ret)
@@ -218,17 +251,6 @@ static void do_unmap(u32 v, u64 lbn, u64 len)
 			twins[v].now[i] = 0;
 			twins[v].unmapped[i] = true;
 		}
-	}
-}
-
-static void committed(void)
-{
-	u32 v;
-
-	commit_seq = seq;
-	for (v = 0; v < VOLUMES; v++) {
-		memcpy(twins[v].durable, twins[v].now, sizeof(twins[v].now));
-		memset(twins[v].unmapped, 0, sizeof(twins[v].unmapped));
 	}
 }
 
@@ -475,10 +497,10 @@ int main(int argc, char **argv)
 	do_reopen();
 	dynmap_pool_close(&pool);
 	store_mem_exit(&mem);
-	printf("model: seed %llu, %u devices, unit %u: %llu operations, %llu writes, %llu power cuts, %llu records replayed, %llu checks, pool full %llu times: clean\n",
+	printf("model: seed %llu, %u devices, unit %u: %llu operations, %llu writes, %llu power cuts, %llu records replayed, %llu checks, pool full %llu times, reclaimed %llu: clean\n",
 	       (unsigned long long)seed, nr_devs, alloc_blocks, (unsigned long long)operations,
 	       (unsigned long long)nr_writes, (unsigned long long)nr_cuts,
 	       (unsigned long long)nr_replayed, (unsigned long long)nr_checks,
-	       (unsigned long long)nr_full);
+	       (unsigned long long)nr_full, (unsigned long long)nr_reclaimed);
 	return 0;
 }
