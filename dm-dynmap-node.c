@@ -489,6 +489,12 @@ struct dynmap_buf *dynmap_runlist_pop(struct dynmap_runlist *list, u32 *count)
 	return buf;
 }
 
+u32 dynmap_runlist_runs(struct dynmap_buf *buf, const struct dynmap_run **runs)
+{
+	*runs = buf->data;
+	return *dynmap_runs_count(buf);
+}
+
 void dynmap_runlist_move(struct dynmap_runlist *to, struct dynmap_runlist *from)
 {
 	if (list_empty(&from->bufs))

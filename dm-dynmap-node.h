@@ -299,6 +299,8 @@ void dynmap_runlist_add(struct dynmap_cache *cache, struct dynmap_runlist *list,
 			u64 pbn, u32 len, u32 flags);
 /* Take the first buffer's runs; NULL when empty. Give the buffer back as a spare. */
 struct dynmap_buf *dynmap_runlist_pop(struct dynmap_runlist *list, u32 *count);
+/* The runs of one buffer of a list, to be read; their number. */
+u32 dynmap_runlist_runs(struct dynmap_buf *buf, const struct dynmap_run **runs);
 /* Append all of @from to @to, leaving @from empty. */
 void dynmap_runlist_move(struct dynmap_runlist *to, struct dynmap_runlist *from);
 

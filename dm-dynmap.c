@@ -29,6 +29,7 @@ static DEFINE_MUTEX(dynmap_pools_lock);
  * @low_water: low water mark asked for, allocation units
  * @read_only: feature
  * @error_if_no_space: feature
+ * @no_passdown: feature
  */
 struct dynmap_target {
 	struct dynmap_kpool *pool;
@@ -38,6 +39,7 @@ struct dynmap_target {
 	u64 low_water;
 	bool read_only;
 	bool error_if_no_space;
+	bool no_passdown;
 };
 
 static bool dynmap_pool_uses(struct dynmap_kpool *pool, struct block_device *bdev)
@@ -104,8 +106,11 @@ static int dynmap_parse_features(struct dm_arg_set *as, struct dynmap_target *ta
 			target->read_only = true;
 		} else if (!strcasecmp(word, "error_if_no_space")) {
 			target->error_if_no_space = true;
+		} else if (!strcasecmp(word, "no_discard_passdown")) {
+			target->no_passdown = true;
 		} else {
-			*error = "Unknown feature: expected read_only or error_if_no_space";
+			*error =
+				"Expected read_only, error_if_no_space or no_discard_passdown";
 			return -EINVAL;
 		}
 	}
@@ -228,6 +233,7 @@ static int dynmap_pool_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 		return ret;
 	}
 	ti->num_flush_bios = 1;
+	ti->num_write_zeroes_bios = 1;	/* the volumes' limits are stacked on ours */
 	ti->flush_supported = true;
 	ti->private = target;
 	return 0;
@@ -265,6 +271,7 @@ static int dynmap_pool_preresume(struct dm_target *ti)
 	pool->low_water = target->low_water * (target->alloc_sectors / DYNMAP_BLOCK_SECTORS);
 	pool->low_water_hit = false;
 	pool->error_if_no_space = target->error_if_no_space;
+	pool->discard_passdown = !target->no_passdown;
 	/* The allocation size may change at any reload; it is kept by the next checkpoint. */
 	pool->core.table.alloc_blocks = target->alloc_sectors / DYNMAP_BLOCK_SECTORS;
 	pool->core.super->alloc_blocks = cpu_to_le32(pool->core.table.alloc_blocks);
@@ -303,9 +310,10 @@ static void dynmap_status_info(struct dynmap_kpool *pool, char *result, unsigned
 	down_read(&pool->lock);
 	used = DIV_ROUND_UP(alloc->data_allocated, unit);
 	room = dynmap_alloc_data_free(alloc) / unit;
-	DMEMIT("%llu %llu/%llu %llu/%llu - %s no_discard_passdown %s %s %llu",
+	DMEMIT("%llu %llu/%llu %llu/%llu - %s %s %s %s %llu",
 	       pool->core.table.transaction_id, alloc->meta_allocated, alloc->meta_total,
 	       used, used + room, modes[pool->mode],
+	       pool->discard_passdown ? "discard_passdown" : "no_discard_passdown",
 	       pool->error_if_no_space ? "error_if_no_space" : "queue_if_no_space",
 	       pool->core.failed || pool->core.journal.failed ? "needs_check" : "-",
 	       alloc->floor);
@@ -328,11 +336,14 @@ static void dynmap_pool_status(struct dm_target *ti, status_type_t type, unsigne
 		for (i = 0; i < target->nr_devs; i++)
 			DMEMIT(" %s", target->dev[i]->name);
 		DMEMIT(" %u %llu", target->alloc_sectors, target->low_water);
-		DMEMIT(" %u", target->read_only + target->error_if_no_space);
+		DMEMIT(" %u", target->read_only + target->error_if_no_space +
+			      target->no_passdown);
 		if (target->read_only)
 			DMEMIT(" read_only");
 		if (target->error_if_no_space)
 			DMEMIT(" error_if_no_space");
+		if (target->no_passdown)
+			DMEMIT(" no_discard_passdown");
 		break;
 	case STATUSTYPE_IMA:
 		*result = '\0';
@@ -531,6 +542,7 @@ static int dynmap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	}
 	ti->num_flush_bios = 1;
 	ti->num_discard_bios = 1;
+	ti->num_write_zeroes_bios = 1;
 	ti->flush_supported = true;
 	ti->discards_supported = true;
 	ti->per_io_data_size = sizeof(struct dynmap_io);
@@ -615,6 +627,7 @@ static void dynmap_io_hints(struct dm_target *ti, struct queue_limits *limits)
 	limits->io_min = DYNMAP_BLOCK_BYTES;
 	limits->io_opt = min(kvolume->pool->core.table.alloc_blocks, 256U) * DYNMAP_BLOCK_BYTES;
 	dynmap_limits_discard(limits, UINT_MAX >> SECTOR_SHIFT, DYNMAP_BLOCK_BYTES);
+	limits->max_write_zeroes_sectors = UINT_MAX >> SECTOR_SHIFT;
 }
 
 static struct target_type dynmap_type = {

@@ -5,6 +5,7 @@
  * Lock order:
  *
  *   dynmap_pools_lock	   list of pools and their reference counts
+ *     reclaim_mutex	   one round of taking reserved space back at a time
  *     release_mutex	   one end of quarantine at a time
  *     commit_mutex	   one commit or checkpoint at a time
  *       lock		   the metadata lock: CPU work only, never held over I/O
@@ -90,6 +91,9 @@ void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
  * @lock: metadata lock, over @core
  * @commit_mutex: see lock order
  * @release_mutex: see lock order
+ * @reclaim_mutex: see lock order
+ * @reclaiming: no first write may begin; by @lock
+ * @reclaims: rounds of reclaim so far; by @lock
  * @phase: which of @inflight new I/O counts in; by @lock
  * @inflight: per CPU, I/O under way that looked up before the phase changed
  * @quarantine: freed blocks, the record durable, I/O perhaps not ended; by @lock
@@ -98,10 +102,12 @@ void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
  * @flushes: bios that wait for a commit
  * @no_space: bios that wait for space
  * @bucket: windows being first-written: users, or -1: one exclusive user
- * @bucket_wait: woken when a bucket is given up
+ * @first_writes: buckets held
+ * @bucket_wait: woken when a bucket is given up, and at the end of a reclaim
  * @mode: enum dynmap_mode; by @lock
  * @error_if_no_space: feature, or the time to wait is over
  * @read_only: feature: nothing is ever written
+ * @discard_passdown: freed blocks are discarded on their devices
  * @low_water: blocks; below it an event is raised
  * @low_water_hit: it was raised
  * @pages: for blocks that are padded
@@ -124,6 +130,9 @@ struct dynmap_kpool {
 	struct rw_semaphore lock;
 	struct mutex commit_mutex;	/* see lock order */
 	struct mutex release_mutex;	/* see lock order */
+	struct mutex reclaim_mutex;	/* see lock order */
+	bool reclaiming;
+	u32 reclaims;
 	u32 phase;
 	unsigned long __percpu *inflight[2];
 	struct dynmap_runlist quarantine;
@@ -132,10 +141,12 @@ struct dynmap_kpool {
 	struct bio_list flushes;
 	struct bio_list no_space;
 	int bucket[DYNMAP_BUCKETS];
+	u32 first_writes;
 	wait_queue_head_t bucket_wait;
 	enum dynmap_mode mode;
 	bool error_if_no_space;
 	bool read_only;
+	bool discard_passdown;
 	u64 low_water;
 	bool low_water_hit;
 	mempool_t *pages;
@@ -213,6 +224,17 @@ int dynmap_kpool_commit(struct dynmap_kpool *pool);
 int dynmap_kpool_checkpoint(struct dynmap_kpool *pool);
 /* End the quarantine of all that was freed; the caller has no I/O in flight. */
 int dynmap_kpool_release(struct dynmap_kpool *pool);
+/**
+ * dynmap_kpool_reclaim() - take reserved space back
+ * @pool: the pool
+ * @seen: pool->reclaims when the caller found no space
+ *
+ * First writes wait meanwhile: their places are reserved space too.
+ *
+ * Context: process; without the lock, holding no bucket.
+ * Return: 0: try again; -ENOSPC: there was nothing to take; other errors.
+ */
+int dynmap_kpool_reclaim(struct dynmap_kpool *pool, u32 seen);
 /* Change the mode; lock held for writing. */
 void dynmap_set_mode(struct dynmap_kpool *pool, enum dynmap_mode mode);
 /* Space came back: retry what waits for it. */

@@ -35,15 +35,19 @@ static u32 dynmap_bucket(struct dynmap_volume *volume, u64 lbn)
 	return hash_64((lbn / DYNMAP_WINDOW_BLOCKS) ^ (volume->id << 40), ilog2(DYNMAP_BUCKETS));
 }
 
+/* Lock held. */
 static bool dynmap_bucket_try(struct dynmap_kpool *pool, u32 bucket, bool exclusive)
 {
 	unsigned long flags;
 	bool taken;
 
+	if (pool->reclaiming)
+		return false;
 	spin_lock_irqsave(&pool->list_lock, flags);
 	taken = exclusive ? !pool->bucket[bucket] : pool->bucket[bucket] >= 0;
 	if (taken)
 		pool->bucket[bucket] += exclusive ? -1 : 1;
+	pool->first_writes += taken;
 	spin_unlock_irqrestore(&pool->list_lock, flags);
 	return taken;
 }
@@ -56,6 +60,7 @@ static void dynmap_bucket_put(struct dynmap_kpool *pool, struct dynmap_io *io)
 		return;
 	spin_lock_irqsave(&pool->list_lock, flags);
 	pool->bucket[io->bucket] += pool->bucket[io->bucket] < 0 ? 1 : -1;
+	pool->first_writes--;
 	spin_unlock_irqrestore(&pool->list_lock, flags);
 	io->bucket = -1;
 	wake_up_all(&pool->bucket_wait);
@@ -324,12 +329,10 @@ static void dynmap_io_no_space(struct dynmap_kpool *pool, struct bio *bio)
 		dynmap_end(bio, -ENOSPC);
 }
 
-/* Whole blocks inside the range are unmapped, its edges are left alone. */
-static void dynmap_io_discard(struct dynmap_kpool *pool, struct bio *bio)
+/* Unmap [lbn, end). */
+static int dynmap_io_unmap(struct dynmap_kpool *pool, struct dynmap_volume *volume, u64 lbn,
+			   u64 end)
 {
-	u64 lbn = DIV_ROUND_UP(bio->bi_iter.bi_sector, DYNMAP_BLOCK_SECTORS);
-	u64 end = bio_end_sector(bio) / DYNMAP_BLOCK_SECTORS;
-	struct dynmap_volume *volume = dynmap_io(bio)->kvolume->volume;
 	struct dynmap_op op = {};
 	int ret = 0;
 
@@ -340,6 +343,101 @@ static void dynmap_io_discard(struct dynmap_kpool *pool, struct bio *bio)
 		cond_resched();
 	}
 	if (!ret && READ_ONCE(pool->mode) == DYNMAP_MODE_OUT_OF_DATA_SPACE)
+		ret = dynmap_kpool_commit(pool);
+	return ret;
+}
+
+/* Whole blocks inside the range are unmapped, its edges are left alone. */
+static void dynmap_io_discard(struct dynmap_kpool *pool, struct bio *bio)
+{
+	dynmap_end(bio, dynmap_io_unmap(pool, dynmap_io(bio)->kvolume->volume,
+					DIV_ROUND_UP(bio->bi_iter.bi_sector, DYNMAP_BLOCK_SECTORS),
+					bio_end_sector(bio) / DYNMAP_BLOCK_SECTORS));
+}
+
+/* Reserve the holes of [lbn, end), which then is sure to find space. */
+static int dynmap_io_reserve(struct dynmap_kpool *pool, struct dynmap_volume *volume, u64 lbn,
+			     u64 end)
+{
+	struct dynmap_mapping mapping = {};
+	struct dynmap_op op = {};
+	int ret = 0;
+
+	for (; lbn < end && !ret; lbn = mapping.lbn + mapping.len) {
+		dynmap_khelped(ret, pool, &op,
+			       dynmap_table_lookup(volume, lbn, &mapping, &op));
+		if (ret || mapping.kind != DYNMAP_HOLE)
+			continue;
+		dynmap_khelped(ret, pool, &op,
+			       dynmap_table_reserve(&pool->core.table, volume, lbn,
+						    min_t(u64, end - lbn, DYNMAP_MAX_EXTENT_BLOCKS),
+						    &op));
+		mapping.len = 0;
+		cond_resched();
+	}
+	return ret;
+}
+
+/* Look up for a write in place, and be counted; the kind in *kind. */
+static int dynmap_zero_lookup(struct dynmap_kpool *pool, struct dynmap_io *io, u64 lbn, u8 *kind,
+			      struct dynmap_op *op)
+{
+	struct dynmap_mapping mapping;
+	int ret = dynmap_table_lookup(io->kvolume->volume, lbn, &mapping, op);
+
+	if (ret)
+		return ret;
+	*kind = mapping.kind;
+	io->pbn = mapping.pbn;
+	if (mapping.kind == DYNMAP_DATA)
+		dynmap_enter(pool, io);
+	return 0;
+}
+
+/* Write zeros to [from, to), a part of one block, if the block is written at all. */
+static int dynmap_io_zero_part(struct dynmap_kpool *pool, struct dynmap_io *io, u64 from, u64 to)
+{
+	struct dynmap_op op = {};
+	struct bio_vec vec;
+	struct bio bio;
+	u64 block;
+	u8 kind;
+	int ret;
+
+	if (from == to)
+		return 0;
+	dynmap_khelped(ret, pool, &op,
+		       pool->mode == DYNMAP_MODE_READ_ONLY ? -EIO :
+		       dynmap_zero_lookup(pool, io, from / DYNMAP_BLOCK_SECTORS, &kind, &op));
+	if (ret || kind != DYNMAP_DATA)
+		return ret;
+	block = dynmap_pbn_locate(&pool->core.geo, io->pbn, &io->dev);
+	bio_init(&bio, pool->disks.bdev[io->dev], &vec, 1, REQ_OP_WRITE);
+	bio.bi_iter.bi_sector = block * DYNMAP_BLOCK_SECTORS + (from & (DYNMAP_BLOCK_SECTORS - 1));
+	__bio_add_page(&bio, ZERO_PAGE(0), (to - from) << SECTOR_SHIFT, 0);
+	ret = submit_bio_wait(&bio);
+	bio_uninit(&bio);
+	dynmap_disks_set_written(&pool->disks, io->dev);
+	dynmap_leave(pool, io);
+	return ret;
+}
+
+/* Whole blocks are unmapped, and reserved anew if asked for; edges are overwritten. */
+static void dynmap_io_zeroes(struct dynmap_kpool *pool, struct bio *bio)
+{
+	struct dynmap_io *io = dynmap_io(bio);
+	u64 from = bio->bi_iter.bi_sector, to = bio_end_sector(bio);
+	u64 lbn = DIV_ROUND_UP(from, DYNMAP_BLOCK_SECTORS), end = to / DYNMAP_BLOCK_SECTORS;
+	int ret;
+
+	ret = dynmap_io_zero_part(pool, io, from, min(to, lbn * DYNMAP_BLOCK_SECTORS));
+	if (!ret && lbn <= end)
+		ret = dynmap_io_zero_part(pool, io, end * DYNMAP_BLOCK_SECTORS, to);
+	if (!ret)
+		ret = dynmap_io_unmap(pool, io->kvolume->volume, lbn, end);
+	if (!ret && bio->bi_opf & REQ_NOUNMAP)
+		ret = dynmap_io_reserve(pool, io->kvolume->volume, lbn, end);
+	if (!ret && bio->bi_opf & REQ_FUA)
 		ret = dynmap_kpool_commit(pool);
 	dynmap_end(bio, ret);
 }
@@ -411,6 +509,24 @@ static int dynmap_slow_try(struct dynmap_kpool *pool, struct bio *bio, bool *pad
 	return 0;
 }
 
+/* Bring what a slow bio lacks, by the error that it met; 0: try again. */
+static int dynmap_slow_help(struct dynmap_kpool *pool, u32 bucket, struct dynmap_op *op, int error,
+			    u32 seen)
+{
+	switch (error) {
+	case -EINPROGRESS:
+		wait_event_timeout(pool->bucket_wait, !READ_ONCE(pool->reclaiming) &&
+				   !READ_ONCE(pool->bucket[bucket]), HZ / 10);
+		return 0;
+	case -ENOSPC:
+		return dynmap_kpool_reclaim(pool, seen);
+	case -EBUSY:
+		return dynmap_kpool_release(pool);
+	default:
+		return dynmap_kpool_help(pool, op, error);
+	}
+}
+
 /* A bio of at most one block that could not be mapped at once. */
 static void dynmap_io_slow(struct dynmap_kpool *pool, struct bio *bio)
 {
@@ -418,25 +534,17 @@ static void dynmap_io_slow(struct dynmap_kpool *pool, struct bio *bio)
 	struct dynmap_op op = {};
 	bool padded = false;
 	int ret;
+	u32 seen;
 
-	for (;;) {
+	do {
 		down_write(&pool->lock);
+		seen = pool->reclaims;
 		ret = dynmap_slow_try(pool, bio, &padded, &op);
 		up_write(&pool->lock);
-		if (ret >= 0)
+		if (ret >= 0 || ret == -ENODATA)
 			break;
-		if (ret == -EINPROGRESS) {
-			wait_event_timeout(pool->bucket_wait, !READ_ONCE(pool->bucket[bucket]),
-					   HZ / 10);
-			continue;
-		}
-		if (ret == -ENODATA || ret == -ENOSPC)
-			break;
-		ret = ret == -EBUSY ? dynmap_kpool_release(pool) :
-				      dynmap_kpool_help(pool, &op, ret);
-		if (ret)
-			break;
-	}
+		ret = dynmap_slow_help(pool, bucket, &op, ret, seen);
+	} while (!ret);
 	if (ret == -ENODATA)
 		dynmap_end_zeroed(bio);
 	else if (ret == -ENOSPC)
@@ -454,10 +562,16 @@ static void dynmap_slow_work(struct work_struct *work)
 	struct dynmap_io *io = container_of(work, struct dynmap_io, work);
 	struct bio *bio = dm_bio_from_per_bio_data(io, sizeof(*io));
 
-	if (bio_op(bio) == REQ_OP_DISCARD)
+	switch (bio_op(bio)) {
+	case REQ_OP_DISCARD:
 		dynmap_io_discard(io->kvolume->pool, bio);
-	else
+		break;
+	case REQ_OP_WRITE_ZEROES:
+		dynmap_io_zeroes(io->kvolume->pool, bio);
+		break;
+	default:
 		dynmap_io_slow(io->kvolume->pool, bio);
+	}
 }
 
 void dynmap_io_queue(struct bio *bio)
@@ -508,7 +622,7 @@ int dynmap_io_map(struct dynmap_kvolume *kvolume, struct bio *bio)
 		dynmap_queue_bio(pool, &pool->flushes, bio, &pool->commit_work);
 		return DM_MAPIO_SUBMITTED;
 	}
-	if (bio_op(bio) == REQ_OP_DISCARD) {
+	if (bio_op(bio) == REQ_OP_DISCARD || bio_op(bio) == REQ_OP_WRITE_ZEROES) {
 		dynmap_io_queue(bio);
 		return DM_MAPIO_SUBMITTED;
 	}

@@ -4,27 +4,34 @@
  * checkpoints, the end of quarantine, emptying deleted volumes, and modes.
  */
 #include <linux/delay.h>
+#include <linux/moduleparam.h>
 #include <linux/random.h>
 #include <linux/uuid.h>
 
 #include "kernel/dynmap.h"
 
 #define DYNMAP_IDLE_CHECKPOINT	(5 * HZ)
-#define DYNMAP_NO_SPACE_TIMEOUT	(60 * HZ)
 #define DYNMAP_MAX_CLEAN	16384	/* nodes in memory: 64 MiB */
 #define DYNMAP_PAGES		16	/* blocks being padded, at least */
+#define DYNMAP_RECLAIM_BLOCKS	1024	/* taken back at once, at least */
 #define DYNMAP_THIN_MAGIC	27022010
+
+static unsigned int no_space_timeout = 60;
+module_param(no_space_timeout, uint, 0644);
+MODULE_PARM_DESC(no_space_timeout,
+		 "Seconds that writes wait for space in a full pool, 0: without end");
 
 void dynmap_set_mode(struct dynmap_kpool *pool, enum dynmap_mode mode)
 {
 	static const char * const names[] = { "write", "out of data space", "read only" };
+	unsigned int timeout = READ_ONCE(no_space_timeout);
 
 	if (pool->mode == mode || pool->mode == DYNMAP_MODE_READ_ONLY)
 		return;
 	DMINFO("pool switches to %s mode", names[mode]);
 	pool->mode = mode;
-	if (mode == DYNMAP_MODE_OUT_OF_DATA_SPACE && !pool->error_if_no_space)
-		queue_delayed_work(pool->wq, &pool->no_space_work, DYNMAP_NO_SPACE_TIMEOUT);
+	if (mode == DYNMAP_MODE_OUT_OF_DATA_SPACE && !pool->error_if_no_space && timeout)
+		queue_delayed_work(pool->wq, &pool->no_space_work, timeout * HZ);
 	if (pool->ti)
 		dm_table_event(pool->ti->table);
 }
@@ -148,6 +155,36 @@ static unsigned long dynmap_inflight(struct dynmap_kpool *pool, u32 phase)
 }
 
 /*
+ * Rule 6: discard blocks on their devices when their quarantine is over, while
+ * they are still busy. What a device makes of it is of no consequence.
+ */
+static void dynmap_pass_down(struct dynmap_kpool *pool, struct dynmap_runlist *list)
+{
+	const struct dynmap_run *runs;
+	struct dynmap_buf *buf;
+	struct bio *bio = NULL;
+	struct block_device *bdev;
+	u32 count, i, dev;
+	u64 block;
+
+	list_for_each_entry(buf, &list->bufs, list) {
+		count = dynmap_runlist_runs(buf, &runs);
+		for (i = 0; i < count; i++) {
+			block = dynmap_pbn_locate(&pool->core.geo, runs[i].pbn, &dev);
+			bdev = pool->disks.bdev[dev];
+			if (bdev_max_discard_sectors(bdev))
+				__blkdev_issue_discard(bdev, block * DYNMAP_BLOCK_SECTORS,
+						       (u64)runs[i].len * DYNMAP_BLOCK_SECTORS,
+						       GFP_NOIO, &bio);
+		}
+	}
+	if (!bio)
+		return;
+	submit_bio_wait(bio);
+	bio_put(bio);
+}
+
+/*
  * Rule 3b: blocks leave quarantine when all I/O has ended that looked up
  * before the phase was changed. Two phases take turns; the mutex ensures that
  * the one being entered is empty.
@@ -166,6 +203,8 @@ static void dynmap_kpool_end_quarantine(struct dynmap_kpool *pool)
 	up_write(&pool->lock);
 	while (dynmap_inflight(pool, old))
 		usleep_range(100, 1000);
+	if (READ_ONCE(pool->discard_passdown))
+		dynmap_pass_down(pool, &list);
 	down_write(&pool->lock);
 	dynmap_alloc_release(&pool->core.alloc, &list);
 	if (dynmap_alloc_data_free(&pool->core.alloc) > pool->low_water)
@@ -183,6 +222,53 @@ int dynmap_kpool_release(struct dynmap_kpool *pool)
 		ret = dynmap_kpool_commit(pool);
 	if (!ret)
 		dynmap_kpool_end_quarantine(pool);
+	return ret;
+}
+
+/* Take a part of the reserved space back, more than one writer needs. */
+static int dynmap_reclaim_round(struct dynmap_kpool *pool, u64 *freed)
+{
+	u64 want = max_t(u64, pool->core.alloc.total_blocks / 256, DYNMAP_RECLAIM_BLOCKS);
+	struct dynmap_reclaim reclaim;
+	struct dynmap_op op = {};
+	int ret;
+
+	down_read(&pool->lock);
+	dynmap_reclaim_begin(&pool->core.table, &reclaim);
+	up_read(&pool->lock);
+	do {
+		dynmap_khelped(ret, pool, &op,
+			       dynmap_table_reclaim(&pool->core.table, &reclaim, &op));
+		cond_resched();
+	} while (!ret && reclaim.freed < want);
+	*freed = reclaim.freed;
+	return ret == -ENOENT ? 0 : ret;
+}
+
+int dynmap_kpool_reclaim(struct dynmap_kpool *pool, u32 seen)
+{
+	u64 freed = 0;
+	int ret = 0;
+
+	mutex_lock(&pool->reclaim_mutex);
+	down_write(&pool->lock);
+	if (pool->reclaims != seen) {
+		up_write(&pool->lock);
+		goto unlock;
+	}
+	pool->reclaiming = true;
+	up_write(&pool->lock);
+	wait_event(pool->bucket_wait, !READ_ONCE(pool->first_writes));
+	ret = dynmap_reclaim_round(pool, &freed);
+	down_write(&pool->lock);
+	pool->reclaiming = false;
+	pool->reclaims += freed > 0;
+	up_write(&pool->lock);
+	wake_up_all(&pool->bucket_wait);
+	if (!ret)
+		ret = freed ? dynmap_kpool_release(pool) : -ENOSPC;
+unlock:
+	mutex_unlock(&pool->reclaim_mutex);
 	return ret;
 }
 
@@ -305,6 +391,7 @@ static struct dynmap_kpool *dynmap_kpool_alloc(void)
 	init_rwsem(&pool->lock);
 	mutex_init(&pool->commit_mutex);
 	mutex_init(&pool->release_mutex);
+	mutex_init(&pool->reclaim_mutex);
 	spin_lock_init(&pool->list_lock);
 	init_waitqueue_head(&pool->bucket_wait);
 	bio_list_init(&pool->done);

@@ -51,7 +51,28 @@ full() {
 	dd if=/dev/zero of=/dev/mapper/vol0 bs=1M count=8 oflag=direct status=none || fail "write after"
 }
 
+# Freed blocks are discarded on the device once the change is durable, in large
+# pieces, and not before; or never, if so configured.
+passdown() {
+	setup
+	dd if=/dev/urandom of=/dev/mapper/vol0 bs=1M count=40 oflag=direct status=none
+	blkdiscard /dev/mapper/vol0
+	sync /dev/mapper/vol0
+	sleep 1
+	expect "sectors discarded" "$(stat_of a 14)" 81920
+	[ "$(stat_of a 12)" -le 80 ] || fail "$(stat_of a 12) discards for 40 MiB"
+	"${DM[@]}" reload "$POOL" --table "0 16384 dynmap-pool 1 /dev/a 128 0 1 no_discard_passdown"
+	"${DM[@]}" suspend "$POOL"; "${DM[@]}" resume "$POOL"
+	dd if=/dev/urandom of=/dev/mapper/vol0 bs=1M count=40 oflag=direct status=none
+	blkdiscard /dev/mapper/vol0
+	sync /dev/mapper/vol0
+	sleep 1
+	expect "sectors discarded later" "$(stat_of a 14)" 81920
+	dmsetup status "$POOL" | grep -q no_discard_passdown || fail "status"
+}
+
 run "ranges" ranges
 run "space is used again" reuse
 run "a full pool, and back" full
+run "passed down" passdown
 finish

@@ -1,0 +1,69 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# WRITE ZEROES: unmaps, or reserves where the caller wants space kept; parts of
+# blocks are overwritten. Loop devices, which have it on every kernel.
+. ./lib.sh
+
+setup() {
+	truncate -s 64M /run/image
+	loop=$(losetup -f --show /run/image)
+	pool 128 0 "" "$loop" && volume 0 2097152 || fail "no volume"
+	dd if=/dev/urandom of=/run/data bs=1M count=4 status=none
+	dd if=/run/data of=/dev/mapper/vol0 bs=1M oflag=direct status=none
+}
+
+teardown() {
+	remove vol0; remove "$POOL"
+	losetup -d "$loop"
+	rm -f /run/image
+}
+
+space() { dmsetup status vol0 | cut -d' ' -f4; }
+
+# zeroes OFFSET LENGTH [FLAG]: on the volume and on its twin.
+zeroes() {
+	fallocate "${3:---punch-hole}" -o "$1" -l "$2" /dev/mapper/vol0 || fail "fallocate $*"
+	dd if=/dev/zero of=/run/data bs=512 seek=$(($1 / 512)) count=$(($2 / 512)) conv=notrunc \
+		status=none
+}
+
+same() { cmp -n 4194304 /run/data /dev/mapper/vol0 || fail "content"; }
+
+whole() {
+	setup
+	expect mapped "$(space)" 8192
+	zeroes 65536 131072
+	expect "unmapped" "$(space)" 7936
+	same
+	teardown
+}
+
+parts() {
+	setup
+	zeroes 512 512		# inside a block
+	zeroes 7680 1024	# over a boundary
+	zeroes 20480 10752	# whole blocks, and a part behind
+	zeroes 42496 10240	# one whole block between two parts
+	zeroes 53248 4096	# exactly one
+	expect "unmapped" "$(space)" $((8192 - 8 * (2 + 1 + 1)))
+	same
+	teardown
+}
+
+reserved() {
+	setup
+	zeroes 1048576 1048576 --zero-range
+	expect "kept" "$(space)" 8192
+	same
+	zeroes 4194304 1048576 --zero-range
+	expect "taken" "$(space)" $((8192 + 2048))
+	teardown
+}
+
+modprobe loop 2> /dev/null
+if [ -e /dev/loop-control ]; then
+	run "whole blocks are unmapped" whole
+	run "parts of blocks are overwritten" parts
+	run "space is kept where it is asked for" reserved
+fi
+finish
