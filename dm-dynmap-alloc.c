@@ -90,6 +90,11 @@ u64 dynmap_alloc_data_free(const struct dynmap_alloc *alloc)
 	return alloc->free_blocks > kept ? alloc->free_blocks - kept : 0;
 }
 
+static void dynmap_alloc_set_floor(struct dynmap_alloc *alloc)
+{
+	alloc->floor = 128 + alloc->total_blocks / 512;
+}
+
 int dynmap_alloc_init(struct dynmap_alloc *alloc, struct dynmap_cache *cache,
 		      const struct dynmap_disk_root *root)
 {
@@ -112,12 +117,13 @@ int dynmap_alloc_init(struct dynmap_alloc *alloc, struct dynmap_cache *cache,
 		alloc->seg[i] = dynmap_zalloc((u64)geo->dev[i].slots * sizeof(*alloc->seg[i]));
 		if (!alloc->seg[i])
 			return -ENOMEM;
+		alloc->slots[i] = geo->dev[i].slots;
 		alloc->dev_total[i] = geo->dev[i].blocks - 1 - geo->dev[i].data_start;
 		alloc->dev_free[i] = alloc->dev_total[i];
 		alloc->total_blocks += alloc->dev_total[i];
 	}
 	alloc->free_blocks = alloc->total_blocks;
-	alloc->floor = 128 + alloc->total_blocks / 512;
+	dynmap_alloc_set_floor(alloc);
 	return 0;
 }
 
@@ -135,7 +141,7 @@ void dynmap_alloc_exit(struct dynmap_alloc *alloc)
 		while ((buf = dynmap_runlist_pop(lists[i], &count)))
 			dynmap_buf_free(buf);
 	for (dev = 0; dev < alloc->geo->nr_devs && alloc->seg[dev]; dev++) {
-		for (slot = 0; slot < alloc->geo->dev[dev].slots; slot++)
+		for (slot = 0; slot < alloc->slots[dev]; slot++)
 			dynmap_free(alloc->seg[dev][slot]);
 		dynmap_free(alloc->seg[dev]);
 	}
@@ -162,6 +168,14 @@ static struct dynmap_seg *dynmap_seg_get(struct dynmap_alloc *alloc, u32 segment
 	dynmap_bits_set(seg->busy, blocks, DYNMAP_SEGMENT_BLOCKS - blocks);
 	alloc->seg[dynmap_segment_dev(segment)][dynmap_segment_slot(segment)] = seg;
 	return seg;
+}
+
+/* The last, short segment must know its old length before it gets a new one. */
+int dynmap_alloc_grow_begin(struct dynmap_alloc *alloc, u32 dev)
+{
+	u32 slots = alloc->slots[dev];
+
+	return !slots || dynmap_seg_get(alloc, dynmap_segment_number(dev, slots - 1)) ? 0 : -ENOMEM;
 }
 
 static void dynmap_zone_set_dirty(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 zone)
@@ -222,6 +236,38 @@ static void dynmap_seg_vacate(struct dynmap_alloc *alloc, struct dynmap_seg *seg
 		dynmap_bits_clear(seg->busy, index, n);
 	}
 	seg->max_run = DYNMAP_ANY_RUN;
+}
+
+struct dynmap_seg **dynmap_alloc_grow_end(struct dynmap_alloc *alloc, u32 dev,
+					  struct dynmap_seg **seg)
+{
+	u32 slots = alloc->slots[dev], segment, old, fresh, zone;
+	const struct dynmap_dev *device = &alloc->geo->dev[dev];
+	u64 total = device->blocks - 1 - device->data_start;
+	u64 added = total - alloc->dev_total[dev];
+	struct dynmap_seg **before = alloc->seg[dev];
+
+	if (slots) {
+		memcpy(seg, before, slots * sizeof(*seg));
+		segment = dynmap_segment_number(dev, slots - 1);
+		old = alloc->dev_total[dev] - (u64)(slots - 1) * DYNMAP_SEGMENT_BLOCKS;
+		fresh = dynmap_segment_blocks(alloc->geo, segment) - old;
+		zone = dynmap_zone_of(old);
+		if (fresh)
+			dynmap_seg_vacate(alloc, seg[slots - 1], old, fresh);
+		if (fresh && seg[slots - 1]->zone_flags[zone])
+			alloc->meta_total += min(fresh, ((zone + 1) << DYNMAP_ZONE_SHIFT) - old);
+		added -= fresh;
+	}
+	/* What lies in new segments is free without being noted. */
+	alloc->free_blocks += added;
+	alloc->dev_free[dev] += added;
+	alloc->total_blocks += total - alloc->dev_total[dev];
+	alloc->dev_total[dev] = total;
+	alloc->seg[dev] = seg;
+	alloc->slots[dev] = device->slots;
+	dynmap_alloc_set_floor(alloc);
+	return before;
 }
 
 /* Enter a zone into the list of its class; its blocks are counted by the caller. */
@@ -340,7 +386,7 @@ void dynmap_alloc_settle(struct dynmap_alloc *alloc)
 		dynmap_cache_add_spare(cache, buf);
 	alloc->quarantined = 0;
 	for (dev = 0; dev < alloc->geo->nr_devs; dev++)
-		for (slot = 0; slot < alloc->geo->dev[dev].slots; slot++)
+		for (slot = 0; slot < alloc->slots[dev]; slot++)
 			if (alloc->seg[dev][slot])
 				dynmap_seg_settle(alloc, alloc->seg[dev][slot]);
 	dynmap_zones_settle(alloc, &alloc->zones[0]);
@@ -400,7 +446,7 @@ struct dynmap_zone_choice {
 static void dynmap_dev_best_zone(struct dynmap_alloc *alloc, u32 dev, int class,
 				 struct dynmap_zone_choice *best)
 {
-	u32 slots = alloc->geo->dev[dev].slots, start = 0, first = 0, i, segment, zone, free;
+	u32 slots = alloc->slots[dev], start = 0, first = 0, i, segment, zone, free;
 	struct dynmap_seg *seg;
 
 	if (class && alloc->geo->nr_devs == 1) {
@@ -666,7 +712,7 @@ static u32 dynmap_seg_search(struct dynmap_seg *seg, u32 want, u32 *at)
 static bool dynmap_dev_search(struct dynmap_alloc *alloc, u32 dev, u32 want, u64 *pbn, u32 *len)
 {
 	struct dynmap_seg *seg;
-	u32 slots = alloc->geo->dev[dev].slots, i, segment, at = 0, found;
+	u32 slots = alloc->slots[dev], i, segment, at = 0, found;
 
 	for (i = 0; i < slots; i++) {
 		segment = dynmap_segment_number(dev, (alloc->cursor[dev] + i) % slots);

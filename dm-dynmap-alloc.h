@@ -75,6 +75,7 @@ struct dynmap_zones {
  * @space: the space tree
  * @seg: per device, per slot: the segment, NULL while untouched (entirely free)
  * @dirty: segments with dirty zones
+ * @slots: per device, length of @seg that is in use
  * @cursor: per device, slot where the last data allocation was
  * @dev_free: per device, blocks that are not busy
  * @dev_total: per device, all usable blocks
@@ -95,6 +96,7 @@ struct dynmap_alloc {
 	struct dynmap_geometry *geo;
 	struct dynmap_tree space;
 	struct dynmap_seg **seg[DYNMAP_MAX_DEVICES];
+	u32 slots[DYNMAP_MAX_DEVICES];
 	struct list_head dirty;
 	u32 cursor[DYNMAP_MAX_DEVICES];
 	u64 dev_free[DYNMAP_MAX_DEVICES];
@@ -135,6 +137,26 @@ static inline struct dynmap_seg *dynmap_alloc_seg_of(const struct dynmap_alloc *
 int __must_check dynmap_alloc_init(struct dynmap_alloc *alloc, struct dynmap_cache *cache,
 				   const struct dynmap_disk_root *root);
 void dynmap_alloc_exit(struct dynmap_alloc *alloc);
+
+/**
+ * dynmap_alloc_grow_begin() - a device is about to grow or to be added
+ * @alloc: the allocator
+ * @dev: the device, whose entry in the geometry is still the old one
+ *
+ * Return: 0; -ENOMEM, nothing has changed.
+ */
+int __must_check dynmap_alloc_grow_begin(struct dynmap_alloc *alloc, u32 dev);
+
+/**
+ * dynmap_alloc_grow_end() - the growth is durable: its blocks are free
+ * @alloc: the allocator
+ * @dev: the device, whose entry in the geometry is the new one
+ * @seg: zeroed array as long as it has slots now, taken over
+ *
+ * Return: the array that is no longer needed, or NULL.
+ */
+struct dynmap_seg **dynmap_alloc_grow_end(struct dynmap_alloc *alloc, u32 dev,
+					  struct dynmap_seg **seg);
 
 /**
  * dynmap_alloc_load() - load one zone record at opening

@@ -128,6 +128,52 @@ int __must_check dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store 
 				  const struct dynmap_disk_super *super, u32 max_clean,
 				  bool readonly);
 
+/**
+ * struct dynmap_growth - a pool about to get longer or more devices
+ * @nr_devs: number of devices afterwards
+ * @dev: what they will look like
+ * @seg: room for their segments, where they change
+ * @changes: does anything change?
+ */
+struct dynmap_growth {
+	u32 nr_devs;
+	struct dynmap_dev dev[DYNMAP_MAX_DEVICES];
+	struct dynmap_seg **seg[DYNMAP_MAX_DEVICES];
+	bool changes;
+};
+
+/**
+ * dynmap_growth_prepare() - growth, step 1: what will change, and memory for it
+ * @growth: to be filled in; dynmap_growth_exit() in any case
+ * @pool: the pool
+ * @nr_devs: devices that there are now, those of the pool first
+ * @blocks: their lengths
+ * @uuid: uuids for them, used for new ones
+ *
+ * Context: may sleep; nothing else changes the geometry meanwhile.
+ * Return: 0; -EINVAL (fewer or shorter devices than the pool knows, or too
+ * many), -ENOSPC (a new one is too small), -EFBIG, -ENOMEM.
+ */
+int __must_check dynmap_growth_prepare(struct dynmap_growth *growth, const struct dynmap_pool *pool,
+				       u32 nr_devs, const u64 *blocks,
+				       const u8 (*uuid)[DYNMAP_UUID_BYTES]);
+
+/*
+ * Steps 2 to 5, no commit or checkpoint meanwhile but the one of step 4: enter
+ * it into geometry and superblock (lock held; -ENOMEM: nothing changed); give
+ * new devices their first superblock (no lock); a checkpoint, after which the
+ * growth is durable; write all superblocks (no lock) and use the space (lock).
+ */
+int __must_check dynmap_growth_begin(struct dynmap_growth *growth, struct dynmap_pool *pool);
+int __must_check dynmap_growth_announce(struct dynmap_growth *growth, struct dynmap_pool *pool);
+int __must_check dynmap_growth_write(struct dynmap_growth *growth, struct dynmap_pool *pool);
+void dynmap_growth_end(struct dynmap_growth *growth, struct dynmap_pool *pool);
+void dynmap_growth_exit(struct dynmap_growth *growth);
+
+/* All steps, single-threaded. */
+int __must_check dynmap_pool_grow(struct dynmap_pool *pool, u32 nr_devs, const u64 *blocks,
+				  const u8 (*uuid)[DYNMAP_UUID_BYTES]);
+
 /* Free all memory; the caller made a checkpoint before if it wanted one. */
 void dynmap_pool_close(struct dynmap_pool *pool);
 

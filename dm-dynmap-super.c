@@ -234,25 +234,31 @@ int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 	return 0;
 }
 
+/* Start writing the superblock of one device; wait for it, too, if asked for. */
+static int dynmap_super_write_one(struct dynmap_pool *pool, u32 dev, u64 slot, bool wait)
+{
+	struct dynmap_disk_super *sb = pool->io_block[dev % DYNMAP_SB_DEVICES];
+	struct dynmap_store *store = pool->store;
+
+	memcpy(sb, pool->super, sizeof(*sb));
+	sb->this_device = cpu_to_le32(dev);
+	sb->crc = cpu_to_le32(dynmap_super_crc(sb));
+	store->ops->write(store, DYNMAP_BATCH_CHECKPOINT, dev, slot, sb, DYNMAP_STORE_FUA);
+	return wait ? store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT) : 0;
+}
+
 /* Write superblock slot @slot of all or of the first devices, and wait. */
 static int dynmap_super_write(struct dynmap_pool *pool, u32 nr_devs, bool backup, u64 slot)
 {
-	struct dynmap_store *store = pool->store;
-	struct dynmap_disk_super *sb;
 	int ret = 0, error;
 	u32 dev;
 
 	for (dev = 0; dev < nr_devs; dev++) {
-		sb = pool->io_block[dev % DYNMAP_SB_DEVICES];
-		memcpy(sb, pool->super, sizeof(*sb));
-		sb->this_device = cpu_to_le32(dev);
-		sb->crc = cpu_to_le32(dynmap_super_crc(sb));
 		if (backup)
 			slot = pool->geo.dev[dev].blocks - 1;
-		store->ops->write(store, DYNMAP_BATCH_CHECKPOINT, dev, slot, sb, DYNMAP_STORE_FUA);
-		if (dev + 1 < nr_devs && (dev + 1) % DYNMAP_SB_DEVICES)
-			continue;
-		error = store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
+		/* There are as many blocks for them as are written at once. */
+		error = dynmap_super_write_one(pool, dev, slot, dev + 1 == nr_devs ||
+					       !((dev + 1) % DYNMAP_SB_DEVICES));
 		ret = ret ? ret : error;
 	}
 	return ret;
@@ -394,6 +400,130 @@ static int dynmap_super_write_all(struct dynmap_pool *pool)
 		ret = dynmap_super_write(pool, nr, false, DYNMAP_SB_HOME);
 	if (!ret)
 		ret = dynmap_super_write(pool, nr, true, 0);
+	return ret;
+}
+
+int dynmap_growth_prepare(struct dynmap_growth *growth, const struct dynmap_pool *pool,
+			  u32 nr_devs, const u64 *blocks, const u8 (*uuid)[DYNMAP_UUID_BYTES])
+{
+	struct dynmap_dev *dev;
+	int ret = 0;
+	u32 i;
+
+	memset(growth, 0, sizeof(*growth));
+	if (nr_devs < pool->geo.nr_devs || nr_devs > DYNMAP_MAX_DEVICES)
+		return -EINVAL;
+	growth->nr_devs = nr_devs;
+	for (i = 0; i < nr_devs && !ret; i++) {
+		dev = &growth->dev[i];
+		if (i < pool->geo.nr_devs) {
+			*dev = pool->geo.dev[i];
+			ret = dynmap_dev_grow(dev, blocks[i]);
+			if (!ret && dev->blocks - 1 - dev->data_start == pool->alloc.dev_total[i])
+				continue;
+		} else {
+			ret = dynmap_dev_layout(dev, blocks[i]);
+			memcpy(dev->uuid, uuid[i], sizeof(dev->uuid));
+		}
+		if (ret)
+			break;
+		growth->changes = true;
+		growth->seg[i] = dynmap_zalloc((u64)dev->slots * sizeof(*growth->seg[i]));
+		if (!growth->seg[i])
+			ret = -ENOMEM;
+	}
+	return ret;
+}
+
+int dynmap_growth_begin(struct dynmap_growth *growth, struct dynmap_pool *pool)
+{
+	struct dynmap_disk_super *sb = pool->super;
+	int ret = pool->failed ? -EROFS : 0;
+	u32 i;
+
+	for (i = 0; i < growth->nr_devs && !ret; i++)
+		if (growth->seg[i])
+			ret = dynmap_alloc_grow_begin(&pool->alloc, i);
+	if (ret)
+		return ret;
+	for (i = 0; i < growth->nr_devs; i++) {
+		pool->geo.dev[i] = growth->dev[i];
+		dynmap_dev_store(&growth->dev[i], &sb->device[i]);
+	}
+	pool->geo.nr_devs = growth->nr_devs;
+	sb->nr_devices = cpu_to_le32(growth->nr_devs);
+	/* The second copy of the journal, if there was no place for it so far. */
+	if (growth->nr_devs > 1 && pool->journal.dev[1] == DYNMAP_JOURNAL_DEV_NONE &&
+	    growth->dev[1].journal_blocks >= pool->journal.blocks)
+		sb->journal_dev[1] = cpu_to_le32(1);
+	return 0;
+}
+
+/*
+ * A superblock that tells of a device must not be found before the device says
+ * that it belongs to the pool: else the pool could not be opened any more.
+ */
+int dynmap_growth_announce(struct dynmap_growth *growth, struct dynmap_pool *pool)
+{
+	struct dynmap_store *store = pool->store;
+	int ret = 0;
+	u32 dev;
+
+	for (dev = 0; dev < growth->nr_devs && !ret; dev++) {
+		if (growth->seg[dev] && !pool->alloc.slots[dev])
+			ret = dynmap_super_write_one(pool, dev, DYNMAP_SB_HOME, true);
+	}
+	for (dev = 0; dev < growth->nr_devs && !ret; dev++)
+		store->ops->flush(store, DYNMAP_BATCH_CHECKPOINT, dev);
+	return ret ? ret : store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
+}
+
+int dynmap_growth_write(struct dynmap_growth *growth, struct dynmap_pool *pool)
+{
+	return dynmap_super_write_all(pool);
+}
+
+void dynmap_growth_end(struct dynmap_growth *growth, struct dynmap_pool *pool)
+{
+	u32 i;
+
+	for (i = 0; i < growth->nr_devs; i++)
+		if (growth->seg[i])
+			growth->seg[i] = dynmap_alloc_grow_end(&pool->alloc, i, growth->seg[i]);
+	pool->journal.dev[1] = le32_to_cpu(pool->super->journal_dev[1]);
+}
+
+void dynmap_growth_exit(struct dynmap_growth *growth)
+{
+	u32 i;
+
+	for (i = 0; i < DYNMAP_MAX_DEVICES; i++)
+		dynmap_free(growth->seg[i]);
+}
+
+int dynmap_pool_grow(struct dynmap_pool *pool, u32 nr_devs, const u64 *blocks,
+		     const u8 (*uuid)[DYNMAP_UUID_BYTES])
+{
+	struct dynmap_growth *growth = dynmap_zalloc(sizeof(*growth));
+	int ret;
+
+	if (!growth)
+		return -ENOMEM;
+	ret = dynmap_growth_prepare(growth, pool, nr_devs, blocks, uuid);
+	if (ret || !growth->changes)
+		goto exit;
+	ret = dynmap_growth_begin(growth, pool);
+	if (!ret)
+		ret = dynmap_growth_announce(growth, pool);
+	if (!ret)
+		ret = dynmap_pool_checkpoint(pool);
+	if (!ret)
+		ret = dynmap_growth_write(growth, pool);
+	if (!ret)
+		dynmap_growth_end(growth, pool);
+exit:
+	dynmap_growth_exit(growth);
+	dynmap_free(growth);
 	return ret;
 }
 

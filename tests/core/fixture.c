@@ -69,6 +69,16 @@ int fixture_open(struct fixture *fixture, bool readonly)
 	return ret;
 }
 
+int fixture_grow(struct fixture *fixture)
+{
+	u8 uuid[DYNMAP_MAX_DEVICES][DYNMAP_UUID_BYTES] = {};
+	u32 i;
+
+	for (i = 0; i < fixture->mem.nr_devs; i++)
+		uuid[i][0] = i + 1;
+	return dynmap_pool_grow(&fixture->pool, fixture->mem.nr_devs, fixture->mem.blocks, uuid);
+}
+
 void fixture_close(struct fixture *fixture)
 {
 	if (fixture->open)

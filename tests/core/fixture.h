@@ -62,6 +62,9 @@ int fixture_format(struct fixture *fixture, u32 alloc_blocks, u32 copies);
 int fixture_open(struct fixture *fixture, bool readonly);
 void fixture_close(struct fixture *fixture);
 
+/* Let the pool take the devices as they are now. */
+int fixture_grow(struct fixture *fixture);
+
 struct dynmap_volume *fixture_create(struct fixture *fixture, u64 id);
 struct dynmap_volume *fixture_load(struct fixture *fixture, u64 id);
 /* Write blocks; 0 or the error that ended it. */

@@ -19,6 +19,7 @@
 #include "tools/check.h"
 
 #define VOLUMES		4
+#define MAX_GROWTHS	6
 #define BLOCKS		1500
 #define SECTORS		(BLOCKS * DYNMAP_BLOCK_SECTORS)
 
@@ -40,7 +41,7 @@ static struct store_mem mem;
 static struct dynmap_pool pool;
 static struct twin twins[VOLUMES];
 static u64 rng_state, seq, commit_seq, next_uid = 1, op_number, seed;
-static u64 nr_writes, nr_cuts, nr_checks, nr_full, nr_reclaimed, nr_replayed;
+static u64 nr_writes, nr_cuts, nr_checks, nr_full, nr_reclaimed, nr_replayed, nr_grown;
 static u32 alloc_blocks, nr_devs;
 
 /* xorshift64* (Vigna, "An experimental exploration of Marsaglia's generators", 2016). */
@@ -328,8 +329,10 @@ static void open_pool(void)
 	u32 dev;
 	int ret;
 
-	for (dev = 0; dev < nr_devs; dev++) {
+	for (dev = 0; dev < mem.nr_devs; dev++) {
 		ret = dynmap_super_read(&mem.store, dev, mem.blocks[dev], &sb);
+		if (ret && dev >= nr_devs)
+			continue;	/* added, and the power failed before it was ours */
 		if (ret)
 			fail("superblock", 0, dev, -ret, 0);
 		if (!found || le64_to_cpu(sb.epoch) > le64_to_cpu(best.epoch))
@@ -412,6 +415,29 @@ static void do_reopen(void)
 			do_read(v, 0, BLOCKS);
 }
 
+/* A device grows, or one is added. */
+static void do_grow(void)
+{
+	u8 uuid[DYNMAP_MAX_DEVICES][DYNMAP_UUID_BYTES] = {};
+	u32 dev = below(mem.nr_devs + 1);
+	int ret;
+
+	if (nr_grown == MAX_GROWTHS)
+		return;
+	nr_grown++;
+	for (ret = 0; ret < MAX_GROWTHS + 3; ret++)
+		uuid[ret][0] = ret;
+	store_mem_grow(&mem, dev, dev < mem.nr_devs ? mem.blocks[dev] + 1 + below(500) :
+						      1024 + below(400));
+	ret = dynmap_pool_grow(&pool, mem.nr_devs, mem.blocks, uuid);
+	if (!expected_error(ret))
+		fail("grow", 0, dev, -ret, 0);
+	if (ret || mem.dead)
+		return;
+	committed();
+	run_check();
+}
+
 static void one_operation(void)
 {
 	u32 v = below(VOLUMES), dice = below(1000);
@@ -440,6 +466,8 @@ static void one_operation(void)
 			do_commit();
 	} else if (dice < 993) {
 		do_reopen();
+	} else if (dice < 994 && seed % 2) {
+		do_grow();
 	} else if (!mem.lives) {
 		mem.lives = 1 + below(200);
 	}
@@ -497,10 +525,10 @@ int main(int argc, char **argv)
 	do_reopen();
 	dynmap_pool_close(&pool);
 	store_mem_exit(&mem);
-	printf("model: seed %llu, %u devices, unit %u: %llu operations, %llu writes, %llu power cuts, %llu records replayed, %llu checks, pool full %llu times, reclaimed %llu: clean\n",
+	printf("model: seed %llu, %u devices, unit %u: %llu operations, %llu writes, %llu power cuts, %llu records replayed, %llu checks, pool full %llu times, reclaimed %llu, grown %llu: clean\n",
 	       (unsigned long long)seed, nr_devs, alloc_blocks, (unsigned long long)operations,
 	       (unsigned long long)nr_writes, (unsigned long long)nr_cuts,
 	       (unsigned long long)nr_replayed, (unsigned long long)nr_checks,
-	       (unsigned long long)nr_full, (unsigned long long)nr_reclaimed);
+	       (unsigned long long)nr_full, (unsigned long long)nr_reclaimed, (unsigned long long)nr_grown);
 	return 0;
 }

@@ -147,6 +147,30 @@ void store_mem_exit(struct store_mem *mem)
 	}
 }
 
+/* Lengthen an array by zeros. */
+static u8 *mem_lengthen(u8 *old, u64 bytes, u64 more)
+{
+	u8 *array = realloc(old, bytes + more);
+
+	if (!array)
+		abort();
+	memset(array + bytes, 0, more);
+	return array;
+}
+
+void store_mem_grow(struct store_mem *mem, u32 dev, u64 blocks)
+{
+	u64 old = dev < mem->nr_devs ? mem->blocks[dev] : 0;
+	u64 bytes = old * DYNMAP_BLOCK_BYTES, more = (blocks - old) * DYNMAP_BLOCK_BYTES;
+
+	mem->cache[dev] = mem_lengthen(mem->cache[dev], bytes, more);
+	mem->stable[dev] = mem_lengthen(mem->stable[dev], bytes, more);
+	mem->dirty[dev] = mem_lengthen(mem->dirty[dev], old, blocks - old);
+	mem->blocks[dev] = blocks;
+	if (dev == mem->nr_devs)
+		mem->nr_devs++;
+}
+
 bool store_mem_write(struct store_mem *mem, u32 dev, u64 block, const void *data)
 {
 	mem_write(&mem->store, DYNMAP_BATCH_JOURNAL, dev, block, data, 0);

@@ -52,6 +52,8 @@ struct store_mem {
 
 void store_mem_init(struct store_mem *mem, u32 nr_devs, const u64 *blocks);
 void store_mem_exit(struct store_mem *mem);
+/* Device @dev gets longer, or is added as an empty one if it is the next. */
+void store_mem_grow(struct store_mem *mem, u32 dev, u64 blocks);
 /* A data write, as a volume's user makes it; false if the power failed. */
 bool store_mem_write(struct store_mem *mem, u32 dev, u64 block, const void *data);
 /* A block as the device answers it. */

@@ -272,6 +272,117 @@ static void test_read_errors_at_opening(void **state)
 	assert_int_equal(opened, reads);
 }
 
+/* Fill the pool, return the blocks that went in. */
+static u64 fill(struct fixture *fixture, struct dynmap_volume *volume, u64 *lbn)
+{
+	u64 count = 0;
+
+	while (!fixture_write(fixture, volume, *lbn, 1, *lbn + 1)) {
+		++*lbn;
+		count++;
+	}
+	return count;
+}
+
+static void test_growth_gives_its_blocks(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	const u64 sizes[] = { 6001, 6256, 7000, 66000, 140000 };
+	u64 lbn = 0, i, before;
+
+	before = fill(fixture, volume, &lbn);
+	assert_in_range(before, 4000, 6000);
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		u64 added = sizes[i] - fixture->mem.blocks[0];
+
+		store_mem_grow(&fixture->mem, 0, sizes[i]);
+		assert_int_equal(fixture_grow(fixture), 0);
+		assert_int_equal(fixture_grow(fixture), 0);	/* nothing left to do */
+		before = fill(fixture, volume, &lbn);
+		if (added > 200)
+			assert_in_range(before, added * 9 / 10 - 100, added);
+		else
+			assert_true(before <= added);
+		fixture_check(fixture);
+		fixture_close(fixture);
+		assert_int_equal(fixture_open(fixture, false), 0);
+		volume = fixture_load(fixture, 1);
+		fixture_check(fixture);
+	}
+	for (i = 0; i < lbn; i += 7)
+		assert_int_equal(fixture_read(fixture, volume, i), i + 1);
+}
+
+static void test_devices_are_added(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u64 lbn = 0, i;
+
+	fill(fixture, volume, &lbn);
+	for (i = 1; i < 5; i++) {
+		store_mem_grow(&fixture->mem, i, 6000 * i);
+		assert_int_equal(fixture_grow(fixture), 0);
+		assert_int_equal(fixture->pool.journal.dev[1], 1);
+		assert_in_range(fill(fixture, volume, &lbn), 5700 * i, 6000 * i);
+		fixture_check(fixture);
+	}
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	volume = fixture_load(fixture, 1);
+	for (i = 0; i < lbn; i += 7)
+		assert_int_equal(fixture_read(fixture, volume, i), i + 1);
+}
+
+static void test_growth_refuses(void **state)
+{
+	struct fixture *fixture = *state;
+	u8 uuid[3][DYNMAP_UUID_BYTES] = {};
+	u64 blocks[3] = { 6000, 9000, 500 }, writes = fixture->mem.writes;
+
+	assert_int_equal(dynmap_pool_grow(&fixture->pool, 1, blocks, uuid), -EINVAL);
+	assert_int_equal(dynmap_pool_grow(&fixture->pool, 3, blocks, uuid), -ENOSPC);
+	blocks[2] = 1ULL << 40;
+	assert_int_equal(dynmap_pool_grow(&fixture->pool, 3, blocks, uuid), -EFBIG);
+	blocks[1] = 8999;
+	assert_int_equal(dynmap_pool_grow(&fixture->pool, 2, blocks, uuid), -EINVAL);
+	assert_int_equal(fixture->mem.writes, writes);
+}
+
+/* Cut the power at every write of a growth: the pool opens, old or grown. */
+static void test_cuts_during_growth(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume;
+	bool grown = false;
+	u32 seen = 0, nr;
+	u64 lives;
+
+	for (lives = 1; !grown; lives++) {
+		fixture_exit(fixture);
+		fixture_init(fixture, one_device, 16, 2);
+		volume = fixture_create(fixture, 1);
+		assert_int_equal(fixture_write(fixture, volume, 7, 3, 70), 0);
+		assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+		store_mem_grow(&fixture->mem, 0, 80000);
+		store_mem_grow(&fixture->mem, 1, 9000);
+		fixture->mem.lives = lives;
+		grown = !fixture_grow(fixture);
+		fixture_close(fixture);
+		store_mem_power_cut(&fixture->mem, fixture_random);
+		/* Open with the devices that the newest superblock asks for. */
+		assert_int_equal(fixture_open(fixture, false), 0);
+		nr = fixture->pool.geo.nr_devs;
+		assert_in_range(nr, grown ? 2 : 1, 2);
+		seen |= 1 << nr;
+		volume = fixture_load(fixture, 1);
+		assert_int_equal(fixture_read(fixture, volume, 9), 70);
+		fixture_check(fixture);
+	}
+	assert_int_equal(seen, 1 << 1 | 1 << 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -286,6 +397,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_cuts_during_recovery, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_checkpoint_is_sticky, setup_one,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_growth_gives_its_blocks, setup_one, teardown),
+		cmocka_unit_test_setup_teardown(test_devices_are_added, setup_one, teardown),
+		cmocka_unit_test_setup_teardown(test_growth_refuses, setup_two, teardown),
+		cmocka_unit_test_setup_teardown(test_cuts_during_growth, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_read_errors_at_opening, setup_two, teardown),
 	};
 
