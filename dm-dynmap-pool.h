@@ -148,15 +148,14 @@ struct dynmap_growth {
  * @pool: the pool
  * @nr_devs: devices that there are now, those of the pool first
  * @blocks: their lengths
- * @uuid: uuids for them, used for new ones
+ * @uuids: uuids for them, one after the other, used for new ones
  *
  * Context: may sleep; nothing else changes the geometry meanwhile.
  * Return: 0; -EINVAL (fewer or shorter devices than the pool knows, or too
  * many), -ENOSPC (a new one is too small), -EFBIG, -ENOMEM.
  */
 int __must_check dynmap_growth_prepare(struct dynmap_growth *growth, const struct dynmap_pool *pool,
-				       u32 nr_devs, const u64 *blocks,
-				       const u8 (*uuid)[DYNMAP_UUID_BYTES]);
+				       u32 nr_devs, const u64 *blocks, const u8 *uuids);
 
 /*
  * Steps 2 to 5, no commit or checkpoint meanwhile but the one of step 4: enter
@@ -172,7 +171,7 @@ void dynmap_growth_exit(struct dynmap_growth *growth);
 
 /* All steps, single-threaded. */
 int __must_check dynmap_pool_grow(struct dynmap_pool *pool, u32 nr_devs, const u64 *blocks,
-				  const u8 (*uuid)[DYNMAP_UUID_BYTES]);
+				  const u8 *uuids);
 
 /* Free all memory; the caller made a checkpoint before if it wanted one. */
 void dynmap_pool_close(struct dynmap_pool *pool);

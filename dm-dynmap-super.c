@@ -404,7 +404,7 @@ static int dynmap_super_write_all(struct dynmap_pool *pool)
 }
 
 int dynmap_growth_prepare(struct dynmap_growth *growth, const struct dynmap_pool *pool,
-			  u32 nr_devs, const u64 *blocks, const u8 (*uuid)[DYNMAP_UUID_BYTES])
+			  u32 nr_devs, const u64 *blocks, const u8 *uuids)
 {
 	struct dynmap_dev *dev;
 	int ret = 0;
@@ -423,7 +423,7 @@ int dynmap_growth_prepare(struct dynmap_growth *growth, const struct dynmap_pool
 				continue;
 		} else {
 			ret = dynmap_dev_layout(dev, blocks[i]);
-			memcpy(dev->uuid, uuid[i], sizeof(dev->uuid));
+			memcpy(dev->uuid, uuids + i * DYNMAP_UUID_BYTES, sizeof(dev->uuid));
 		}
 		if (ret)
 			break;
@@ -501,15 +501,14 @@ void dynmap_growth_exit(struct dynmap_growth *growth)
 		dynmap_free(growth->seg[i]);
 }
 
-int dynmap_pool_grow(struct dynmap_pool *pool, u32 nr_devs, const u64 *blocks,
-		     const u8 (*uuid)[DYNMAP_UUID_BYTES])
+int dynmap_pool_grow(struct dynmap_pool *pool, u32 nr_devs, const u64 *blocks, const u8 *uuids)
 {
 	struct dynmap_growth *growth = dynmap_zalloc(sizeof(*growth));
 	int ret;
 
 	if (!growth)
 		return -ENOMEM;
-	ret = dynmap_growth_prepare(growth, pool, nr_devs, blocks, uuid);
+	ret = dynmap_growth_prepare(growth, pool, nr_devs, blocks, uuids);
 	if (ret || !growth->changes)
 		goto exit;
 	ret = dynmap_growth_begin(growth, pool);

@@ -42,14 +42,27 @@ struct dynmap_target {
 	bool no_passdown;
 };
 
-static bool dynmap_pool_uses(struct dynmap_kpool *pool, struct block_device *bdev)
+/* Devices of the table that are not the pool's: may they join it? */
+static int dynmap_check_joining(struct dynmap_target *target, struct dynmap_kpool *pool,
+				char **error)
 {
+	struct dynmap_kpool *other;
+	int ret = 0;
 	u32 i;
 
-	for (i = 0; i < pool->disks.nr; i++)
-		if (pool->disks.bdev[i] == bdev)
-			return true;
-	return false;
+	for (i = 0; i < target->nr_devs && !ret; i++) {
+		if (dynmap_kpool_uses(pool, target->dev[i]->bdev))
+			continue;
+		list_for_each_entry(other, &dynmap_pools, list) {
+			if (!dynmap_kpool_uses(other, target->dev[i]->bdev))
+				continue;
+			*error = "a device is in use by another pool";
+			return -EBUSY;
+		}
+		*error = "out of memory";
+		ret = dynmap_kpool_check_new(pool, target->dev[i]->bdev, error);
+	}
+	return ret;
 }
 
 /* The pool that has these devices, with one more reference; NULL if none has. */
@@ -58,20 +71,28 @@ static struct dynmap_kpool *dynmap_pool_find(struct dynmap_target *target, struc
 {
 	struct dynmap_kpool *pool;
 	u32 i, same;
+	int ret;
 
 	list_for_each_entry(pool, &dynmap_pools, list) {
 		for (same = 0, i = 0; i < target->nr_devs; i++)
-			same += dynmap_pool_uses(pool, target->dev[i]->bdev);
-		if (!same)
+			same += dynmap_kpool_uses(pool, target->dev[i]->bdev);
+		if (pool->md != md && !same)
 			continue;
-		if (same != target->nr_devs || same != pool->disks.nr || pool->md != md) {
+		if (pool->md != md) {
 			*error = "a device is in use by another pool";
 			return ERR_PTR(-EBUSY);
+		}
+		if (same != pool->disks.nr) {
+			*error = "a device of the pool is missing";
+			return ERR_PTR(-EINVAL);
 		}
 		if (pool->read_only != target->read_only) {
 			*error = "read_only cannot change while the pool is open";
 			return ERR_PTR(-EINVAL);
 		}
+		ret = dynmap_check_joining(target, pool, error);
+		if (ret)
+			return ERR_PTR(ret);
 		pool->refs++;
 		return pool;
 	}
@@ -261,10 +282,28 @@ static int dynmap_pool_map(struct dm_target *ti, struct bio *bio)
 	return DM_MAPIO_SUBMITTED;
 }
 
+/* Take the devices of the table: new ones, and those that got longer. */
+static int dynmap_pool_grow_target(struct dynmap_target *target)
+{
+	struct block_device *bdev[DYNMAP_MAX_DEVICES];
+	u32 i;
+	int ret;
+
+	if (target->pool->mode == DYNMAP_MODE_READ_ONLY)
+		return 0;
+	for (i = 0; i < target->nr_devs; i++)
+		bdev[i] = target->dev[i]->bdev;
+	ret = dynmap_kpool_grow(target->pool, bdev, target->nr_devs);
+	if (ret)
+		DMERR("the pool cannot take its devices as they are now: error %d", ret);
+	return ret;
+}
+
 static int dynmap_pool_preresume(struct dm_target *ti)
 {
 	struct dynmap_target *target = ti->private;
 	struct dynmap_kpool *pool = target->pool;
+	int ret;
 
 	down_write(&pool->lock);
 	pool->ti = ti;
@@ -276,8 +315,9 @@ static int dynmap_pool_preresume(struct dm_target *ti)
 	pool->core.table.alloc_blocks = target->alloc_sectors / DYNMAP_BLOCK_SECTORS;
 	pool->core.super->alloc_blocks = cpu_to_le32(pool->core.table.alloc_blocks);
 	up_write(&pool->lock);
+	ret = dynmap_pool_grow_target(target);
 	dynmap_kpool_retry(pool);
-	return 0;
+	return ret;
 }
 
 static void dynmap_pool_postsuspend(struct dm_target *ti)

@@ -216,6 +216,24 @@ struct dynmap_kpool *dynmap_kpool_create(struct dynmap_disks *disks, u32 alloc_b
 					 bool read_only, char **error);
 void dynmap_kpool_destroy(struct dynmap_kpool *pool);
 
+/**
+ * dynmap_kpool_grow() - take devices as they are now
+ * @pool: the pool
+ * @bdev: devices; those that are not the pool's yet are added
+ * @nr: how many
+ *
+ * Context: process; the devices stay open as long as the pool.
+ * Return: 0, also if nothing changed; -EINVAL if a device has shrunk, -ENOMEM,
+ * -ENOSPC, -EFBIG, -EIO; the pool is then as it was, unless it turned read-only.
+ */
+int dynmap_kpool_grow(struct dynmap_kpool *pool, struct block_device **bdev, u32 nr);
+
+/* Can this device be added to the pool? 0, or an error and *@message. */
+int dynmap_kpool_check_new(struct dynmap_kpool *pool, struct block_device *bdev, char **message);
+
+/* Is this a device of the pool? */
+bool dynmap_kpool_uses(const struct dynmap_kpool *pool, const struct block_device *bdev);
+
 /* Bring what a core operation lacks; called and returns without the lock. */
 int __must_check dynmap_kpool_help(struct dynmap_kpool *pool, struct dynmap_op *op, int error);
 /* Commit and wait; process context. */

@@ -82,12 +82,13 @@ static int dynmap_kpool_supply(struct dynmap_kpool *pool, struct dynmap_op *op, 
 	return 0;
 }
 
-int dynmap_kpool_checkpoint(struct dynmap_kpool *pool)
+/* Checkpoint with commit_mutex held. */
+static int dynmap_checkpoint_locked(struct dynmap_kpool *pool)
 {
 	struct dynmap_op op = {};
 	int ret;
 
-	mutex_lock(&pool->commit_mutex);
+	lockdep_assert_held(&pool->commit_mutex);
 	do {
 		down_write(&pool->lock);
 		ret = dynmap_pool_checkpoint_begin(&pool->core, &op);
@@ -104,6 +105,15 @@ int dynmap_kpool_checkpoint(struct dynmap_kpool *pool)
 			dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
 		up_write(&pool->lock);
 	}
+	return ret;
+}
+
+int dynmap_kpool_checkpoint(struct dynmap_kpool *pool)
+{
+	int ret;
+
+	mutex_lock(&pool->commit_mutex);
+	ret = dynmap_checkpoint_locked(pool);
 	mutex_unlock(&pool->commit_mutex);
 	return ret;
 }
@@ -436,6 +446,11 @@ void dynmap_kpool_destroy(struct dynmap_kpool *pool)
 	dynmap_kpool_free(pool);
 }
 
+static u64 dynmap_bdev_blocks(struct block_device *bdev)
+{
+	return bdev_nr_sectors(bdev) / DYNMAP_BLOCK_SECTORS;
+}
+
 /* Say in words why a device cannot be used. */
 static void dynmap_refuse(struct block_device *bdev, const struct dynmap_disk_super *sb, int error,
 			  char **message)
@@ -472,7 +487,7 @@ static int dynmap_scan(struct dynmap_disks *disks, struct dynmap_disk_super *sup
 
 	for (i = 0; i < disks->nr; i++) {
 		ret = dynmap_super_read(&disks->store, i,
-					bdev_nr_sectors(disks->bdev[i]) / DYNMAP_BLOCK_SECTORS,
+					dynmap_bdev_blocks(disks->bdev[i]),
 					&supers[i]);
 		if (ret == -ENODATA) {
 			empty++;
@@ -518,7 +533,7 @@ static int dynmap_arrange(struct dynmap_disks *disks, struct dynmap_disk_super *
 			*message = "a device is given twice";
 			return -EINVAL;
 		}
-		if (bdev_nr_sectors(disks->bdev[i]) / DYNMAP_BLOCK_SECTORS <
+		if (dynmap_bdev_blocks(disks->bdev[i]) <
 		    le64_to_cpu(sb->device[at].blocks)) {
 			DMERR("%pg is smaller than the pool knows it", disks->bdev[i]);
 			*message = "a device has shrunk";
@@ -550,11 +565,132 @@ static int dynmap_format_new(struct dynmap_disks *disks, u32 alloc_blocks)
 	params->copies = 2;
 	for (i = 0; i < disks->nr; i++) {
 		generate_random_uuid(params->dev_uuid[i]);
-		params->dev_blocks[i] = bdev_nr_sectors(disks->bdev[i]) / DYNMAP_BLOCK_SECTORS;
+		params->dev_blocks[i] = dynmap_bdev_blocks(disks->bdev[i]);
 		DMINFO("formatting %pg for a new pool", disks->bdev[i]);
 	}
 	ret = dynmap_pool_format(&disks->store, params);
 	kfree(params);
+	return ret;
+}
+
+bool dynmap_kpool_uses(const struct dynmap_kpool *pool, const struct block_device *bdev)
+{
+	u32 i;
+
+	for (i = 0; i < pool->disks.nr; i++)
+		if (pool->disks.bdev[i] == bdev)
+			return true;
+	return false;
+}
+
+int dynmap_kpool_check_new(struct dynmap_kpool *pool, struct block_device *bdev, char **message)
+{
+	struct dynmap_disk_super *sb = kmalloc(sizeof(*sb), GFP_KERNEL);
+	struct dynmap_disks *disks = kzalloc(sizeof(*disks), GFP_KERNEL);
+	int ret = -ENOMEM;
+
+	if (!sb || !disks)
+		goto free;
+	dynmap_disks_init(disks);
+	disks->bdev[0] = bdev;
+	disks->nr = 1;
+	ret = dynmap_super_read(&disks->store, 0, dynmap_bdev_blocks(bdev), sb);
+	if (ret == -ENODATA) {
+		ret = 0;
+	} else if (ret) {
+		if (ret == -ENOMSG)
+			disks->store.ops->read(&disks->store, 0, 0, sb);
+		dynmap_refuse(bdev, sb, ret, message);
+	} else if (memcmp(sb->uuid, pool->core.super->uuid, sizeof(sb->uuid)) ||
+		   le32_to_cpu(sb->this_device) < pool->core.geo.nr_devs) {
+		/* One that was about to join this pool when the power failed is welcome. */
+		DMERR("%pg belongs to another pool", bdev);
+		*message = "a device belongs to another pool";
+		ret = -EINVAL;
+	}
+free:
+	kfree(sb);
+	kfree(disks);
+	return ret;
+}
+
+/* Enter the growth, new devices included; lock held. */
+static int dynmap_grow_begin(struct dynmap_kpool *pool, struct dynmap_growth *growth,
+			     struct block_device **bdev)
+{
+	int ret = dynmap_growth_begin(growth, &pool->core);
+
+	if (ret)
+		return ret;
+	memcpy(pool->disks.bdev, bdev, growth->nr_devs * sizeof(*bdev));
+	pool->disks.nr = growth->nr_devs;
+	return 0;
+}
+
+/* Go through all steps of a growth; commit_mutex held. */
+static int dynmap_grow_steps(struct dynmap_kpool *pool, struct dynmap_growth *growth,
+			     struct block_device **bdev)
+{
+	int ret;
+
+	down_write(&pool->lock);
+	ret = dynmap_grow_begin(pool, growth, bdev);
+	up_write(&pool->lock);
+	if (!ret)
+		ret = dynmap_growth_announce(growth, &pool->core);
+	if (!ret)
+		ret = dynmap_checkpoint_locked(pool);
+	if (!ret)
+		ret = dynmap_growth_write(growth, &pool->core);
+	if (ret)
+		return ret;
+	down_write(&pool->lock);
+	dynmap_growth_end(growth, &pool->core);
+	pool->low_water_hit = false;
+	up_write(&pool->lock);
+	DMINFO("pool has grown to %u devices, %llu blocks", growth->nr_devs,
+	       pool->core.alloc.total_blocks);
+	return 0;
+}
+
+/**
+ * struct dynmap_grow_args - what a growth needs beside the pool
+ * @growth: the core's part
+ * @bdev: devices, the pool's own first, in its order
+ * @blocks: their lengths
+ * @uuid: uuids for new ones
+ */
+struct dynmap_grow_args {
+	struct dynmap_growth growth;
+	struct block_device *bdev[DYNMAP_MAX_DEVICES];
+	u64 blocks[DYNMAP_MAX_DEVICES];
+	u8 uuid[DYNMAP_MAX_DEVICES][DYNMAP_UUID_BYTES];
+};
+
+int dynmap_kpool_grow(struct dynmap_kpool *pool, struct block_device **bdev, u32 nr)
+{
+	struct dynmap_grow_args *args = kvzalloc(sizeof(*args), GFP_KERNEL);
+	u32 i, count;
+	int ret;
+
+	if (!args)
+		return -ENOMEM;
+	mutex_lock(&pool->commit_mutex);
+	count = pool->disks.nr;
+	memcpy(args->bdev, pool->disks.bdev, count * sizeof(*bdev));
+	for (i = 0; i < nr; i++)
+		if (!dynmap_kpool_uses(pool, bdev[i]))
+			args->bdev[count++] = bdev[i];
+	for (i = 0; i < count; i++) {
+		args->blocks[i] = dynmap_bdev_blocks(args->bdev[i]);
+		generate_random_uuid(args->uuid[i]);
+	}
+	ret = dynmap_growth_prepare(&args->growth, &pool->core, count, args->blocks, args->uuid[0]);
+	if (!ret && args->growth.changes)
+		ret = dynmap_grow_steps(pool, &args->growth, args->bdev);
+	mutex_unlock(&pool->commit_mutex);
+	dynmap_growth_exit(&args->growth);
+	kvfree(args);
 	return ret;
 }
 

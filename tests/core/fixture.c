@@ -76,7 +76,7 @@ int fixture_grow(struct fixture *fixture)
 
 	for (i = 0; i < fixture->mem.nr_devs; i++)
 		uuid[i][0] = i + 1;
-	return dynmap_pool_grow(&fixture->pool, fixture->mem.nr_devs, fixture->mem.blocks, uuid);
+	return dynmap_pool_grow(&fixture->pool, fixture->mem.nr_devs, fixture->mem.blocks, uuid[0]);
 }
 
 void fixture_close(struct fixture *fixture)

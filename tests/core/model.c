@@ -429,7 +429,7 @@ static void do_grow(void)
 		uuid[ret][0] = ret;
 	store_mem_grow(&mem, dev, dev < mem.nr_devs ? mem.blocks[dev] + 1 + below(500) :
 						      1024 + below(400));
-	ret = dynmap_pool_grow(&pool, mem.nr_devs, mem.blocks, uuid);
+	ret = dynmap_pool_grow(&pool, mem.nr_devs, mem.blocks, uuid[0]);
 	if (!expected_error(ret))
 		fail("grow", 0, dev, -ret, 0);
 	if (ret || mem.dead)
@@ -529,6 +529,7 @@ int main(int argc, char **argv)
 	       (unsigned long long)seed, nr_devs, alloc_blocks, (unsigned long long)operations,
 	       (unsigned long long)nr_writes, (unsigned long long)nr_cuts,
 	       (unsigned long long)nr_replayed, (unsigned long long)nr_checks,
-	       (unsigned long long)nr_full, (unsigned long long)nr_reclaimed, (unsigned long long)nr_grown);
+	       (unsigned long long)nr_full, (unsigned long long)nr_reclaimed,
+	       (unsigned long long)nr_grown);
 	return 0;
 }

@@ -341,12 +341,12 @@ static void test_growth_refuses(void **state)
 	u8 uuid[3][DYNMAP_UUID_BYTES] = {};
 	u64 blocks[3] = { 6000, 9000, 500 }, writes = fixture->mem.writes;
 
-	assert_int_equal(dynmap_pool_grow(&fixture->pool, 1, blocks, uuid), -EINVAL);
-	assert_int_equal(dynmap_pool_grow(&fixture->pool, 3, blocks, uuid), -ENOSPC);
+	assert_int_equal(dynmap_pool_grow(&fixture->pool, 1, blocks, uuid[0]), -EINVAL);
+	assert_int_equal(dynmap_pool_grow(&fixture->pool, 3, blocks, uuid[0]), -ENOSPC);
 	blocks[2] = 1ULL << 40;
-	assert_int_equal(dynmap_pool_grow(&fixture->pool, 3, blocks, uuid), -EFBIG);
+	assert_int_equal(dynmap_pool_grow(&fixture->pool, 3, blocks, uuid[0]), -EFBIG);
 	blocks[1] = 8999;
-	assert_int_equal(dynmap_pool_grow(&fixture->pool, 2, blocks, uuid), -EINVAL);
+	assert_int_equal(dynmap_pool_grow(&fixture->pool, 2, blocks, uuid[0]), -EINVAL);
 	assert_int_equal(fixture->mem.writes, writes);
 }
 

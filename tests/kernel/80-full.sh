@@ -10,7 +10,6 @@ mode() { dmsetup status "$POOL" | cut -d' ' -f8; }
 # Scattered small writes into a pool whose allocations are of 1 GiB: every block
 # that is not metadata or held back for it takes a write.
 surplus() {
-	local units
 	disk a 64
 	pool 2097152 0 "1 error_if_no_space" /dev/a && volume 0 209715200 || fail "no volume"
 	fio --name=scattered --filename=/dev/mapper/vol0 --thread --ioengine=libaio --direct=1 \
