@@ -621,6 +621,29 @@ void dynmap_table_exit(struct dynmap_table *table)
 	INIT_LIST_HEAD(&table->loaded);
 }
 
+static struct hlist_head *dynmap_volume_bucket(struct dynmap_table *table, u64 id)
+{
+	return &table->hash[hash_64(id, DYNMAP_VOLUME_HASH_BITS)];
+}
+
+/* A volume that is in memory, or NULL. */
+static struct dynmap_volume *dynmap_volume_find(struct dynmap_table *table, u64 id)
+{
+	struct dynmap_volume *volume;
+
+	hlist_for_each_entry(volume, dynmap_volume_bucket(table, id), hash)
+		if (volume->id == id)
+			return volume;
+	return NULL;
+}
+
+static void dynmap_volume_rename(struct dynmap_table *table, struct dynmap_volume *volume, u64 id)
+{
+	hlist_del_init(&volume->hash);
+	volume->id = id;
+	hlist_add_head(&volume->hash, dynmap_volume_bucket(table, id));
+}
+
 int dynmap_volume_load(struct dynmap_table *table, u64 id, struct dynmap_volume **result,
 		       struct dynmap_op *op)
 {
@@ -629,12 +652,9 @@ int dynmap_volume_load(struct dynmap_table *table, u64 id, struct dynmap_volume 
 	u32 unit;
 	int ret;
 
-	list_for_each_entry(volume, &table->loaded, list) {
-		if (volume->id == id) {
-			*result = volume;
-			return 0;
-		}
-	}
+	*result = dynmap_volume_find(table, id);
+	if (*result)
+		return 0;
 	ret = dynmap_btree_get(&table->volumes, id, &disk, op);
 	if (ret)
 		return ret == -ENOENT ? -ENODATA : ret;
@@ -655,6 +675,7 @@ int dynmap_volume_load(struct dynmap_table *table, u64 id, struct dynmap_volume 
 	volume->reserved = le64_to_cpu(disk.reserved_blocks);
 	dynmap_btree_init(&volume->map, table->cache, DYNMAP_TREE_MAP, id, &disk.root);
 	list_add_tail(&volume->list, &table->loaded);
+	hlist_add_head(&volume->hash, dynmap_volume_bucket(table, id));
 	*result = volume;
 	return 0;
 }
@@ -772,7 +793,7 @@ int dynmap_volume_delete(struct dynmap_table *table, u64 id, struct dynmap_op *o
 		return ret;
 	/* Both ways are in the cache: neither change can fail. */
 	ret = dynmap_btree_remove(&table->volumes, id, op);
-	volume->id = reap_id;
+	dynmap_volume_rename(table, volume, reap_id);
 	volume->disk.flags |= cpu_to_le32(DYNMAP_VOLUME_DELETING);
 	volume->dirty = true;
 	dynmap_volume_record(volume);
@@ -802,6 +823,7 @@ static int dynmap_volume_reaped(struct dynmap_table *table, struct dynmap_volume
 		return ret;
 	dynmap_journal_volume(table, DYNMAP_REC_VOLUME_REAPED, volume->id, 0, 0);
 	list_del(&volume->list);
+	hlist_del_init(&volume->hash);
 	dynmap_free(volume);
 	return 0;
 }
@@ -838,12 +860,11 @@ int dynmap_volume_next(struct dynmap_table *table, u64 id, struct dynmap_disk_vo
 		return ret;
 	if (id > DYNMAP_MAX_VOLUME_ID)
 		return -ENOENT;
-	list_for_each_entry(volume, &table->loaded, list) {
-		if (volume->id != id)
-			continue;
-		dynmap_volume_record(volume);
-		*disk = volume->disk;
-	}
+	volume = dynmap_volume_find(table, id);
+	if (!volume)
+		return 0;
+	dynmap_volume_record(volume);
+	*disk = volume->disk;
 	return 0;
 }
 

@@ -20,9 +20,12 @@
 #include "dm-dynmap-alloc.h"
 #include "dm-dynmap-journal.h"
 
+#define DYNMAP_VOLUME_HASH_BITS	12
+
 /**
  * struct dynmap_volume - a volume in memory
  * @list: in the table's list of loaded volumes
+ * @hash: in the table's hash of them, by @id
  * @id: volume id
  * @map: its map tree
  * @disk: its record, but for root and counters, which are current below
@@ -34,6 +37,7 @@
  */
 struct dynmap_volume {
 	struct list_head list;
+	struct hlist_node hash;
 	u64 id;
 	struct dynmap_tree map;
 	struct dynmap_disk_volume disk;
@@ -51,6 +55,7 @@ struct dynmap_volume {
  * @journal: journal
  * @volumes: the volume tree
  * @loaded: volumes in memory
+ * @hash: the same, by id
  * @alloc_blocks: allocation size
  * @next_reap_id: internal id for the next volume deleted
  * @transaction_id: of user space
@@ -63,6 +68,7 @@ struct dynmap_table {
 	struct dynmap_journal *journal;
 	struct dynmap_tree volumes;
 	struct list_head loaded;
+	struct hlist_head hash[1 << DYNMAP_VOLUME_HASH_BITS];
 	u32 alloc_blocks;
 	u64 next_reap_id;
 	u64 transaction_id;
