@@ -46,6 +46,9 @@ demo:
 powercut:
 	@tests/powercut/run $(N)
 
+bench:
+	@tests/bench/run
+
 help:
 	@echo "make [KDIR=...]        module and tools"
 	@echo "make install           both, into the system"
@@ -53,6 +56,7 @@ help:
 	@echo "make check             all tests; check-core, check-vm and"
 	@echo "                       check-debug [T=topic] a part"
 	@echo "make powercut [N=50]   N power cuts of a virtual machine under load"
+	@echo "make bench             fio against raw, dm-linear and dm-thin"
 	@echo "make lint              style and static checks"
 
-.PHONY: all module tools install clean check check-core check-vm check-debug lint demo powercut help
+.PHONY: all module tools install clean check check-core check-vm check-debug lint demo powercut bench help
