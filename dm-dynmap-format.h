@@ -455,11 +455,15 @@ enum dynmap_record_kind {
  * @DYNMAP_ATTR_SIZE: virtual size in blocks (map.lbn)
  * @DYNMAP_ATTR_CREATED: creation time (map.lbn)
  * @DYNMAP_ATTR_NAME: 16 bytes of the name; len tells which of its four parts
+ * @DYNMAP_ATTR_FILL: fill byte of the default page (map.lbn)
+ * @DYNMAP_ATTR_ALLOC: allocation size in blocks, 0: the pool's (map.lbn)
  */
 enum dynmap_volume_attr {
 	DYNMAP_ATTR_SIZE = 1,
 	DYNMAP_ATTR_CREATED = 2,
 	DYNMAP_ATTR_NAME = 3,
+	DYNMAP_ATTR_FILL = 4,
+	DYNMAP_ATTR_ALLOC = 5,
 };
 
 /*

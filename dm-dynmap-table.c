@@ -743,15 +743,26 @@ int dynmap_volume_create(struct dynmap_table *table, u64 id, u64 size_blocks, co
 	return 0;
 }
 
-/* Set an attribute; only from the records that go with a creation, so far. */
-static int dynmap_volume_set(struct dynmap_table *table, u64 id, u8 attr, u64 value,
-			     struct dynmap_op *op)
+/* Is this a value for that attribute? */
+static bool dynmap_attr_valid(u8 attr, u64 value)
 {
-	struct dynmap_volume *volume;
-	int ret = dynmap_volume_load(table, id, &volume, op);
+	switch (attr) {
+	case DYNMAP_ATTR_SIZE:
+		return value <= DYNMAP_MAX_LBN;
+	case DYNMAP_ATTR_CREATED:
+		return true;
+	case DYNMAP_ATTR_FILL:
+		return value <= 0xff;
+	case DYNMAP_ATTR_ALLOC:
+		return !(value & (value - 1)) && value <= DYNMAP_MAX_ALLOC_BLOCKS;
+	default:
+		return false;
+	}
+}
 
-	if (ret)
-		return ret;
+/* Set an attribute; the value is valid. */
+static void dynmap_volume_set(struct dynmap_volume *volume, u8 attr, u64 value)
+{
 	switch (attr) {
 	case DYNMAP_ATTR_SIZE:
 		volume->disk.size_blocks = cpu_to_le64(value);
@@ -759,10 +770,36 @@ static int dynmap_volume_set(struct dynmap_table *table, u64 id, u8 attr, u64 va
 	case DYNMAP_ATTR_CREATED:
 		volume->disk.created = cpu_to_le64(value);
 		break;
-	default:
-		return -EUCLEAN;
+	case DYNMAP_ATTR_FILL:
+		volume->disk.fill = value;
+		break;
+	case DYNMAP_ATTR_ALLOC:
+		volume->disk.alloc_blocks = cpu_to_le32(value);
+		break;
 	}
 	volume->dirty = true;
+}
+
+int dynmap_volume_change(struct dynmap_table *table, u64 id, u8 attr, u64 value,
+			 struct dynmap_op *op)
+{
+	struct dynmap_volume *volume;
+	int ret;
+
+	if (!dynmap_attr_valid(attr, value) || id > DYNMAP_MAX_VOLUME_ID)
+		return -EINVAL;
+	ret = dynmap_volume_load(table, id, &volume, op);
+	if (ret)
+		return ret;
+	if (attr == DYNMAP_ATTR_FILL && (volume->users || volume->mapped))
+		return volume->users ? -ETXTBSY : -ENOTEMPTY;
+	ret = dynmap_alloc_reserve(table->alloc, 0, 3, op);
+	if (!ret)
+		ret = dynmap_journal_reserve(table->journal, 1, op);
+	if (ret)
+		return ret;
+	dynmap_volume_set(volume, attr, value);
+	dynmap_journal_volume(table, DYNMAP_REC_VOLUME_SET, id, attr, value);
 	return 0;
 }
 
@@ -910,6 +947,20 @@ static int dynmap_replay_map(struct dynmap_table *table, const struct dynmap_dis
 	return dynmap_table_set_written(table, volume, lbn, pbn, len, op);
 }
 
+static int dynmap_replay_set(struct dynmap_table *table, u64 id, u8 attr, u64 value,
+			     struct dynmap_op *op)
+{
+	struct dynmap_volume *volume;
+	int ret;
+
+	if (!dynmap_attr_valid(attr, value))
+		return -EUCLEAN;
+	ret = dynmap_volume_load(table, id, &volume, op);
+	if (!ret)
+		dynmap_volume_set(volume, attr, value);
+	return ret;
+}
+
 /* A volume that is being deleted and is empty is gone. */
 static int dynmap_replay_reaped(struct dynmap_table *table, u64 id, struct dynmap_op *op)
 {
@@ -939,7 +990,7 @@ int dynmap_table_replay(struct dynmap_table *table, const struct dynmap_disk_rec
 		ret = dynmap_volume_create(table, id, 0, record->data, 0, op);
 		break;
 	case DYNMAP_REC_VOLUME_SET:
-		ret = dynmap_volume_set(table, id, record->attr, value, op);
+		ret = dynmap_replay_set(table, id, record->attr, value, op);
 		break;
 	case DYNMAP_REC_VOLUME_DELETE:
 		if (value < table->next_reap_id)

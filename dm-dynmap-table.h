@@ -212,6 +212,23 @@ int __must_check dynmap_volume_create(struct dynmap_table *table, u64 id, u64 si
 				      const u8 *uuid, u64 created, struct dynmap_op *op);
 
 /**
+ * dynmap_volume_change() - set an attribute of a volume
+ * @table: the table
+ * @id: its id
+ * @attr: DYNMAP_ATTR_FILL or DYNMAP_ATTR_ALLOC
+ * @value: the fill byte, or a power of 2 of blocks, 0: as the pool
+ * @op: told what is missing
+ *
+ * The fill byte is what unwritten blocks hold: it can be chosen only while
+ * nobody uses the volume and nothing is written.
+ *
+ * Return: 0; -ENODATA if unknown; -EINVAL (value); -ETXTBSY, -ENOTEMPTY (fill
+ * byte); -EAGAIN, -ENOMEM, -EBUSY, -EUCLEAN.
+ */
+int __must_check dynmap_volume_change(struct dynmap_table *table, u64 id, u8 attr, u64 value,
+				      struct dynmap_op *op);
+
+/**
  * dynmap_volume_delete() - delete a volume
  *
  * Its id is free at once; its space comes back by dynmap_volume_reap().

@@ -421,6 +421,37 @@ static int dynmap_message_create(struct dynmap_kpool *pool, unsigned int argc, c
 	return ret;
 }
 
+/* set <id> fill <byte> | allocation_size <sectors> */
+static int dynmap_message_set(struct dynmap_kpool *pool, char **argv)
+{
+	struct dynmap_op op = {};
+	u64 id, value;
+	u8 attr;
+	int ret = dynmap_parse_id(argv[1], &id);
+
+	if (ret)
+		return ret;
+	ret = kstrtou64(argv[3], 0, &value);
+	if (!ret && !strcasecmp(argv[2], "fill")) {
+		attr = DYNMAP_ATTR_FILL;
+	} else if (!ret && !strcasecmp(argv[2], "allocation_size") &&
+		   !(value % DYNMAP_BLOCK_SECTORS)) {
+		attr = DYNMAP_ATTR_ALLOC;
+		value /= DYNMAP_BLOCK_SECTORS;
+	} else {
+		DMERR("message set: expected set <id> fill <byte> or set <id> allocation_size <sectors>");
+		return -EINVAL;
+	}
+	dynmap_khelped(ret, pool, &op,
+		       dynmap_volume_change(&pool->core.table, id, attr, value, &op));
+	if (ret == -EINVAL)
+		DMERR("message set: invalid value %s: expected a byte, or a power of 2 of sectors from 8 to 2097152 (0: as the pool)",
+		      argv[3]);
+	if (ret == -ENOTEMPTY || ret == -ETXTBSY)
+		DMERR("message set: volume %llu is in use or not empty: its fill byte stays", id);
+	return ret == -ETXTBSY || ret == -ENOTEMPTY ? -EBUSY : ret;
+}
+
 static int dynmap_message_delete(struct dynmap_kpool *pool, char **argv)
 {
 	struct dynmap_op op = {};
@@ -493,13 +524,15 @@ static int dynmap_pool_message(struct dm_target *ti, unsigned int argc, char **a
 		ret = dynmap_message_create(pool, argc, argv);
 	} else if (argc == 2 && !strcasecmp(argv[0], "delete")) {
 		ret = dynmap_message_delete(pool, argv);
+	} else if (argc == 4 && !strcasecmp(argv[0], "set")) {
+		ret = dynmap_message_set(pool, argv);
 	} else if (argc == 3 && !strcasecmp(argv[0], "set_transaction_id")) {
 		ret = dynmap_message_transaction(pool, argv);
 	} else if (!strcasecmp(argv[0], "create_snap")) {
 		DMERR("message create_snap: snapshots are not supported yet");
 		ret = -EOPNOTSUPP;
 	} else {
-		DMERR("unknown message %s: expected create_thin <id> [<sectors>], delete <id>, list or set_transaction_id <current> <new>",
+		DMERR("unknown message %s: expected create_thin <id> [<sectors>], delete <id>, list, set <id> <attribute> <value> or set_transaction_id <current> <new>",
 		      argv[0]);
 	}
 	return ret ? ret : dynmap_kpool_commit(pool);
@@ -582,7 +615,8 @@ static int dynmap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	}
 	ti->num_flush_bios = 1;
 	ti->num_discard_bios = 1;
-	ti->num_write_zeroes_bios = 1;
+	/* What is unmapped holds the fill byte. */
+	ti->num_write_zeroes_bios = !kvolume->volume->disk.fill;
 	ti->flush_supported = true;
 	ti->discards_supported = true;
 	ti->per_io_data_size = sizeof(struct dynmap_io);

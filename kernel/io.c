@@ -7,11 +7,11 @@
  * trimmed to one block and handled by io_wq, so that nothing is ever split
  * there.
  *
- * First writes: the blocks are RESERVED (read as zeros) until the data is on
- * its way back; done_work marks them written, then the bio completes. A block
- * that is first-written in part is written whole, padded with zeros. Buckets
- * of windows keep padding and other first writes of a block apart: the bucket
- * is taken in the same hold of the lock as the lookup.
+ * First writes: the blocks are RESERVED (read as the default page) until the
+ * data is on its way back; done_work marks them written, then the bio completes.
+ * A block that is first-written in part is written whole, padded from the
+ * default page. Buckets of windows keep padding and other first writes of a
+ * block apart: the bucket is taken in the same hold of the lock as the lookup.
  */
 #include "kernel/dynmap.h"
 
@@ -305,9 +305,23 @@ static void dynmap_end(struct bio *bio, int error)
 	bio_endio(bio);
 }
 
-static void dynmap_end_zeroed(struct bio *bio)
+/* A read of what is not written. */
+static void dynmap_end_default(struct bio *bio)
 {
-	zero_fill_bio(bio);
+	u8 fill = dynmap_io(bio)->kvolume->volume->disk.fill;
+	struct bvec_iter iter;
+	struct bio_vec vec;
+	void *at;
+
+	if (!fill)
+		zero_fill_bio(bio);
+	else
+		bio_for_each_segment(vec, bio, iter) {
+			at = bvec_kmap_local(&vec);
+			memset(at, fill, vec.bv_len);
+			kunmap_local(at);
+			flush_dcache_page(vec.bv_page);
+		}
 	bio_endio(bio);
 }
 
@@ -442,14 +456,14 @@ static void dynmap_io_zeroes(struct dynmap_kpool *pool, struct bio *bio)
 	dynmap_end(bio, ret);
 }
 
-/* Copy the bio into a block of zeros at its offset. */
+/* Copy the bio into a default page at its offset. */
 static void dynmap_pad(struct bio *bio, void *block)
 {
 	u32 at = (bio->bi_iter.bi_sector & (DYNMAP_BLOCK_SECTORS - 1)) << SECTOR_SHIFT;
 	struct bvec_iter iter;
 	struct bio_vec vec;
 
-	memset(block, 0, DYNMAP_BLOCK_BYTES);
+	memset(block, dynmap_io(bio)->kvolume->volume->disk.fill, DYNMAP_BLOCK_BYTES);
 	bio_for_each_segment(vec, bio, iter) {
 		memcpy_from_page(block + at, vec.bv_page, vec.bv_offset, vec.bv_len);
 		at += vec.bv_len;
@@ -546,7 +560,7 @@ static void dynmap_io_slow(struct dynmap_kpool *pool, struct bio *bio)
 		ret = dynmap_slow_help(pool, bucket, &op, ret, seen);
 	} while (!ret);
 	if (ret == -ENODATA)
-		dynmap_end_zeroed(bio);
+		dynmap_end_default(bio);
 	else if (ret == -ENOSPC)
 		dynmap_io_no_space(pool, bio);
 	else if (ret < 0)
@@ -631,7 +645,7 @@ int dynmap_io_map(struct dynmap_kvolume *kvolume, struct bio *bio)
 	case DM_MAPIO_REMAPPED:
 		return ret;
 	case -ENODATA:
-		dynmap_end_zeroed(bio);
+		dynmap_end_default(bio);
 		return DM_MAPIO_SUBMITTED;
 	case -EIO:
 		return DM_MAPIO_KILL;

@@ -428,6 +428,44 @@ static void test_bad_volume_record(void **state)
 	}
 }
 
+static void test_attributes(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_table *table = &fixture->pool.table;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+#define CHANGE(id, attr, value) \
+	HELPED(fixture, dynmap_volume_change(table, id, attr, value, &op))
+
+	assert_int_equal(CHANGE(2, DYNMAP_ATTR_FILL, 1), -ENODATA);
+	assert_int_equal(CHANGE(1, DYNMAP_ATTR_FILL, 256), -EINVAL);
+	assert_int_equal(CHANGE(1, DYNMAP_ATTR_ALLOC, 3), -EINVAL);
+	assert_int_equal(CHANGE(1, DYNMAP_ATTR_ALLOC, 1 << 19), -EINVAL);
+	assert_int_equal(CHANGE(1, 99, 0), -EINVAL);
+	assert_int_equal(CHANGE(1, DYNMAP_ATTR_FILL, 0xa5), 0);
+	assert_int_equal(CHANGE(1, DYNMAP_ATTR_ALLOC, 4), 0);
+	reserve(fixture, volume, 21, 1);
+	expect(fixture, volume, 20, DYNMAP_RESERVED, 4);
+	/* Both survive a power cut, by the journal and by the volume's record. */
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	fixture_close(fixture);
+	store_mem_power_cut(&fixture->mem, fixture_random);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, true), 0);
+	volume = fixture_load(fixture, 1);
+	assert_int_equal(volume->disk.fill, 0xa5);
+	assert_int_equal(le32_to_cpu(volume->disk.alloc_blocks), 4);
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	volume = fixture_load(fixture, 1);
+	assert_int_equal(fixture_write(fixture, volume, 21, 1, 7), 0);
+	assert_int_equal(CHANGE(1, DYNMAP_ATTR_FILL, 0), -ENOTEMPTY);
+	volume->users++;
+	assert_int_equal(CHANGE(1, DYNMAP_ATTR_FILL, 0), -ETXTBSY);
+	volume->users--;
+#undef CHANGE
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -447,6 +485,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_joined_leaves_keep_their_reach, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_far_apart, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_attributes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_volumes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_delete_gives_everything_back, setup,
 						teardown),
