@@ -46,7 +46,7 @@ Expected|1 /dev/a 128
 allocation size|1 /dev/a 100 0
 allocation size|1 /dev/a 4 0
 low water mark|1 /dev/a 128 x
-Unknown feature|1 /dev/a 128 0 1 fast
+Expected read_only|1 /dev/a 128 0 1 fast
 given twice|2 /dev/a /dev/a 128 0
 too small|2 /dev/a /dev/b 128 0
 EOF
