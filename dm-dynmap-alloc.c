@@ -536,11 +536,8 @@ static void dynmap_stock_from_zone(struct dynmap_alloc *alloc, int class, u64 pb
 		swap(stock[low], stock[high - 1]);
 }
 
-/*
- * May an operation of this urgency take @nodes nodes? Places in stock count as
- * free: which operation filled the stock must not matter.
- */
-static bool dynmap_alloc_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent)
+/* Places in stock count as free: which operation filled the stock must not matter. */
+bool dynmap_alloc_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent)
 {
 	const struct dynmap_cache *cache = alloc->cache;
 	u64 room = alloc->free_blocks + cache->nr_stock[0] + cache->nr_stock[1];

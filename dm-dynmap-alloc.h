@@ -191,6 +191,9 @@ int __must_check dynmap_alloc_format(struct dynmap_alloc *alloc);
 int __must_check dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32 bufs,
 				      struct dynmap_op *op);
 
+/* May an operation of this urgency (see struct dynmap_op) take @nodes nodes? */
+bool dynmap_alloc_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent);
+
 /**
  * dynmap_alloc_data() - allocate consecutive data blocks
  * @alloc: the allocator

@@ -232,12 +232,13 @@ struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dy
 	return ERR_PTR(error);
 }
 
-static void dynmap_cache_evict(struct dynmap_cache *cache)
+/* Evict clean nodes until there are no more than @most. */
+static void dynmap_cache_evict(struct dynmap_cache *cache, u32 most)
 {
 	u32 budget = 2 * cache->nr_clean;
 	struct dynmap_buf *buf;
 
-	while (cache->nr_clean > cache->max_clean && budget--) {
+	while (cache->nr_clean > most && budget--) {
 		buf = list_first_entry(&cache->lru, struct dynmap_buf, list);
 		if (buf->used) {
 			buf->used = 0;
@@ -254,6 +255,18 @@ static void dynmap_cache_evict(struct dynmap_cache *cache)
 	}
 }
 
+u32 dynmap_cache_shrink(struct dynmap_cache *cache, u32 count)
+{
+	u32 clean = cache->nr_clean, spare = cache->nr_spare;
+
+	while (count && cache->nr_spare > DYNMAP_STOCK) {
+		dynmap_buf_free(dynmap_cache_take_spare(cache));
+		count--;
+	}
+	dynmap_cache_evict(cache, max(clean - min(count, clean), (u32)DYNMAP_MIN_CLEAN));
+	return clean + spare - cache->nr_clean - cache->nr_spare;
+}
+
 void dynmap_cache_insert(struct dynmap_cache *cache, struct dynmap_buf *buf)
 {
 	cache->healed += buf->used;
@@ -266,7 +279,7 @@ void dynmap_cache_insert(struct dynmap_cache *cache, struct dynmap_buf *buf)
 	hlist_add_head(&buf->hash, dynmap_cache_bucket(cache, buf->pbn[0]));
 	list_add_tail(&buf->list, &cache->lru);
 	cache->nr_clean++;
-	dynmap_cache_evict(cache);
+	dynmap_cache_evict(cache, cache->max_clean);
 }
 
 /* Give a buffer new places from the stock and make it DIRTY. */
@@ -425,7 +438,7 @@ void dynmap_cache_written(struct dynmap_cache *cache)
 		list_add_tail(&buf->list, &cache->lru);
 		cache->nr_clean++;
 	}
-	dynmap_cache_evict(cache);
+	dynmap_cache_evict(cache, cache->max_clean);
 }
 
 void dynmap_runlist_init(struct dynmap_runlist *list)

@@ -256,6 +256,9 @@ struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache,
 /* Make a fetched node part of the cache; evicts clean ones beyond the bound. */
 void dynmap_cache_insert(struct dynmap_cache *cache, struct dynmap_buf *buf);
 
+/* Memory is short: give back up to @count buffers; how many were freed. */
+u32 dynmap_cache_shrink(struct dynmap_cache *cache, u32 count);
+
 /**
  * dynmap_node_verify() - check a block that should be a node
  * @cache: for uuid and geometry

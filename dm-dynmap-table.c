@@ -13,6 +13,7 @@
 #define DYNMAP_REAP_STEPS	64
 #define DYNMAP_RECLAIM_STEPS	64
 #define DYNMAP_UNIT_SHARE	16	/* of the free space, at most, in one unit */
+#define DYNMAP_MAX_STREAM	2048U	/* blocks allocated for a stream at once */
 #define DYNMAP_MAX_PIECES	DYNMAP_WINDOW_BLOCKS	/* that replace one record */
 
 /* A map record in host form; of a HOLE: the gap between records of one leaf. */
@@ -263,17 +264,45 @@ static int dynmap_reserve_piece(struct dynmap_table *table, struct dynmap_volume
 	return 0;
 }
 
+/* The most that may be allocated at once. */
+static u64 dynmap_unit_limit(const struct dynmap_table *table)
+{
+	return dynmap_alloc_data_free(table->alloc) / DYNMAP_UNIT_SHARE;
+}
+
 /* Allocation unit of a volume, smaller when space is short. */
 static u32 dynmap_unit(const struct dynmap_table *table, const struct dynmap_volume *volume)
 {
-	u64 room = dynmap_alloc_data_free(table->alloc) / DYNMAP_UNIT_SHARE;
+	u64 limit = dynmap_unit_limit(table);
 	u32 unit = le32_to_cpu(volume->disk.alloc_blocks);
 
 	if (!unit)
 		unit = table->alloc_blocks;
-	while (unit > 1 && unit > room)
+	while (unit > 1 && unit > limit)
 		unit /= 2;
 	return unit;
+}
+
+/*
+ * Blocks to allocate for a write that continues an extent of at least a window
+ * and a unit, 0 for others. Windows with gaps are not the trace of a stream.
+ */
+static int dynmap_stream(const struct dynmap_table *table, struct dynmap_volume *volume, u64 lbn,
+			 u32 unit, u32 *blocks, struct dynmap_op *op)
+{
+	struct dynmap_extent left;
+	struct dynmap_path path;
+	int ret;
+
+	*blocks = 0;
+	if (!lbn || unit >= DYNMAP_MAX_STREAM)
+		return 0;
+	ret = dynmap_map_find(volume, lbn - 1, &path, &left, op);
+	if (ret || left.kind == DYNMAP_HOLE || left.kind == DYNMAP_WINDOW ||
+	    left.len < max_t(u32, unit, DYNMAP_WINDOW_BLOCKS))
+		return ret;
+	*blocks = min_t(u64, min(2 * left.len, (u64)DYNMAP_MAX_STREAM), dynmap_unit_limit(table));
+	return 0;
 }
 
 int dynmap_table_reserve(struct dynmap_table *table, struct dynmap_volume *volume, u64 lbn,
@@ -281,10 +310,15 @@ int dynmap_table_reserve(struct dynmap_table *table, struct dynmap_volume *volum
 {
 	u32 unit = dynmap_unit(table, volume);
 	u64 start, end, at;
+	u32 stream;
 	int ret;
 
+	ret = dynmap_stream(table, volume, lbn, unit, &stream, op);
+	if (ret)
+		return ret;
 	start = lbn & ~(u64)(unit - 1);
-	end = min((lbn + len + unit - 1) & ~(u64)(unit - 1), DYNMAP_MAX_LBN);
+	end = lbn + max(len, stream);
+	end = min(round_up(end, (u64)unit), max(volume->limit, lbn + len));
 	ret = dynmap_reserve_piece(table, volume, lbn, start, end, op);
 	if (ret || unit <= DYNMAP_MAX_EXTENT_BLOCKS)
 		return ret;
@@ -323,6 +357,17 @@ static int dynmap_table_reserve_at(struct dynmap_table *table, struct dynmap_vol
 		dynmap_map_reserve(table, volume, lbn, n, pbn);
 	}
 	return 0;
+}
+
+bool dynmap_table_may_write(const struct dynmap_table *table, const struct dynmap_volume *volume,
+			    u32 pending)
+{
+	return dynmap_alloc_room(table->alloc, dynmap_btree_worst(&volume->map) + 2 * pending, 0);
+}
+
+bool dynmap_table_is_full(const struct dynmap_table *table)
+{
+	return !dynmap_alloc_room(table->alloc, dynmap_btree_worst(&table->volumes), 0);
 }
 
 static u16 dynmap_window_bits(u64 from, u64 to)
@@ -671,6 +716,7 @@ int dynmap_volume_load(struct dynmap_table *table, u64 id, struct dynmap_volume 
 		return -ENOMEM;
 	volume->id = id;
 	volume->disk = disk;
+	volume->limit = DYNMAP_MAX_LBN;
 	volume->mapped = le64_to_cpu(disk.mapped_blocks);
 	volume->reserved = le64_to_cpu(disk.reserved_blocks);
 	dynmap_btree_init(&volume->map, table->cache, DYNMAP_TREE_MAP, id, &disk.root);

@@ -31,8 +31,8 @@
  * @disk: its record, but for root and counters, which are current below
  * @mapped: blocks written and mapped
  * @reserved: blocks reserved and not written
+ * @limit: what is reserved ahead ends there: the length that hosts see
  * @dirty: the record in the volume tree is out of date
- * @gone: reaped: the record is to be removed
  * @users: targets that hold it (managed by the caller of dynmap_volume_get)
  */
 struct dynmap_volume {
@@ -43,8 +43,8 @@ struct dynmap_volume {
 	struct dynmap_disk_volume disk;
 	u64 mapped;
 	u64 reserved;
+	u64 limit;
 	bool dirty;
-	bool gone;
 	u32 users;
 };
 
@@ -131,13 +131,30 @@ int __must_check dynmap_table_lookup(struct dynmap_volume *volume, u64 lbn,
  * @op: told what is missing
  *
  * Allocates the allocation units that the write touches, as far as they are
- * holes and free space goes; at least @lbn is RESERVED afterwards. When space
- * gets short the units do too: none is longer than 1/16 of what is free.
+ * holes and free space goes; at least @lbn is RESERVED afterwards. A write that
+ * continues an extent gets more: twice as much as there is, up to 8 MiB, so
+ * that streams stay in long extents even if several write at once (the idea of
+ * file systems' speculative preallocation). When space gets short the units do
+ * too: nothing longer than 1/16 of what is free is allocated at once.
  *
  * Return: 0; -ENOSPC; -EAGAIN, -ENOMEM, -EBUSY, -EUCLEAN.
  */
 int __must_check dynmap_table_reserve(struct dynmap_table *table, struct dynmap_volume *volume,
 				      u64 lbn, u32 len, struct dynmap_op *op);
+
+/**
+ * dynmap_table_may_write() - can a first write be ended when its data is there?
+ * @table: the table
+ * @volume: the volume
+ * @pending: windows whose first writes have begun and not ended
+ *
+ * Return: false when space for nodes is too short to begin another one.
+ */
+bool dynmap_table_may_write(const struct dynmap_table *table, const struct dynmap_volume *volume,
+			    u32 pending);
+
+/* Is the space for nodes so short that volumes cannot be created? */
+bool dynmap_table_is_full(const struct dynmap_table *table);
 
 /**
  * dynmap_table_set_written() - data of a RESERVED range is complete

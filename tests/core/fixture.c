@@ -105,6 +105,36 @@ void fixture_exit(struct fixture *fixture)
 	store_mem_exit(&fixture->mem);
 }
 
+static int fixture_setup(void **state, const u64 *blocks)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+
+	fixture_init(fixture, blocks, 16, 2);
+	*state = fixture;
+	return 0;
+}
+
+int fixture_setup_one(void **state)
+{
+	static const u64 blocks[] = { 6000, 0 };
+
+	return fixture_setup(state, blocks);
+}
+
+int fixture_setup_two(void **state)
+{
+	static const u64 blocks[] = { 6000, 6000, 0 };
+
+	return fixture_setup(state, blocks);
+}
+
+int fixture_teardown(void **state)
+{
+	fixture_exit(*state);
+	free(*state);
+	return 0;
+}
+
 struct dynmap_volume *fixture_create(struct fixture *fixture, u64 id)
 {
 	u8 uuid[DYNMAP_UUID_BYTES] = { id + 1 };

@@ -54,6 +54,13 @@ struct fixture {
 u64 fixture_random(void);
 u64 fixture_below(u64 n);
 
+/* cmocka's setup and teardown: a pool on one or two devices of 6000 blocks. */
+int fixture_setup_one(void **state);
+int fixture_setup_two(void **state);
+int fixture_teardown(void **state);
+#define FIXTURE_TEST(test, devices) \
+	cmocka_unit_test_setup_teardown(test, fixture_setup_##devices, fixture_teardown)
+
 /* A formatted, open pool; @blocks ends with 0. */
 void fixture_init(struct fixture *fixture, const u64 *blocks, u32 alloc_blocks, u32 copies);
 void fixture_exit(struct fixture *fixture);

@@ -2,35 +2,6 @@
 /* Unit tests of the journal: append, commit, wrap, read back, and failure. */
 #include "fixture.h"
 
-static const u64 one_device[] = { 6000, 0 };
-static const u64 two_devices[] = { 6000, 6000, 0 };
-
-static int setup_on(void **state, const u64 *devices)
-{
-	struct fixture *fixture = calloc(1, sizeof(*fixture));
-
-	fixture_init(fixture, devices, 16, 2);
-	*state = fixture;
-	return 0;
-}
-
-static int setup_one(void **state)
-{
-	return setup_on(state, one_device);
-}
-
-static int setup_two(void **state)
-{
-	return setup_on(state, two_devices);
-}
-
-static int teardown(void **state)
-{
-	fixture_exit(*state);
-	free(*state);
-	return 0;
-}
-
 static int append(struct fixture *fixture, u64 value, struct dynmap_op *op)
 {
 	struct dynmap_disk_record record = {
@@ -268,19 +239,16 @@ static void test_other_copy_proves_the_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_a_commit_is_one_block, setup_one, teardown),
-		cmocka_unit_test_setup_teardown(test_data_is_flushed_first, setup_two, teardown),
-		cmocka_unit_test_setup_teardown(test_ring_is_never_overrun, setup_one, teardown),
-		cmocka_unit_test_setup_teardown(test_wraps_and_replays, setup_one, teardown),
-		cmocka_unit_test_setup_teardown(test_nothing_behind_a_gap, setup_one, teardown),
-		cmocka_unit_test_setup_teardown(test_either_device_serves, setup_two, teardown),
-		cmocka_unit_test_setup_teardown(test_failure_is_sticky, setup_one, teardown),
-		cmocka_unit_test_setup_teardown(test_failed_flush_is_sticky_too, setup_two,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_unreadable_is_not_the_end, setup_one,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_other_copy_proves_the_end, setup_two,
-						teardown),
+		FIXTURE_TEST(test_a_commit_is_one_block, one),
+		FIXTURE_TEST(test_data_is_flushed_first, two),
+		FIXTURE_TEST(test_ring_is_never_overrun, one),
+		FIXTURE_TEST(test_wraps_and_replays, one),
+		FIXTURE_TEST(test_nothing_behind_a_gap, one),
+		FIXTURE_TEST(test_either_device_serves, two),
+		FIXTURE_TEST(test_failure_is_sticky, one),
+		FIXTURE_TEST(test_failed_flush_is_sticky_too, two),
+		FIXTURE_TEST(test_unreadable_is_not_the_end, one),
+		FIXTURE_TEST(test_other_copy_proves_the_end, two),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -420,6 +420,34 @@ static void test_runlists(void **state)
 	assert_int_equal(cache->nr_spare, 8);
 }
 
+/* Clean nodes and surplus spares go, down to a floor; dirty ones stay. */
+static void test_shrinks(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_cache *cache = &bench->cache;
+	struct dynmap_buf *dirty;
+	u32 i, spare;
+
+	cache->max_clean = 1000;
+	for (i = 0; i < 400; i++)
+		new_node(bench, i);
+	checkpoint(bench);
+	dirty = new_node(bench, 3);
+	assert_int_equal(cache->nr_clean, 400);
+	for (i = 0; i < 200; i++)
+		spares(bench, 1);
+	spare = cache->nr_spare;
+	assert_int_equal(dynmap_cache_shrink(cache, 10), 10);
+	assert_int_equal(cache->nr_spare, spare - 10);
+	assert_int_equal(dynmap_cache_shrink(cache, spare - 10 - DYNMAP_STOCK + 50),
+			 spare - 10 - DYNMAP_STOCK + 50);
+	assert_int_equal(cache->nr_clean, 350);
+	dynmap_cache_shrink(cache, 100000);
+	assert_int_equal(cache->nr_clean, 256);
+	assert_int_equal(cache->nr_dirty, 1);
+	assert_ptr_equal(dynmap_cache_peek(cache, dirty->pbn[0]), dirty);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -434,6 +462,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_drop, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clean_nodes_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_runlists, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_shrinks, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("node", tests, NULL, NULL);

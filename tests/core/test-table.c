@@ -2,24 +2,6 @@
 /* Unit tests of the mapping table, on small pools in memory. */
 #include "fixture.h"
 
-static const u64 one_device[] = { 6000, 0 };
-
-static int setup(void **state)
-{
-	struct fixture *fixture = calloc(1, sizeof(*fixture));
-
-	fixture_init(fixture, one_device, 16, 2);
-	*state = fixture;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	fixture_exit(*state);
-	free(*state);
-	return 0;
-}
-
 static struct dynmap_mapping lookup(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn)
 {
 	struct dynmap_mapping mapping = {};
@@ -169,6 +151,64 @@ static void test_sequential_writes_stay_one_extent(void **state)
 	expect(fixture, volume, 0, DYNMAP_DATA, 320);
 	for (lbn = 0; lbn < 320; lbn++)
 		assert_int_equal(fixture_read(fixture, volume, lbn), lbn + 1);
+	fixture_check(fixture);
+}
+
+/* Extents that hold [0, blocks) of a volume. */
+static u32 extents(struct fixture *fixture, struct dynmap_volume *volume, u64 blocks)
+{
+	struct dynmap_mapping mapping;
+	u32 count = 0;
+	u64 lbn;
+
+	for (lbn = 0; lbn < blocks; lbn += mapping.len, count++)
+		mapping = lookup(fixture, volume, lbn);
+	return count;
+}
+
+/* Four streams at once: each one's allocations double until they are 8 MiB. */
+static void test_streams_stay_apart(void **state)
+{
+	struct fixture *fixture = *state;
+	const u64 blocks[] = { 200000, 0 };
+	struct dynmap_volume *volume[4];
+	u64 lbn;
+	u32 i;
+
+	fixture_exit(fixture);
+	fixture_init(fixture, blocks, 16, 2);
+	for (i = 0; i < 4; i++)
+		volume[i] = fixture_create(fixture, i);
+	for (lbn = 0; lbn < 32768; lbn += 8)
+		for (i = 0; i < 4; i++)
+			assert_int_equal(fixture_write(fixture, volume[i], lbn, 8, 9), 0);
+	for (i = 0; i < 4; i++) {
+		assert_in_range(extents(fixture, volume[i], 32768), 1, 32);
+		assert_in_range(volume[i]->reserved, 0, 2048);
+		assert_int_equal(fixture_read(fixture, volume[i], 32767), 9);
+	}
+	fixture_check(fixture);
+}
+
+/* What does not continue an extent takes its unit and no more. */
+static void test_only_streams_grow(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u32 i;
+
+	/* The second half of each window is written: none continues the one before. */
+	for (i = 0; i < 8; i++)
+		assert_int_equal(fixture_write(fixture, volume, 16 * i + 8, 8, 1), 0);
+	assert_int_equal(volume->mapped + volume->reserved, 8 * 16);
+	/* Downwards. */
+	for (i = 40; i > 30; i--)
+		assert_int_equal(fixture_write(fixture, volume, 16 * i, 16, 1), 0);
+	assert_int_equal(volume->mapped + volume->reserved, 18 * 16);
+	/* Nothing lies beyond the length that the host sees. */
+	volume->limit = 41 * 16 + 7;
+	assert_int_equal(fixture_write(fixture, volume, 41 * 16, 7, 1), 0);
+	assert_int_equal(volume->mapped + volume->reserved, 18 * 16 + 7);
 	fixture_check(fixture);
 }
 
@@ -469,30 +509,24 @@ static void test_attributes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_empty_volume_is_a_hole, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_reserve_takes_the_allocation_unit, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_reserve_stops_at_neighbours, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_reserved_reads_as_nothing_until_written,
-						setup, teardown),
-		cmocka_unit_test_setup_teardown(test_every_window_bitmap, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_sequential_writes_stay_one_extent, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_unmap_frees_exactly_the_range, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_extents_at_the_reach_of_a_leaf, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_joined_leaves_keep_their_reach, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_far_apart, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_attributes, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_volumes, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_delete_gives_everything_back, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_full_pool_can_be_emptied, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_replay_refuses_what_does_not_fit, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_bad_volume_record, setup, teardown),
+		FIXTURE_TEST(test_empty_volume_is_a_hole, one),
+		FIXTURE_TEST(test_reserve_takes_the_allocation_unit, one),
+		FIXTURE_TEST(test_reserve_stops_at_neighbours, one),
+		FIXTURE_TEST(test_reserved_reads_as_nothing_until_written, one),
+		FIXTURE_TEST(test_every_window_bitmap, one),
+		FIXTURE_TEST(test_sequential_writes_stay_one_extent, one),
+		FIXTURE_TEST(test_streams_stay_apart, one),
+		FIXTURE_TEST(test_only_streams_grow, one),
+		FIXTURE_TEST(test_unmap_frees_exactly_the_range, one),
+		FIXTURE_TEST(test_extents_at_the_reach_of_a_leaf, one),
+		FIXTURE_TEST(test_joined_leaves_keep_their_reach, one),
+		FIXTURE_TEST(test_far_apart, one),
+		FIXTURE_TEST(test_attributes, one),
+		FIXTURE_TEST(test_volumes, one),
+		FIXTURE_TEST(test_delete_gives_everything_back, one),
+		FIXTURE_TEST(test_full_pool_can_be_emptied, one),
+		FIXTURE_TEST(test_replay_refuses_what_does_not_fit, one),
+		FIXTURE_TEST(test_bad_volume_record, one),
 	};
 
 	return cmocka_run_group_tests_name("table", tests, NULL, NULL);

@@ -35,6 +35,7 @@ typedef uint64_t u64;
 
 #define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
 #define DIV_ROUND_UP(n, d)	(((n) + (d) - 1) / (d))
+#define round_up(n, d)		(((n) + (d) - 1) & ~((d) - 1))	/* @d a power of 2 */
 #define min(a, b) \
 	({ __typeof__(a) __a = (a); __typeof__(b) __b = (b); __a < __b ? __a : __b; })
 #define max(a, b) \
