@@ -341,7 +341,9 @@ static int dynmap_pool_iterate(struct dm_target *ti, iterate_devices_callout_fn 
 
 static void dynmap_status_info(struct dynmap_kpool *pool, char *result, unsigned int maxlen)
 {
-	static const char * const modes[] = { "rw", "out_of_data_space", "ro" };
+	static const char * const modes[] = {
+		"rw", "out_of_data_space", "out_of_metadata_space", "ro"
+	};
 	struct dynmap_alloc *alloc = &pool->core.alloc;
 	u32 unit = pool->core.table.alloc_blocks;
 	unsigned int sz = 0;
@@ -535,6 +537,11 @@ static int dynmap_pool_message(struct dm_target *ti, unsigned int argc, char **a
 		DMERR("unknown message %s: expected create_thin <id> [<sectors>], delete <id>, list, set <id> <attribute> <value> or set_transaction_id <current> <new>",
 		      argv[0]);
 	}
+	if (ret == -ENOSPC) {
+		down_write(&pool->lock);
+		dynmap_set_no_space(pool);
+		up_write(&pool->lock);
+	}
 	return ret ? ret : dynmap_kpool_commit(pool);
 }
 
@@ -631,6 +638,17 @@ free:
 	return ret;
 }
 
+/* Nothing is reserved beyond what the host sees. */
+static int dynmap_preresume(struct dm_target *ti)
+{
+	struct dynmap_kvolume *kvolume = ti->private;
+
+	down_write(&kvolume->pool->lock);
+	kvolume->volume->limit = DIV_ROUND_UP(ti->len, DYNMAP_BLOCK_SECTORS);
+	up_write(&kvolume->pool->lock);
+	return 0;
+}
+
 static void dynmap_dtr(struct dm_target *ti)
 {
 	struct dynmap_kvolume *kvolume = ti->private;
@@ -711,6 +729,7 @@ static struct target_type dynmap_type = {
 	.ctr = dynmap_ctr,
 	.dtr = dynmap_dtr,
 	.map = dynmap_map,
+	.preresume = dynmap_preresume,
 	.end_io = dynmap_end_io,
 	.status = dynmap_status,
 	.iterate_devices = dynmap_iterate,

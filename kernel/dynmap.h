@@ -36,13 +36,18 @@
 
 /* In order of degradation; dynmap_set_mode() makes all transitions.
  *
- *   WRITE <--> OUT_OF_DATA_SPACE
- *     |              |
- *     +--> READ_ONLY <+   a commit or checkpoint failed: until the pool is reopened
+ *   WRITE <--> OUT_OF_DATA_SPACE <--> OUT_OF_METADATA_SPACE <--> WRITE
+ *     |              |                        |
+ *     +--------> READ_ONLY <------------------+
+ *
+ * OUT_OF_METADATA_SPACE: not even reserved blocks can be written, and volumes
+ * cannot be created; both out-of-space modes end when space comes. READ_ONLY:
+ * a commit or checkpoint failed; it lasts until the pool is opened again.
  */
 enum dynmap_mode {
 	DYNMAP_MODE_WRITE,
 	DYNMAP_MODE_OUT_OF_DATA_SPACE,
+	DYNMAP_MODE_OUT_OF_METADATA_SPACE,
 	DYNMAP_MODE_READ_ONLY,
 };
 
@@ -78,7 +83,8 @@ void dynmap_disks_init(struct dynmap_disks *disks);
 /* A data write to device @dev has completed. */
 void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
 
-#define DYNMAP_BUCKETS	1024
+#define DYNMAP_BUCKETS		1024
+#define DYNMAP_MAX_WINDOWS	16	/* of one first write: 1 MiB */
 
 /**
  * struct dynmap_kpool - a pool in the kernel
@@ -101,9 +107,9 @@ void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
  * @done: first writes whose data is complete
  * @flushes: bios that wait for a commit
  * @no_space: bios that wait for space
- * @bucket: windows being first-written: users, or -1: one exclusive user
- * @first_writes: buckets held
- * @bucket_wait: woken when a bucket is given up, and at the end of a reclaim
+ * @bucket: windows being first-written, by a hash: users, or -1: one exclusive user
+ * @first_writes: windows held
+ * @bucket_wait: woken when windows are given up, and at the end of a reclaim
  * @mode: enum dynmap_mode; by @lock
  * @error_if_no_space: feature, or the time to wait is over
  * @read_only: feature: nothing is ever written
@@ -111,8 +117,10 @@ void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
  * @low_water: blocks; below it an event is raised
  * @low_water_hit: it was raised
  * @pages: for blocks that are padded
+ * @shrinker: of the node cache
  * @io_wq: slow bios
  * @wq: the works below
+ * @done_wq: the first one of them, on the CPU where the data completed
  * @done_work: dynmap_done_work()
  * @commit_work: commits for @flushes
  * @release_work: ends quarantine
@@ -150,8 +158,10 @@ struct dynmap_kpool {
 	u64 low_water;
 	bool low_water_hit;
 	mempool_t *pages;
+	struct dynmap_shrinker shrinker;
 	struct workqueue_struct *io_wq;
 	struct workqueue_struct *wq;
+	struct workqueue_struct *done_wq;
 	struct work_struct done_work;
 	struct work_struct commit_work;
 	struct work_struct release_work;
@@ -181,8 +191,9 @@ struct dynmap_kvolume {
  * @pbn: where it goes
  * @len: blocks, if a first write
  * @dev: device it was sent to
- * @bucket: bucket held, -1 for none
+ * @windows: windows held, from that of @lbn on
  * @phase: counted in inflight, -1 for not
+ * @exclusive: the window is held exclusively
  * @write: it writes
  * @first: it is a first write: mark written at completion
  * @commit: it is FUA: commit before completion
@@ -195,8 +206,9 @@ struct dynmap_io {
 	u64 pbn;
 	u32 len;
 	u32 dev;
-	int bucket;
+	u32 windows;
 	int phase;
+	bool exclusive;
 	bool write;
 	bool first;
 	bool commit;
@@ -243,18 +255,24 @@ int dynmap_kpool_checkpoint(struct dynmap_kpool *pool);
 /* End the quarantine of all that was freed; the caller has no I/O in flight. */
 int dynmap_kpool_release(struct dynmap_kpool *pool);
 /**
- * dynmap_kpool_reclaim() - take reserved space back
+ * dynmap_kpool_make_room() - bring what an operation that allocates lacks
  * @pool: the pool
- * @seen: pool->reclaims when the caller found no space
+ * @op: the operation
+ * @error: what it returned
+ * @seen: pool->reclaims before it was tried
  *
- * First writes wait meanwhile: their places are reserved space too.
+ * As dynmap_kpool_help(), and blocks that were freed or reserved are made free
+ * first when there is no space.
  *
- * Context: process; without the lock, holding no bucket.
- * Return: 0: try again; -ENOSPC: there was nothing to take; other errors.
+ * Context: process; without the lock, holding no window.
+ * Return: 0: try again; else a final error, -ENOSPC among them.
  */
-int dynmap_kpool_reclaim(struct dynmap_kpool *pool, u32 seen);
+int __must_check dynmap_kpool_make_room(struct dynmap_kpool *pool, struct dynmap_op *op, int error,
+					u32 seen);
 /* Change the mode; lock held for writing. */
 void dynmap_set_mode(struct dynmap_kpool *pool, enum dynmap_mode mode);
+/* Something found no space: change to the mode that tells what is short; lock held. */
+void dynmap_set_no_space(struct dynmap_kpool *pool);
 /* Space came back: retry what waits for it. */
 void dynmap_kpool_retry(struct dynmap_kpool *pool);
 /* After an allocation: raise the low-water event once; lock held. */

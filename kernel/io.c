@@ -10,8 +10,9 @@
  * First writes: the blocks are RESERVED (read as the default page) until the
  * data is on its way back; done_work marks them written, then the bio completes.
  * A block that is first-written in part is written whole, padded from the
- * default page. Buckets of windows keep padding and other first writes of a
- * block apart: the bucket is taken in the same hold of the lock as the lookup.
+ * default page. A first write holds the windows it touches, shared, or for
+ * padding exclusively, so that padding and other first writes of a block are
+ * kept apart: taken in the same hold of the lock as the lookup.
  */
 #include "kernel/dynmap.h"
 
@@ -35,35 +36,49 @@ static u32 dynmap_bucket(struct dynmap_volume *volume, u64 lbn)
 	return hash_64((lbn / DYNMAP_WINDOW_BLOCKS) ^ (volume->id << 40), ilog2(DYNMAP_BUCKETS));
 }
 
-/* Lock held. */
-static bool dynmap_bucket_try(struct dynmap_kpool *pool, u32 bucket, bool exclusive)
+/*
+ * Hold the windows of [lbn, lbn + len), or the first ones of them: how many
+ * blocks lie in what is held, 0 for none. Lock held.
+ */
+static u64 dynmap_windows_take(struct dynmap_kpool *pool, struct dynmap_io *io, u64 lbn, u64 len,
+			       bool exclusive)
 {
+	u64 end = lbn + len, at = lbn;
 	unsigned long flags;
-	bool taken;
+	int *users;
 
 	if (pool->reclaiming)
-		return false;
+		return 0;
+	io->lbn = lbn;
+	io->exclusive = exclusive;
 	spin_lock_irqsave(&pool->list_lock, flags);
-	taken = exclusive ? !pool->bucket[bucket] : pool->bucket[bucket] >= 0;
-	if (taken)
-		pool->bucket[bucket] += exclusive ? -1 : 1;
-	pool->first_writes += taken;
+	while (at < end && io->windows < DYNMAP_MAX_WINDOWS) {
+		users = &pool->bucket[dynmap_bucket(io->kvolume->volume, at)];
+		if (exclusive ? *users : *users < 0)
+			break;
+		*users += exclusive ? -1 : 1;
+		io->windows++;
+		at = (at | (DYNMAP_WINDOW_BLOCKS - 1)) + 1;
+	}
+	pool->first_writes += io->windows;
 	spin_unlock_irqrestore(&pool->list_lock, flags);
-	return taken;
+	return min(at, end) - lbn;
 }
 
-static void dynmap_bucket_put(struct dynmap_kpool *pool, struct dynmap_io *io)
+static void dynmap_windows_put(struct dynmap_kpool *pool, struct dynmap_io *io)
 {
+	u64 at = io->lbn;
 	unsigned long flags;
 
-	if (io->bucket < 0)
+	if (!io->windows)
 		return;
 	spin_lock_irqsave(&pool->list_lock, flags);
-	pool->bucket[io->bucket] += pool->bucket[io->bucket] < 0 ? 1 : -1;
-	pool->first_writes--;
+	pool->first_writes -= io->windows;
+	for (; io->windows; io->windows--, at += DYNMAP_WINDOW_BLOCKS)
+		pool->bucket[dynmap_bucket(io->kvolume->volume, at)] += io->exclusive ? 1 : -1;
 	spin_unlock_irqrestore(&pool->list_lock, flags);
-	io->bucket = -1;
-	wake_up_all(&pool->bucket_wait);
+	if (wq_has_sleeper(&pool->bucket_wait))
+		wake_up_all(&pool->bucket_wait);
 }
 
 /* Count the bio as I/O that uses a mapping looked up now; lock held. */
@@ -88,7 +103,7 @@ int dynmap_io_end(struct bio *bio)
 
 	if (io->write && io->phase >= 0)
 		dynmap_disks_set_written(&pool->disks, io->dev);
-	dynmap_bucket_put(pool, io);
+	dynmap_windows_put(pool, io);
 	dynmap_leave(pool, io);
 	return DM_ENDIO_DONE;
 }
@@ -101,7 +116,7 @@ static void dynmap_queue_bio(struct dynmap_kpool *pool, struct bio_list *list, s
 	spin_lock_irqsave(&pool->list_lock, flags);
 	bio_list_add(list, bio);
 	spin_unlock_irqrestore(&pool->list_lock, flags);
-	queue_work(pool->wq, work);
+	queue_work(work == &pool->done_work ? pool->done_wq : pool->wq, work);
 }
 
 /* The data of a write that needs more before it completes is on its device. */
@@ -131,7 +146,7 @@ static void dynmap_done_one(struct dynmap_kpool *pool, struct bio *bio)
 	dynmap_khelped(ret, pool, &op,
 		       dynmap_table_set_written(&pool->core.table, io->kvolume->volume, io->lbn,
 						io->pbn, io->len, &op));
-	dynmap_bucket_put(pool, io);
+	dynmap_windows_put(pool, io);
 	if (!ret && io->commit) {
 		dynmap_queue_bio(pool, &pool->flushes, bio, &pool->commit_work);
 		return;
@@ -169,7 +184,7 @@ void dynmap_done_work(struct work_struct *work)
 	due = dynmap_pool_wants_checkpoint(&pool->core);
 	up_write(&pool->lock);
 	while ((bio = bio_list_pop(&ready))) {
-		dynmap_bucket_put(pool, dynmap_io(bio));
+		dynmap_windows_put(pool, dynmap_io(bio));
 		if (dynmap_io(bio)->commit)
 			dynmap_queue_bio(pool, &pool->flushes, bio, &pool->commit_work);
 		else
@@ -217,30 +232,23 @@ static void dynmap_prepare_fua(struct dynmap_kpool *pool, struct bio *bio, struc
 	io->commit = true;
 }
 
-/* A write to a RESERVED extent; lock held. */
+/* A write of whole blocks to a RESERVED extent; lock held. */
 static int dynmap_first_write(struct dynmap_kpool *pool, struct bio *bio,
 			      const struct dynmap_mapping *mapping, bool may_trim)
 {
 	struct dynmap_io *io = dynmap_io(bio);
-	u64 window_end = (mapping->lbn | (DYNMAP_WINDOW_BLOCKS - 1)) + 1;
-	u64 blocks = bio_sectors(bio) / DYNMAP_BLOCK_SECTORS;
-	u32 bucket = dynmap_bucket(io->kvolume->volume, mapping->lbn);
+	u64 blocks = min_t(u64, bio_sectors(bio) / DYNMAP_BLOCK_SECTORS, mapping->len);
 
 	if (bio->bi_iter.bi_sector & (DYNMAP_BLOCK_SECTORS - 1) || !blocks)
 		return -EINPROGRESS;
-	/* One bucket per bio: several windows at once only if they are whole. */
-	blocks = min(blocks, mapping->len);
-	if (!dynmap_bucket_try(pool, bucket, false))
+	blocks = dynmap_windows_take(pool, io, mapping->lbn, blocks, false);
+	if (!blocks)
 		return -EINPROGRESS;
-	io->bucket = bucket;
-	if (mapping->lbn + blocks > window_end)
-		blocks = window_end - mapping->lbn;
 	if (may_trim)
 		dynmap_trim(bio, blocks * DYNMAP_BLOCK_SECTORS);
 	io->first = true;
-	io->lbn = mapping->lbn;
 	io->pbn = mapping->pbn;
-	io->len = bio_sectors(bio) / DYNMAP_BLOCK_SECTORS;
+	io->len = blocks;
 	return 0;
 }
 
@@ -288,6 +296,9 @@ static int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bool res
 	if (pool->read_only ||
 	    (mapping->kind != DYNMAP_DATA && pool->mode == DYNMAP_MODE_READ_ONLY))
 		return -EIO;
+	if (mapping->kind != DYNMAP_DATA &&
+	    !dynmap_table_may_write(&pool->core.table, volume, pool->first_writes))
+		return -ENOSPC;
 	if (mapping->kind != DYNMAP_HOLE || !reserve)
 		return 0;
 	ret = dynmap_table_reserve(&pool->core.table, volume, lbn,
@@ -331,8 +342,8 @@ static void dynmap_io_no_space(struct dynmap_kpool *pool, struct bio *bio)
 	bool fail;
 
 	down_write(&pool->lock);
-	dynmap_set_mode(pool, DYNMAP_MODE_OUT_OF_DATA_SPACE);
-	fail = pool->error_if_no_space || pool->mode != DYNMAP_MODE_OUT_OF_DATA_SPACE;
+	dynmap_set_no_space(pool);
+	fail = pool->error_if_no_space || pool->mode == DYNMAP_MODE_READ_ONLY;
 	if (!fail) {
 		spin_lock_irq(&pool->list_lock);
 		bio_list_add(&pool->no_space, bio);
@@ -356,7 +367,8 @@ static int dynmap_io_unmap(struct dynmap_kpool *pool, struct dynmap_volume *volu
 			       dynmap_table_unmap(&pool->core.table, volume, &lbn, end, &op));
 		cond_resched();
 	}
-	if (!ret && READ_ONCE(pool->mode) == DYNMAP_MODE_OUT_OF_DATA_SPACE)
+	/* Others wait for what was freed. */
+	if (!ret && READ_ONCE(pool->mode) != DYNMAP_MODE_WRITE)
 		ret = dynmap_kpool_commit(pool);
 	return ret;
 }
@@ -369,24 +381,38 @@ static void dynmap_io_discard(struct dynmap_kpool *pool, struct bio *bio)
 					bio_end_sector(bio) / DYNMAP_BLOCK_SECTORS));
 }
 
-/* Reserve the holes of [lbn, end), which then is sure to find space. */
+/* Reserve the hole at *lbn, or go on behind what is mapped there; lock held. */
+static int dynmap_reserve_step(struct dynmap_kpool *pool, struct dynmap_volume *volume, u64 *lbn,
+			       u64 end, struct dynmap_op *op)
+{
+	struct dynmap_mapping mapping;
+	int ret = pool->mode == DYNMAP_MODE_READ_ONLY ? -EIO :
+		  dynmap_table_lookup(volume, *lbn, &mapping, op);
+
+	if (ret)
+		return ret;
+	if (mapping.kind == DYNMAP_HOLE)
+		return dynmap_table_reserve(&pool->core.table, volume, *lbn,
+					    min_t(u64, end - *lbn, DYNMAP_MAX_EXTENT_BLOCKS), op);
+	*lbn += mapping.len;
+	return 0;
+}
+
+/* Reserve the holes of [lbn, end). */
 static int dynmap_io_reserve(struct dynmap_kpool *pool, struct dynmap_volume *volume, u64 lbn,
 			     u64 end)
 {
-	struct dynmap_mapping mapping = {};
 	struct dynmap_op op = {};
 	int ret = 0;
+	u32 seen;
 
-	for (; lbn < end && !ret; lbn = mapping.lbn + mapping.len) {
-		dynmap_khelped(ret, pool, &op,
-			       dynmap_table_lookup(volume, lbn, &mapping, &op));
-		if (ret || mapping.kind != DYNMAP_HOLE)
-			continue;
-		dynmap_khelped(ret, pool, &op,
-			       dynmap_table_reserve(&pool->core.table, volume, lbn,
-						    min_t(u64, end - lbn, DYNMAP_MAX_EXTENT_BLOCKS),
-						    &op));
-		mapping.len = 0;
+	while (lbn < end && !ret) {
+		down_write(&pool->lock);
+		seen = pool->reclaims;
+		ret = dynmap_reserve_step(pool, volume, &lbn, end, &op);
+		up_write(&pool->lock);
+		if (ret)
+			ret = dynmap_kpool_make_room(pool, &op, ret, seen);
 		cond_resched();
 	}
 	return ret;
@@ -470,7 +496,7 @@ static void dynmap_pad(struct bio *bio, void *block)
 	}
 }
 
-/* A first write of a part of a block, its bucket held exclusively. */
+/* A first write of a part of a block, its window held exclusively. */
 static void dynmap_io_padded(struct dynmap_kpool *pool, struct bio *bio)
 {
 	struct dynmap_io *io = dynmap_io(bio);
@@ -503,7 +529,6 @@ static int dynmap_slow_try(struct dynmap_kpool *pool, struct bio *bio, bool *pad
 {
 	struct dynmap_io *io = dynmap_io(bio);
 	struct dynmap_mapping mapping;
-	u32 bucket;
 	int ret;
 
 	ret = dynmap_io_lookup(pool, bio, true, &mapping, op);
@@ -512,33 +537,20 @@ static int dynmap_slow_try(struct dynmap_kpool *pool, struct bio *bio, bool *pad
 	*padded = io->write && mapping.kind != DYNMAP_DATA && !dynmap_is_whole(bio);
 	if (!*padded)
 		return dynmap_io_mapped(pool, bio, &mapping, false);
-	bucket = dynmap_bucket(io->kvolume->volume, mapping.lbn);
-	if (!dynmap_bucket_try(pool, bucket, true))
+	if (!dynmap_windows_take(pool, io, mapping.lbn, 1, true))
 		return -EINPROGRESS;
-	io->bucket = bucket;
-	io->lbn = mapping.lbn;
 	io->pbn = mapping.pbn;
 	io->len = 1;
 	dynmap_enter(pool, io);
 	return 0;
 }
 
-/* Bring what a slow bio lacks, by the error that it met; 0: try again. */
-static int dynmap_slow_help(struct dynmap_kpool *pool, u32 bucket, struct dynmap_op *op, int error,
-			    u32 seen)
+/* Wait until nobody holds the window, or a while; 0. */
+static int dynmap_windows_wait(struct dynmap_kpool *pool, u32 bucket)
 {
-	switch (error) {
-	case -EINPROGRESS:
-		wait_event_timeout(pool->bucket_wait, !READ_ONCE(pool->reclaiming) &&
-				   !READ_ONCE(pool->bucket[bucket]), HZ / 10);
-		return 0;
-	case -ENOSPC:
-		return dynmap_kpool_reclaim(pool, seen);
-	case -EBUSY:
-		return dynmap_kpool_release(pool);
-	default:
-		return dynmap_kpool_help(pool, op, error);
-	}
+	wait_event_timeout(pool->bucket_wait, !READ_ONCE(pool->reclaiming) &&
+			   !READ_ONCE(pool->bucket[bucket]), HZ / 10);
+	return 0;
 }
 
 /* A bio of at most one block that could not be mapped at once. */
@@ -557,7 +569,10 @@ static void dynmap_io_slow(struct dynmap_kpool *pool, struct bio *bio)
 		up_write(&pool->lock);
 		if (ret >= 0 || ret == -ENODATA)
 			break;
-		ret = dynmap_slow_help(pool, bucket, &op, ret, seen);
+		if (ret == -EINPROGRESS)
+			ret = dynmap_windows_wait(pool, bucket);
+		else
+			ret = dynmap_kpool_make_room(pool, &op, ret, seen);
 	} while (!ret);
 	if (ret == -ENODATA)
 		dynmap_end_default(bio);
@@ -629,7 +644,6 @@ int dynmap_io_map(struct dynmap_kvolume *kvolume, struct bio *bio)
 
 	memset(io, 0, sizeof(*io));
 	io->kvolume = kvolume;
-	io->bucket = -1;
 	io->phase = -1;
 	io->write = bio_data_dir(bio) == WRITE;
 	if (bio->bi_opf & REQ_PREFLUSH) {

@@ -23,17 +23,27 @@ MODULE_PARM_DESC(no_space_timeout,
 
 void dynmap_set_mode(struct dynmap_kpool *pool, enum dynmap_mode mode)
 {
-	static const char * const names[] = { "write", "out of data space", "read only" };
+	static const char * const names[] = {
+		"write", "out of data space", "out of metadata space", "read only"
+	};
 	unsigned int timeout = READ_ONCE(no_space_timeout);
 
 	if (pool->mode == mode || pool->mode == DYNMAP_MODE_READ_ONLY)
 		return;
 	DMINFO("pool switches to %s mode", names[mode]);
 	pool->mode = mode;
-	if (mode == DYNMAP_MODE_OUT_OF_DATA_SPACE && !pool->error_if_no_space && timeout)
+	if (mode == DYNMAP_MODE_WRITE)
+		cancel_delayed_work(&pool->no_space_work);
+	else if (mode != DYNMAP_MODE_READ_ONLY && !pool->error_if_no_space && timeout)
 		queue_delayed_work(pool->wq, &pool->no_space_work, timeout * HZ);
 	if (pool->ti)
 		dm_table_event(pool->ti->table);
+}
+
+void dynmap_set_no_space(struct dynmap_kpool *pool)
+{
+	dynmap_set_mode(pool, dynmap_table_is_full(&pool->core.table) ?
+			DYNMAP_MODE_OUT_OF_METADATA_SPACE : DYNMAP_MODE_OUT_OF_DATA_SPACE);
 }
 
 void dynmap_kpool_low_water(struct dynmap_kpool *pool)
@@ -255,7 +265,11 @@ static int dynmap_reclaim_round(struct dynmap_kpool *pool, u64 *freed)
 	return ret == -ENOENT ? 0 : ret;
 }
 
-int dynmap_kpool_reclaim(struct dynmap_kpool *pool, u32 seen)
+/*
+ * Take reserved space back; first writes wait meanwhile: their places are
+ * reserved space too. -ENOSPC: there was nothing to take.
+ */
+static int dynmap_kpool_reclaim(struct dynmap_kpool *pool, u32 seen)
 {
 	u64 freed = 0;
 	int ret = 0;
@@ -282,21 +296,40 @@ unlock:
 	return ret;
 }
 
-void dynmap_kpool_retry(struct dynmap_kpool *pool)
+int dynmap_kpool_make_room(struct dynmap_kpool *pool, struct dynmap_op *op, int error, u32 seen)
+{
+	switch (error) {
+	case -ENOSPC:
+		return dynmap_kpool_reclaim(pool, seen);
+	case -EBUSY:
+		return dynmap_kpool_release(pool);
+	default:
+		return dynmap_kpool_help(pool, op, error);
+	}
+}
+
+/* Take all bios of a queue. */
+static struct bio_list dynmap_take_bios(struct dynmap_kpool *pool, struct bio_list *list)
 {
 	struct bio_list bios;
-	struct bio *bio;
 
 	spin_lock_irq(&pool->list_lock);
-	bios = pool->no_space;
-	bio_list_init(&pool->no_space);
+	bios = *list;
+	bio_list_init(list);
 	spin_unlock_irq(&pool->list_lock);
+	return bios;
+}
+
+void dynmap_kpool_retry(struct dynmap_kpool *pool)
+{
+	struct bio_list bios = dynmap_take_bios(pool, &pool->no_space);
+	struct bio *bio;
+
 	down_write(&pool->lock);
-	if (pool->mode == DYNMAP_MODE_OUT_OF_DATA_SPACE &&
-	    dynmap_alloc_data_free(&pool->core.alloc)) {
-		cancel_delayed_work(&pool->no_space_work);
+	if (dynmap_alloc_data_free(&pool->core.alloc))
 		dynmap_set_mode(pool, DYNMAP_MODE_WRITE);
-	}
+	else if (pool->mode == DYNMAP_MODE_OUT_OF_METADATA_SPACE)
+		dynmap_set_no_space(pool);
 	up_write(&pool->lock);
 	while ((bio = bio_list_pop(&bios)))
 		dynmap_io_queue(bio);
@@ -314,13 +347,10 @@ static void dynmap_no_space_work(struct work_struct *work)
 	struct bio_list bios;
 	struct bio *bio;
 
-	spin_lock_irq(&pool->list_lock);
-	bios = pool->no_space;
-	bio_list_init(&pool->no_space);
-	spin_unlock_irq(&pool->list_lock);
 	down_write(&pool->lock);
 	pool->error_if_no_space = true;
 	up_write(&pool->lock);
+	bios = dynmap_take_bios(pool, &pool->no_space);
 	while ((bio = bio_list_pop(&bios))) {
 		bio->bi_status = BLK_STS_NOSPC;
 		bio_endio(bio);
@@ -331,14 +361,10 @@ static void dynmap_no_space_work(struct work_struct *work)
 static void dynmap_commit_work(struct work_struct *work)
 {
 	struct dynmap_kpool *pool = container_of(work, struct dynmap_kpool, commit_work);
-	struct bio_list bios;
+	struct bio_list bios = dynmap_take_bios(pool, &pool->flushes);
 	struct bio *bio;
 	int ret;
 
-	spin_lock_irq(&pool->list_lock);
-	bios = pool->flushes;
-	bio_list_init(&pool->flushes);
-	spin_unlock_irq(&pool->list_lock);
 	if (bio_list_empty(&bios))
 		return;
 	ret = dynmap_kpool_commit(pool);
@@ -380,12 +406,34 @@ static void dynmap_idle_work(struct work_struct *work)
 	queue_delayed_work(pool->wq, &pool->idle_work, DYNMAP_IDLE_CHECKPOINT);
 }
 
+static unsigned long dynmap_shrink_count(struct shrinker *shrinker, struct shrink_control *sc)
+{
+	struct dynmap_kpool *pool = dynmap_shrinker_owner(shrinker);
+
+	return READ_ONCE(pool->core.cache.nr_clean);
+}
+
+static unsigned long dynmap_shrink_scan(struct shrinker *shrinker, struct shrink_control *sc)
+{
+	struct dynmap_kpool *pool = dynmap_shrinker_owner(shrinker);
+	unsigned long freed;
+
+	/* The lock may be held by who asks for memory. */
+	if (!down_write_trylock(&pool->lock))
+		return SHRINK_STOP;
+	freed = dynmap_cache_shrink(&pool->core.cache, min(sc->nr_to_scan, 1024UL));
+	up_write(&pool->lock);
+	return freed;
+}
+
 static void dynmap_kpool_free(struct dynmap_kpool *pool)
 {
 	if (pool->io_wq)
 		destroy_workqueue(pool->io_wq);
 	if (pool->wq)
 		destroy_workqueue(pool->wq);
+	if (pool->done_wq)
+		destroy_workqueue(pool->done_wq);
 	mempool_destroy(pool->pages);
 	free_percpu(pool->inflight[0]);
 	free_percpu(pool->inflight[1]);
@@ -418,8 +466,10 @@ static struct dynmap_kpool *dynmap_kpool_alloc(void)
 	pool->inflight[1] = alloc_percpu(unsigned long);
 	pool->io_wq = alloc_workqueue("dynmap-io", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	pool->wq = alloc_workqueue("dynmap", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	pool->done_wq = alloc_workqueue("dynmap-done", WQ_MEM_RECLAIM | WQ_HIGHPRI | WQ_PERCPU, 0);
 	pool->pages = mempool_create_page_pool(DYNMAP_PAGES, 0);
-	if (pool->inflight[0] && pool->inflight[1] && pool->io_wq && pool->wq && pool->pages)
+	if (pool->inflight[0] && pool->inflight[1] && pool->io_wq && pool->wq && pool->done_wq &&
+	    pool->pages)
 		return pool;
 	dynmap_kpool_free(pool);
 	return NULL;
@@ -433,12 +483,14 @@ void dynmap_kpool_destroy(struct dynmap_kpool *pool)
 	cancel_delayed_work_sync(&pool->no_space_work);
 	cancel_work_sync(&pool->reap_work);
 	drain_workqueue(pool->io_wq);
+	drain_workqueue(pool->done_wq);
 	drain_workqueue(pool->wq);
 	if (!pool->read_only && pool->mode != DYNMAP_MODE_READ_ONLY)
 		ret = dynmap_kpool_release(pool);
 	if (ret)
 		DMERR("last checkpoint failed: error %d", ret);
 	drain_workqueue(pool->wq);
+	dynmap_shrinker_unregister(&pool->shrinker);
 	/* A store batch's last completion may still be waking us. */
 	synchronize_rcu();
 	dynmap_runlist_move(&pool->core.alloc.freed, &pool->quarantine);
@@ -726,6 +778,12 @@ struct dynmap_kpool *dynmap_kpool_create(struct dynmap_disks *disks, u32 alloc_b
 	ret = dynmap_pool_open(&pool->core, &pool->disks.store, sb, DYNMAP_MAX_CLEAN, read_only);
 	if (ret)
 		goto free;
+	ret = dynmap_shrinker_register(&pool->shrinker, pool, dynmap_shrink_count,
+				       dynmap_shrink_scan);
+	if (ret) {
+		dynmap_pool_close(&pool->core);
+		goto free;
+	}
 	kvfree(supers);
 	pool->refs = 1;
 	pool->read_only = read_only;

@@ -3,14 +3,15 @@
 # Reads and writes of any size and alignment, verified by content.
 . ./lib.sh
 
+# data [SECTORS]: a volume, and what to write to it.
 data() {
 	disk a 64; disk b 48
-	pool 128 0 "" /dev/a /dev/b && volume 0 2097152 || fail "no volume"
+	pool 128 0 "" /dev/a /dev/b && volume 0 "${1:-2097152}" || fail "no volume"
 	dd if=/dev/urandom of=/run/data bs=1M count=20 status=none
 }
 
 whole_blocks() {
-	data
+	data 40960	# what is reserved ahead ends with the volume
 	dd if=/run/data of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none || fail write
 	cmp -n 20971520 /run/data /dev/mapper/vol0 || fail "content"
 	expect status "$(dmsetup status vol0 | cut -d' ' -f4-)" "40960 40959"
