@@ -442,27 +442,28 @@ void dynmap_leaf_splice(struct dynmap_path *path, int slot, u32 remove, const vo
 	dynmap_node_set_count(leaf, count + insert - remove);
 }
 
-/* Remove emptied nodes from the leaf upwards; true if the leaf is gone. */
+/*
+ * Remove an emptied leaf and the nodes above it that have no other child; true
+ * if it is gone. A first child with siblings has to stay, because the keys
+ * below theirs belong there: then the leaf stays, too.
+ */
 static bool dynmap_btree_drop_empty(struct dynmap_tree *tree, struct dynmap_path *path)
 {
-	u32 level = 0;
+	u32 top = 0, level;
 
-	while (!dynmap_node_count(path->buf[level])) {
-		struct dynmap_buf *parent;
-
-		if (level + 1 == tree->levels) {
-			dynmap_node_drop(tree->cache, path->buf[level]);
-			dynmap_btree_init(tree, tree->cache, tree->kind, tree->owner, NULL);
-			return true;
-		}
-		parent = path->buf[level + 1];
-		if (!path->slot[level + 1] && dynmap_node_count(parent) > 1)
-			return level > 0;
+	if (dynmap_node_count(path->buf[0]))
+		return false;
+	while (top + 1 < tree->levels && dynmap_node_count(path->buf[top + 1]) == 1)
+		top++;
+	if (top + 1 < tree->levels && !path->slot[top + 1])
+		return false;
+	for (level = 0; level <= top; level++)
 		dynmap_node_drop(tree->cache, path->buf[level]);
-		dynmap_inner_remove(parent, path->slot[level + 1]);
-		level++;
-	}
-	return level > 0;
+	if (top + 1 < tree->levels)
+		dynmap_inner_remove(path->buf[top + 1], path->slot[top + 1]);
+	else
+		dynmap_btree_init(tree, tree->cache, tree->kind, tree->owner, NULL);
+	return true;
 }
 
 /* Join path->buf[level] with its left sibling when both are cached and fit well. */

@@ -6,7 +6,7 @@
  */
 #include "fixture.h"
 
-#define KEYS	20000
+#define KEYS	50000
 
 struct bench {
 	struct fixture fixture;
@@ -244,6 +244,28 @@ static void test_emptied_in_any_order(void **state)
 	}
 }
 
+/* Low keys go while high ones come, in a tree of three levels: nothing is left below. */
+static void test_moves_upwards(void **state)
+{
+	struct bench *bench = *state;
+	u32 key;
+
+	for (key = 0; key < 24000; key++)
+		put(bench, key);
+	assert_int_equal(bench->tree.levels, 3);
+	for (key = 0; key < 24000; key++) {
+		take(bench, key);
+		put(bench, 24000 + key);
+		if (key % 50 == 0)
+			check_shape(bench);
+	}
+	/* What comes back low finds its place. */
+	for (key = 0; key < 24000; key += 7)
+		put(bench, key);
+	check_shape(bench);
+	compare(bench);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -253,6 +275,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_random_against_an_array, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_replacing_keeps_the_number, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_emptied_in_any_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_moves_upwards, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

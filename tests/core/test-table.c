@@ -385,6 +385,46 @@ static void replay_fails(struct fixture *fixture, const struct dynmap_disk_recor
 	fixture_check(fixture);
 }
 
+/* Volumes that nobody uses cost little memory, and go as they came. */
+static void test_many_volumes(void **state)
+{
+	struct fixture *fixture = *state;
+	const u64 blocks[] = { 20000, 0 };
+	struct dynmap_table *table = &fixture->pool.table;
+	struct dynmap_cache *cache = &fixture->pool.cache;
+	u8 uuid[DYNMAP_UUID_BYTES] = { 1 };
+	struct dynmap_disk_volume disk;
+	const u64 many = 10000;
+	u64 id, buffers;
+	int ret;
+
+	fixture_exit(fixture);
+	fixture_init(fixture, blocks, 16, 2);
+	for (id = 0; id < many; id++)
+		assert_int_equal(HELPED(fixture, dynmap_volume_create(table, id, 100, uuid, 7,
+								      &op)), 0);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	for (id = 0; id < many; id++) {
+		assert_int_equal(HELPED(fixture, dynmap_volume_next(table, id, &disk, &op)), 0);
+		assert_int_equal(le64_to_cpu(disk.id), id);
+	}
+	buffers = cache->nr_clean + cache->nr_dirty + cache->nr_spare;
+	assert_in_range(buffers * (DYNMAP_BLOCK_BYTES + sizeof(struct dynmap_buf)) +
+			many * sizeof(struct dynmap_volume), 1, many * 1024);
+	for (id = 0; id < many; id++) {
+		assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, id, &op)), 0);
+		if (id % 3)
+			continue;
+		while (!(ret = HELPED(fixture, dynmap_volume_reap(table, &op))))
+			;
+		assert_int_equal(ret, -ENOENT);
+	}
+	assert_int_equal(HELPED(fixture, dynmap_volume_next(table, 0, &disk, &op)), -ENOENT);
+	fixture_check(fixture);
+}
+
 static void test_replay_refuses_what_does_not_fit(void **state)
 {
 	struct fixture *fixture = *state;
@@ -525,6 +565,7 @@ int main(void)
 		FIXTURE_TEST(test_volumes, one),
 		FIXTURE_TEST(test_delete_gives_everything_back, one),
 		FIXTURE_TEST(test_full_pool_can_be_emptied, one),
+		FIXTURE_TEST(test_many_volumes, one),
 		FIXTURE_TEST(test_replay_refuses_what_does_not_fit, one),
 		FIXTURE_TEST(test_bad_volume_record, one),
 	};
