@@ -18,6 +18,7 @@
 
 #define DYNMAP_GOOD_RUN		16	/* a goal with fewer free blocks is not taken */
 #define DYNMAP_FIRST_ZONES	64	/* a new pool claims at most that many per copy */
+#define DYNMAP_MAX_FLOOR	65536	/* more than the nodes that an epoch changes */
 #define DYNMAP_ANY_RUN		DYNMAP_SEGMENT_BLOCKS
 
 /* A run of bits inside one word. */
@@ -92,7 +93,7 @@ u64 dynmap_alloc_data_free(const struct dynmap_alloc *alloc)
 
 static void dynmap_alloc_set_floor(struct dynmap_alloc *alloc)
 {
-	alloc->floor = 128 + alloc->total_blocks / 512;
+	alloc->floor = min_t(u64, 128 + alloc->total_blocks / 512, DYNMAP_MAX_FLOOR);
 }
 
 int dynmap_alloc_init(struct dynmap_alloc *alloc, struct dynmap_cache *cache,
@@ -180,7 +181,10 @@ int dynmap_alloc_grow_begin(struct dynmap_alloc *alloc, u32 dev)
 
 static void dynmap_zone_set_dirty(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 zone)
 {
-	seg->zone_dirty[zone >> 6] |= 1ULL << (zone & 63);
+	u64 bit = 1ULL << (zone & 63);
+
+	alloc->nr_dirty_zones += !(seg->zone_dirty[zone >> 6] & bit);
+	seg->zone_dirty[zone >> 6] |= bit;
 	if (list_empty(&seg->list))
 		list_add_tail(&seg->list, &alloc->dirty);
 }
@@ -838,25 +842,31 @@ void dynmap_alloc_free(struct dynmap_alloc *alloc, u64 pbn, u32 len)
 	dynmap_runlist_add(alloc->cache, &alloc->freed, pbn, len, 0);
 }
 
-static void dynmap_alloc_vacate(struct dynmap_alloc *alloc, struct dynmap_runlist *list)
+/* Make the blocks of the first buffer of a list free; true until it is empty. */
+static bool dynmap_alloc_vacate(struct dynmap_alloc *alloc, struct dynmap_runlist *list)
 {
 	struct dynmap_buf *buf;
 	struct dynmap_run *run;
 	u32 count, i;
 
-	while ((buf = dynmap_runlist_pop(list, &count))) {
-		run = buf->data;
-		for (i = 0; i < count; i++)
-			dynmap_seg_vacate(alloc, dynmap_alloc_seg_of(alloc, run[i].pbn),
-					  dynmap_pbn_index(run[i].pbn), run[i].len);
-		dynmap_cache_add_spare(alloc->cache, buf);
-	}
+	buf = dynmap_runlist_pop(list, &count);
+	if (!buf)
+		return false;
+	run = buf->data;
+	for (i = 0; i < count; i++)
+		dynmap_seg_vacate(alloc, dynmap_alloc_seg_of(alloc, run[i].pbn),
+				  dynmap_pbn_index(run[i].pbn), run[i].len);
+	dynmap_cache_add_spare(alloc->cache, buf);
+	return true;
 }
 
-void dynmap_alloc_release(struct dynmap_alloc *alloc, struct dynmap_runlist *list)
+bool dynmap_alloc_release(struct dynmap_alloc *alloc, struct dynmap_runlist *list)
 {
-	alloc->quarantined -= list->blocks;
-	dynmap_alloc_vacate(alloc, list);
+	u64 blocks = list->blocks;
+	bool more = dynmap_alloc_vacate(alloc, list);
+
+	alloc->quarantined -= blocks - list->blocks;
+	return more;
 }
 
 /* Put the record of one zone, or remove it when the zone is free and unclaimed. */
@@ -887,30 +897,43 @@ static int dynmap_zone_put(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u
 	return ret == -ENOENT ? 0 : ret;
 }
 
-int dynmap_alloc_checkpoint(struct dynmap_alloc *alloc, struct dynmap_op *op)
+/* Put records of a segment's dirty zones; *most is what may still be put. */
+static int dynmap_seg_checkpoint(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 *most,
+				 struct dynmap_op *op)
 {
-	struct dynmap_seg *seg;
 	u32 word, bit;
 	int ret;
 
-	for (;;) {
-		ret = dynmap_alloc_drain(alloc);
-		if (ret)
-			return ret;
-		if (list_empty(&alloc->dirty))
-			return 0;
-		seg = list_first_entry(&alloc->dirty, struct dynmap_seg, list);
-		for (word = 0; word < DYNMAP_SEGMENT_ZONES / 64; word++) {
-			while (seg->zone_dirty[word]) {
-				bit = __ffs64(seg->zone_dirty[word]);
-				ret = dynmap_zone_put(alloc, seg, word * 64 + bit, op);
-				if (ret)
-					return ret;
-				seg->zone_dirty[word] &= ~(1ULL << bit);
-			}
+	for (word = 0; word < DYNMAP_SEGMENT_ZONES / 64; word++) {
+		while (seg->zone_dirty[word]) {
+			if (!*most)
+				return -EINPROGRESS;
+			bit = __ffs64(seg->zone_dirty[word]);
+			ret = dynmap_zone_put(alloc, seg, word * 64 + bit, op);
+			if (ret)
+				return ret;
+			seg->zone_dirty[word] &= ~(1ULL << bit);
+			alloc->nr_dirty_zones--;
+			--*most;
 		}
-		list_del_init(&seg->list);
 	}
+	list_del_init(&seg->list);
+	return 0;
+}
+
+int dynmap_alloc_checkpoint(struct dynmap_alloc *alloc, u32 most, struct dynmap_op *op)
+{
+	int ret;
+
+	do {
+		ret = dynmap_alloc_drain(alloc);
+		if (ret || list_empty(&alloc->dirty))
+			return ret;
+		ret = dynmap_seg_checkpoint(alloc, list_first_entry(&alloc->dirty,
+								    struct dynmap_seg, list),
+					    &most, op);
+	} while (!ret);
+	return ret;
 }
 
 void dynmap_alloc_seal(struct dynmap_alloc *alloc)
@@ -920,5 +943,6 @@ void dynmap_alloc_seal(struct dynmap_alloc *alloc)
 
 void dynmap_alloc_sealed_durable(struct dynmap_alloc *alloc)
 {
-	dynmap_alloc_vacate(alloc, &alloc->meta_sealed);
+	while (dynmap_alloc_vacate(alloc, &alloc->meta_sealed))
+		;
 }

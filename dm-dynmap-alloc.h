@@ -75,6 +75,7 @@ struct dynmap_zones {
  * @space: the space tree
  * @seg: per device, per slot: the segment, NULL while untouched (entirely free)
  * @dirty: segments with dirty zones
+ * @nr_dirty_zones: zones whose records are out of date
  * @slots: per device, length of @seg that is in use
  * @cursor: per device, slot where the last data allocation was
  * @dev_free: per device, blocks that are not busy
@@ -98,6 +99,7 @@ struct dynmap_alloc {
 	struct dynmap_seg **seg[DYNMAP_MAX_DEVICES];
 	u32 slots[DYNMAP_MAX_DEVICES];
 	struct list_head dirty;
+	u64 nr_dirty_zones;
 	u32 cursor[DYNMAP_MAX_DEVICES];
 	u64 dev_free[DYNMAP_MAX_DEVICES];
 	u64 dev_total[DYNMAP_MAX_DEVICES];
@@ -217,8 +219,11 @@ int __must_check dynmap_alloc_avoid(struct dynmap_alloc *alloc, u64 pbn, u32 len
 /* Second phase: free data blocks, into quarantine. One spare buffer reserved. */
 void dynmap_alloc_free(struct dynmap_alloc *alloc, u64 pbn, u32 len);
 
-/* Quarantine ends: the blocks of @list may be given out again; @list is emptied. */
-void dynmap_alloc_release(struct dynmap_alloc *alloc, struct dynmap_runlist *list);
+/*
+ * Quarantine ends: blocks of @list may be given out again. One bounded step:
+ * true until @list is empty.
+ */
+bool dynmap_alloc_release(struct dynmap_alloc *alloc, struct dynmap_runlist *list);
 
 /*
  * With no I/O in flight and no epoch open (after loading, after recovery): only
@@ -228,10 +233,15 @@ void dynmap_alloc_settle(struct dynmap_alloc *alloc);
 
 /**
  * dynmap_alloc_checkpoint() - bring the space tree up to date
+ * @alloc: the allocator
+ * @most: put that many records at most
+ * @op: told what is missing
  *
- * Return: 0 once no zone is dirty; -EAGAIN, -ENOMEM, -ENOSPC, -EUCLEAN.
+ * Return: 0 once no zone is dirty; -EINPROGRESS: @most were put, call again;
+ * -EAGAIN, -ENOMEM, -ENOSPC, -EUCLEAN.
  */
-int __must_check dynmap_alloc_checkpoint(struct dynmap_alloc *alloc, struct dynmap_op *op);
+int __must_check dynmap_alloc_checkpoint(struct dynmap_alloc *alloc, u32 most,
+					 struct dynmap_op *op);
 
 /* The epoch ended (cache sealed): its freed metadata blocks wait for the superblock. */
 void dynmap_alloc_seal(struct dynmap_alloc *alloc);

@@ -29,7 +29,6 @@
  * @segments: the segment tree
  * @super: superblock of the last checkpoint, or of the one under way
  * @io_block: copies of it being written to two devices
- * @max_dirty: a checkpoint is due at this many dirty nodes
  * @failed: a checkpoint failed; nothing may change any more
  * @replayed: records replayed when the pool was opened
  */
@@ -43,7 +42,6 @@ struct dynmap_pool {
 	struct dynmap_tree segments;
 	struct dynmap_disk_super *super;
 	void *io_block[2];
-	u32 max_dirty;
 	bool failed;
 	u64 replayed;
 };
@@ -179,6 +177,12 @@ void dynmap_pool_close(struct dynmap_pool *pool);
 /* Is a checkpoint due (journal or dirty nodes)? */
 bool dynmap_pool_wants_checkpoint(const struct dynmap_pool *pool);
 
+/*
+ * Step 0, optional: bring what is derived up to date in bounded steps, so that
+ * step 1 holds the lock for a short time. 0: go on; -EINPROGRESS: call again;
+ * else as step 1.
+ */
+int __must_check dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *op);
 /* Step 1: all changes into nodes, seal them. 0 or -EAGAIN, -ENOMEM, -ENOSPC... */
 int __must_check dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op);
 /* Step 2: write; no lock. 0 or the first I/O error. */

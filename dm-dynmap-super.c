@@ -11,7 +11,9 @@
 #include "dm-dynmap-pool.h"
 
 #define DYNMAP_SB_DEVICES	2	/* a checkpoint writes that many superblocks */
-#define DYNMAP_MIN_MAX_DIRTY	1024
+#define DYNMAP_MAX_DIRTY	2048	/* nodes sealed in one hold of the lock, about */
+#define DYNMAP_ZONES_PER_NODE	16	/* dirty zones that will make a node dirty, at least */
+#define DYNMAP_PREPARE_ZONES	64	/* zone records put in one hold of the lock */
 
 static u32 dynmap_super_crc(const struct dynmap_disk_super *sb)
 {
@@ -155,7 +157,6 @@ static int dynmap_pool_init(struct dynmap_pool *pool, struct dynmap_store *store
 	if (!pool->super || !pool->io_block[0] || !pool->io_block[1])
 		return -ENOMEM;
 	memcpy(pool->super, sb, sizeof(*sb));
-	pool->max_dirty = max(pool->cache.max_clean / 2, (u32)DYNMAP_MIN_MAX_DIRTY);
 	pool->cache.check = dynmap_btree_check;
 	memcpy(pool->cache.uuid, sb->uuid, sizeof(sb->uuid));
 	pool->cache.epoch = le64_to_cpu(sb->epoch) + 1;
@@ -200,7 +201,16 @@ void dynmap_pool_close(struct dynmap_pool *pool)
 bool dynmap_pool_wants_checkpoint(const struct dynmap_pool *pool)
 {
 	return dynmap_journal_wants_checkpoint(&pool->journal) ||
-	       pool->cache.nr_dirty > pool->max_dirty;
+	       pool->cache.nr_dirty + pool->alloc.nr_dirty_zones / DYNMAP_ZONES_PER_NODE >
+	       DYNMAP_MAX_DIRTY;
+}
+
+int dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *op)
+{
+	if (pool->failed)
+		return -EROFS;
+	op->urgent = DYNMAP_URGENT_CHECKPOINT;
+	return dynmap_alloc_checkpoint(&pool->alloc, DYNMAP_PREPARE_ZONES, op);
 }
 
 int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
@@ -213,7 +223,7 @@ int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 	op->urgent = DYNMAP_URGENT_CHECKPOINT;
 	ret = dynmap_table_checkpoint(&pool->table, op);
 	if (!ret)
-		ret = dynmap_alloc_checkpoint(&pool->alloc, op);
+		ret = dynmap_alloc_checkpoint(&pool->alloc, ~0U, op);
 	if (ret)
 		return ret;
 	dynmap_table_seal(&pool->table);
@@ -310,7 +320,8 @@ int dynmap_pool_commit(struct dynmap_pool *pool)
 	if (ret)
 		dynmap_runlist_move(&pool->alloc.freed, &freed);
 	else
-		dynmap_alloc_release(&pool->alloc, &freed);
+		while (dynmap_alloc_release(&pool->alloc, &freed))
+			;
 	return ret;
 }
 

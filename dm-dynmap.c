@@ -82,7 +82,7 @@ static struct dynmap_kpool *dynmap_pool_find(struct dynmap_target *target, struc
 			*error = "a device is in use by another pool";
 			return ERR_PTR(-EBUSY);
 		}
-		if (same != pool->disks.nr) {
+		if (same != dynmap_kpool_devices(pool)) {
 			*error = "a device of the pool is missing";
 			return ERR_PTR(-EINVAL);
 		}
@@ -601,6 +601,10 @@ static int dynmap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	}
 	if (argc != 2 || kstrtou64(argv[1], 10, &id) || id > DYNMAP_MAX_VOLUME_ID)
 		return -EINVAL;
+	if (ti->len > DYNMAP_MAX_LBN * DYNMAP_BLOCK_SECTORS) {
+		ti->error = "A volume is too long: at most 16 PiB";
+		return -EFBIG;
+	}
 	kvolume = kzalloc(sizeof(*kvolume), GFP_KERNEL);
 	if (!kvolume)
 		return -ENOMEM;

@@ -66,7 +66,8 @@ struct dynmap_batch {
 /**
  * struct dynmap_disks - the store over block devices
  * @store: for the core
- * @bdev: the devices, in the order of the superblock
+ * @bdev: the devices, in the order of the superblock; NULL: it is missing, and
+ *	nothing is written to any
  * @nr: how many
  * @written: device holds completed writes that no flush covered
  * @batch: see DYNMAP_BATCH_*
@@ -243,6 +244,8 @@ int dynmap_kpool_grow(struct dynmap_kpool *pool, struct block_device **bdev, u32
 /* Can this device be added to the pool? 0, or an error and *@message. */
 int dynmap_kpool_check_new(struct dynmap_kpool *pool, struct block_device *bdev, char **message);
 
+/* Devices of the pool that are there. */
+u32 dynmap_kpool_devices(const struct dynmap_kpool *pool);
 /* Is this a device of the pool? */
 bool dynmap_kpool_uses(const struct dynmap_kpool *pool, const struct block_device *bdev);
 
@@ -250,6 +253,8 @@ bool dynmap_kpool_uses(const struct dynmap_kpool *pool, const struct block_devic
 int __must_check dynmap_kpool_help(struct dynmap_kpool *pool, struct dynmap_op *op, int error);
 /* Commit and wait; process context. */
 int dynmap_kpool_commit(struct dynmap_kpool *pool);
+/* For those who change much: make the checkpoint that is due; 0 or an error. Process context. */
+int dynmap_kpool_throttle(struct dynmap_kpool *pool);
 /* Checkpoint and wait; process context. */
 int dynmap_kpool_checkpoint(struct dynmap_kpool *pool);
 /* End the quarantine of all that was freed; the caller has no I/O in flight. */

@@ -272,6 +272,8 @@ static int dynmap_io_mapped(struct dynmap_kpool *pool, struct bio *bio,
 	}
 	if (mapping->kind != DYNMAP_DATA && !io->write)
 		return -ENODATA;
+	if (!pool->disks.bdev[dynmap_pbn_dev(mapping->pbn)])
+		return -EIO;
 	if (io->write)
 		dynmap_prepare_fua(pool, bio, io);
 	dynmap_enter(pool, io);
@@ -365,6 +367,8 @@ static int dynmap_io_unmap(struct dynmap_kpool *pool, struct dynmap_volume *volu
 		dynmap_khelped(ret, pool, &op,
 			       pool->mode == DYNMAP_MODE_READ_ONLY ? -EIO :
 			       dynmap_table_unmap(&pool->core.table, volume, &lbn, end, &op));
+		if (!ret)
+			ret = dynmap_kpool_throttle(pool);
 		cond_resched();
 	}
 	/* Others wait for what was freed. */
@@ -413,6 +417,8 @@ static int dynmap_io_reserve(struct dynmap_kpool *pool, struct dynmap_volume *vo
 		up_write(&pool->lock);
 		if (ret)
 			ret = dynmap_kpool_make_room(pool, &op, ret, seen);
+		if (!ret)
+			ret = dynmap_kpool_throttle(pool);
 		cond_resched();
 	}
 	return ret;

@@ -34,7 +34,9 @@ void dynmap_set_mode(struct dynmap_kpool *pool, enum dynmap_mode mode)
 	pool->mode = mode;
 	if (mode == DYNMAP_MODE_WRITE)
 		cancel_delayed_work(&pool->no_space_work);
-	else if (mode != DYNMAP_MODE_READ_ONLY && !pool->error_if_no_space && timeout)
+	else if (mode == DYNMAP_MODE_READ_ONLY)
+		mod_delayed_work(pool->wq, &pool->no_space_work, 0);
+	else if (!pool->error_if_no_space && timeout)
 		queue_delayed_work(pool->wq, &pool->no_space_work, timeout * HZ);
 	if (pool->ti)
 		dm_table_event(pool->ti->table);
@@ -92,6 +94,17 @@ static int dynmap_kpool_supply(struct dynmap_kpool *pool, struct dynmap_op *op, 
 	return 0;
 }
 
+/* Call @expression under the lock held for writing until it needs no buffers or nodes. */
+#define dynmap_supplied(ret, kpool, op, expression)				\
+	do {									\
+		down_write(&(kpool)->lock);					\
+		(ret) = (expression);						\
+		up_write(&(kpool)->lock);					\
+		if ((ret) != -EAGAIN && (ret) != -ENOMEM)			\
+			break;							\
+		(ret) = dynmap_kpool_supply(kpool, op, ret);			\
+	} while (!(ret))
+
 /* Checkpoint with commit_mutex held. */
 static int dynmap_checkpoint_locked(struct dynmap_kpool *pool)
 {
@@ -100,13 +113,11 @@ static int dynmap_checkpoint_locked(struct dynmap_kpool *pool)
 
 	lockdep_assert_held(&pool->commit_mutex);
 	do {
-		down_write(&pool->lock);
-		ret = dynmap_pool_checkpoint_begin(&pool->core, &op);
-		up_write(&pool->lock);
-		if (!ret)
-			break;
-		ret = dynmap_kpool_supply(pool, &op, ret);
-	} while (!ret);
+		dynmap_supplied(ret, pool, &op, dynmap_pool_checkpoint_prepare(&pool->core, &op));
+		cond_resched();
+	} while (ret == -EINPROGRESS);
+	if (!ret)
+		dynmap_supplied(ret, pool, &op, dynmap_pool_checkpoint_begin(&pool->core, &op));
 	if (!ret) {
 		ret = dynmap_pool_checkpoint_io(&pool->core);
 		down_write(&pool->lock);
@@ -124,6 +135,23 @@ int dynmap_kpool_checkpoint(struct dynmap_kpool *pool)
 
 	mutex_lock(&pool->commit_mutex);
 	ret = dynmap_checkpoint_locked(pool);
+	mutex_unlock(&pool->commit_mutex);
+	return ret;
+}
+
+int dynmap_kpool_throttle(struct dynmap_kpool *pool)
+{
+	int ret = 0;
+	bool due;
+
+	if (!dynmap_pool_wants_checkpoint(&pool->core))
+		return 0;
+	mutex_lock(&pool->commit_mutex);
+	down_read(&pool->lock);
+	due = dynmap_pool_wants_checkpoint(&pool->core);
+	up_read(&pool->lock);
+	if (due)
+		ret = dynmap_checkpoint_locked(pool);
 	mutex_unlock(&pool->commit_mutex);
 	return ret;
 }
@@ -212,6 +240,7 @@ static void dynmap_pass_down(struct dynmap_kpool *pool, struct dynmap_runlist *l
 static void dynmap_kpool_end_quarantine(struct dynmap_kpool *pool)
 {
 	struct dynmap_runlist list;
+	bool more;
 	u32 old;
 
 	dynmap_runlist_init(&list);
@@ -225,8 +254,13 @@ static void dynmap_kpool_end_quarantine(struct dynmap_kpool *pool)
 		usleep_range(100, 1000);
 	if (READ_ONCE(pool->discard_passdown))
 		dynmap_pass_down(pool, &list);
+	do {
+		down_write(&pool->lock);
+		more = dynmap_alloc_release(&pool->core.alloc, &list);
+		up_write(&pool->lock);
+		cond_resched();
+	} while (more);
 	down_write(&pool->lock);
-	dynmap_alloc_release(&pool->core.alloc, &list);
 	if (dynmap_alloc_data_free(&pool->core.alloc) > pool->low_water)
 		pool->low_water_hit = false;
 	up_write(&pool->lock);
@@ -383,6 +417,8 @@ static void dynmap_reap_work(struct work_struct *work)
 
 	do {
 		dynmap_khelped(ret, pool, &op, dynmap_volume_reap(&pool->core.table, &op));
+		if (!ret)
+			ret = dynmap_kpool_throttle(pool);
 		cond_resched();
 	} while (!ret);
 	if (ret != -ENOENT)
@@ -565,9 +601,9 @@ static int dynmap_scan(struct dynmap_disks *disks, struct dynmap_disk_super *sup
 	return -EINVAL;
 }
 
-/* Put the devices into the order of the superblock @sb. */
+/* Put the devices into the order of the superblock @sb; if @read_only, some may be missing. */
 static int dynmap_arrange(struct dynmap_disks *disks, struct dynmap_disk_super *supers,
-			  const struct dynmap_disk_super *sb, char **message)
+			  const struct dynmap_disk_super *sb, bool read_only, char **message)
 {
 	struct block_device *order[DYNMAP_MAX_DEVICES] = {};
 	u32 i, at;
@@ -593,12 +629,17 @@ static int dynmap_arrange(struct dynmap_disks *disks, struct dynmap_disk_super *
 		}
 		order[at] = disks->bdev[i];
 	}
-	if (disks->nr != le32_to_cpu(sb->nr_devices)) {
-		DMERR("the pool has %u devices, %u were given", le32_to_cpu(sb->nr_devices),
-		      disks->nr);
+	if (disks->nr != le32_to_cpu(sb->nr_devices) && !read_only) {
+		DMERR("the pool has %u devices, %u were given; read_only opens it without the others",
+		      le32_to_cpu(sb->nr_devices), disks->nr);
 		*message = "wrong number of devices for this pool";
 		return -EINVAL;
 	}
+	disks->nr = le32_to_cpu(sb->nr_devices);
+	for (i = 0; i < disks->nr; i++)
+		if (!order[i])
+			DMWARN("device %u, %pU, is missing: what lies there cannot be read", i,
+			       sb->device[i].uuid);
 	memcpy(disks->bdev, order, sizeof(order));
 	return 0;
 }
@@ -623,6 +664,15 @@ static int dynmap_format_new(struct dynmap_disks *disks, u32 alloc_blocks)
 	ret = dynmap_pool_format(&disks->store, params);
 	kfree(params);
 	return ret;
+}
+
+u32 dynmap_kpool_devices(const struct dynmap_kpool *pool)
+{
+	u32 i, count = 0;
+
+	for (i = 0; i < pool->disks.nr; i++)
+		count += !!pool->disks.bdev[i];
+	return count;
 }
 
 bool dynmap_kpool_uses(const struct dynmap_kpool *pool, const struct block_device *bdev)
@@ -771,7 +821,7 @@ struct dynmap_kpool *dynmap_kpool_create(struct dynmap_disks *disks, u32 alloc_b
 			ret = dynmap_scan(&pool->disks, supers, sb, &fresh, error);
 	}
 	if (!ret)
-		ret = dynmap_arrange(&pool->disks, supers, sb, error);
+		ret = dynmap_arrange(&pool->disks, supers, sb, read_only, error);
 	if (ret)
 		goto free;
 	*error = "cannot open the pool, see the kernel log";

@@ -13,11 +13,14 @@ static struct dynmap_disks *to_disks(struct dynmap_store *store)
 
 static int dynmap_disk_read(struct dynmap_store *store, u32 dev, u64 block, void *data)
 {
+	struct block_device *bdev = to_disks(store)->bdev[dev];
 	struct bio_vec vec;
 	struct bio bio;
 	int ret;
 
-	bio_init(&bio, to_disks(store)->bdev[dev], &vec, 1, REQ_OP_READ | REQ_META);
+	if (!bdev)
+		return -EIO;
+	bio_init(&bio, bdev, &vec, 1, REQ_OP_READ | REQ_META);
 	bio.bi_iter.bi_sector = block * DYNMAP_BLOCK_SECTORS;
 	__bio_add_page(&bio, virt_to_page(data), DYNMAP_BLOCK_BYTES, 0);
 	ret = submit_bio_wait(&bio);

@@ -97,7 +97,8 @@ static void give_back(struct bench *bench, const struct run *run)
 
 static void release(struct bench *bench)
 {
-	dynmap_alloc_release(alloc_of(bench), &alloc_of(bench)->freed);
+	while (dynmap_alloc_release(alloc_of(bench), &alloc_of(bench)->freed))
+		;
 }
 
 static void test_never_the_same_block_twice(void **state)

@@ -86,9 +86,39 @@ low_water() {
 	expect "events" "$(dmsetup info -c --noheadings -o events "$POOL")" $((before + 1))
 }
 
+# Volumes are created in a full pool until there is no place for their records:
+# that is a state, and it ends when space comes.
+metadata() {
+	disk a 64
+	pool 128 0 "1 error_if_no_space" /dev/a && volume 0 2097152 || fail "no volume"
+	dd if=/dev/zero of=/dev/mapper/vol0 bs=1M count=100 oflag=direct status=none 2> /dev/null
+	expect "mode without data space" "$(mode)" out_of_data_space
+	seq -f "create_thin %.0f" 1 20000 | "$TOOLS/messages" "$POOL" > /run/out 2> /dev/null &&
+		fail "20000 volumes in a full pool"
+	echo "# volumes: $(cat /run/out)"
+	expect "mode without metadata space" "$(mode)" out_of_metadata_space
+	dd if=/dev/urandom of=/run/data bs=1M count=8 status=none
+	dd if=/run/data of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none ||
+		fail "overwrite"
+	cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content"
+	dmsetup message "$POOL" 0 delete 1 || fail "delete"
+	blkdiscard -o 16777216 -l 16777216 /dev/mapper/vol0 || fail "discard"
+	for _ in $(seq 100); do
+		[ "$(mode)" = rw ] && break
+		sleep 0.1
+	done
+	expect "mode afterwards" "$(mode)" rw
+	dmsetup message "$POOL" 0 create_thin 1 || fail "create"
+	dd if=/run/data of=/dev/mapper/vol0 bs=1M seek=16 oflag=direct conv=fsync status=none ||
+		fail "write"
+	remove vol0; remove "$POOL"
+	"$TOOLS/dynmap" check /dev/a > /run/out 2>&1 || fail "the checker: $(tail -n 2 /run/out)"
+}
+
 run "surplus is taken back to the last block" surplus
 run "writes wait for space" waiting
 run "waiting becomes failing, live" live
 run "the time to wait" timeout_parameter
 run "the low water mark" low_water
+run "no space for metadata" metadata
 finish

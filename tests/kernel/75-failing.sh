@@ -1,0 +1,149 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Devices that fail, and devices that are gone: errors to the I/O that meets
+# them, a pool that turns read-only when its metadata cannot be written, nothing
+# acknowledged lost, no hang.
+. ./lib.sh
+
+mode() { dmsetup status "$POOL" | cut -d' ' -f8; }
+
+# through NAME DISK: a device that can be swapped for a failing one.
+through() { create "$1" "0 $(blockdev --getsz "/dev/$2") linear /dev/$2 0"; }
+swap() {
+	"${DM[@]}" reload "$1" --table "$2"
+	"${DM[@]}" suspend --nolockfs --noflush "$1"
+	"${DM[@]}" resume "$1"
+}
+fails() { swap "$1" "0 $(blockdev --getsz "/dev/mapper/$1") error"; }
+works() { swap "$1" "0 $(blockdev --getsz "/dev/mapper/$1") linear /dev/$2 0"; }
+
+written() {
+	dd if=/dev/urandom of=/run/data bs=1M count=8 status=none
+	dd if=/run/data of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none || fail "write"
+}
+
+# Bad sectors where data lies: that I/O fails, all else goes on.
+bad_sectors() {
+	local bad=/sys/kernel/config/nullb/a/badblocks
+	disk a 64
+	pool 128 0 "" /dev/a && volume 0 2097152 || fail "no volume"
+	written
+	echo "+65536-131071" > $bad	# the second half of the disk: copies B, data later
+	cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content"
+	dd if=/dev/zero of=/dev/mapper/vol0 bs=1M seek=8 count=60 oflag=direct status=none 2> /dev/null &&
+		fail "writes to bad sectors succeeded"
+	echo "-65536-131071" > $bad
+	cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content afterwards"
+}
+
+# The whole device fails under load; when it is back, so is what was flushed.
+device_fails() {
+	disk a 64
+	through below a
+	pool 128 0 "" /dev/mapper/below && volume 0 2097152 || fail "no volume"
+	written
+	fio --name=load --filename=/dev/mapper/vol0 --thread --ioengine=libaio --direct=1 \
+		--offset=16m --rw=randwrite --bs=4k --size=16m --iodepth=8 --fsync=16 --runtime=20 \
+		--time_based --output=/run/fio 2> /dev/null &
+	sleep 2
+	fails below
+	wait $! && fail "the load did not see the failure"
+	dmsetup message "$POOL" 0 create_thin 9 2> /dev/null && fail "a commit succeeded"
+	expect "mode" "$(mode)" ro
+	sync /dev/mapper/vol0 2> /dev/null && fail "a flush succeeded"
+	works below a
+	dd if=/run/data of=/dev/mapper/vol0 bs=4k count=1 seek=9000 oflag=direct conv=fsync \
+		status=none 2> /dev/null && fail "a flush succeeded after the failure"
+	remove vol0; remove "$POOL"
+	pool 128 0 "" /dev/mapper/below && volume 0 2097152 || fail "does not open again"
+	expect "mode afterwards" "$(mode)" rw
+	cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content"
+	remove vol0; remove "$POOL"; remove below
+	"$TOOLS/dynmap" check /dev/a > /run/out 2>&1 || fail "the checker: $(tail -n 2 /run/out)"
+}
+
+# One of two devices fails: what lies on the other is still read.
+one_fails() {
+	disk a 64; disk b 64
+	through below b
+	pool 128 0 "" /dev/a /dev/mapper/below && volume 0 2097152 || fail "no volume"
+	written
+	fails below
+	dd if=/dev/zero of=/dev/mapper/vol0 bs=1M seek=20 count=4 oflag=direct conv=fsync \
+		status=none 2> /dev/null && fail "a flush succeeded"
+	expect "mode" "$(mode)" ro
+	readable=$(pieces_readable)
+	[ "$readable" -gt 0 ] || fail "nothing can be read"
+	works below b
+	cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content"
+	remove vol0; remove "$POOL"
+	pool 128 0 "" /dev/a /dev/mapper/below && volume 0 2097152 || fail "does not open again"
+	cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content after opening again"
+	remove vol0; remove "$POOL"; remove below
+}
+
+# How many of the 64 KiB pieces can be read; those must be right.
+pieces_readable() {
+	local i count=0
+	for i in $(seq 0 127); do
+		dd if=/dev/mapper/vol0 bs=64k skip="$i" count=1 iflag=direct of=/run/piece \
+			status=none 2> /dev/null || continue
+		count=$((count + 1))
+		cmp -s /run/piece <(dd if=/run/data bs=64k skip="$i" count=1 status=none) ||
+			fail "piece $i is wrong"
+	done
+	echo "$count"
+}
+
+# Errors for a while (dm-flakey): the pool stays read-only until it is opened again.
+flakey() {
+	modprobe dm-flakey 2> /dev/null
+	disk a 64
+	through below a
+	pool 128 0 "" /dev/mapper/below && volume 0 2097152 || fail "no volume"
+	written
+	swap below "0 131072 flakey /dev/a 0 0 60 1 error_writes"
+	dd if=/dev/zero of=/dev/mapper/vol0 bs=1M seek=20 count=4 oflag=direct conv=fsync \
+		status=none 2> /dev/null && fail "a flush succeeded"
+	works below a
+	cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content"
+	remove vol0; remove "$POOL"
+	pool 128 0 "" /dev/mapper/below && volume 0 2097152 || fail "does not open again"
+	cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content after opening again"
+	remove vol0; remove "$POOL"; remove below
+}
+
+# A device is gone for good: the pool opens for rescue, and nothing is written.
+rescue() {
+	local missing i order=(a b c)
+	for missing in 0 1 2; do
+		disk a 64; disk b 64; disk c 64
+		pool 128 0 "" /dev/a /dev/b /dev/c && volume 0 2097152 || fail "no volume"
+		written
+		dd if=/run/data of=/dev/mapper/vol0 bs=1M seek=20 oflag=direct conv=fsync status=none
+		remove vol0; remove "$POOL"
+		left=()
+		for i in 0 1 2; do
+			[ "$i" -eq "$missing" ] || left+=("/dev/${order[i]}")
+		done
+		refused "the pool has 3 devices" create "$POOL" "0 16384 dynmap-pool 2 ${left[*]} 128 0"
+		before=$(cat "${left[@]}" | md5sum)
+		pool 128 0 "1 read_only" "${left[@]}" || { fail "no rescue without device $missing"; return; }
+		create vol0 "0 2097152 dynmap /dev/mapper/$POOL 0" || fail "no volume"
+		echo "# without device $missing $(pieces_readable) of 128 pieces are readable"
+		dd if=/dev/zero of=/dev/mapper/vol0 bs=4k count=1 oflag=direct status=none \
+			2> /dev/null && fail "a write succeeded"
+		remove vol0; remove "$POOL"
+		expect "what is left" "$(cat "${left[@]}" | md5sum)" "$before"
+		pool 128 0 "" /dev/a /dev/b /dev/c && volume 0 2097152 || fail "does not open whole"
+		cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content"
+		cleanup
+	done
+}
+
+run "bad sectors" bad_sectors
+run "a device fails under load" device_fails
+run "one of two devices fails" one_fails
+run "a device fails for a while" flakey
+run "rescue with a device missing" rescue
+finish
