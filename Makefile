@@ -26,7 +26,7 @@ clean:
 	$(MAKE) -C tests/core clean
 
 check:
-	@tests/check core vm debug
+	@tests/check core vm memory debug
 
 check-core:
 	@tests/check core
