@@ -589,8 +589,7 @@ static int dynmap_stock_fill(struct dynmap_alloc *alloc, int class, u32 nodes, u
 	return ret == -ENOSPC && *stocked >= nodes ? 0 : ret;
 }
 
-/* Learn what the node cache took and gave up. */
-static int dynmap_alloc_drain(struct dynmap_alloc *alloc)
+int dynmap_alloc_drain(struct dynmap_alloc *alloc)
 {
 	struct dynmap_cache *cache = alloc->cache;
 	struct dynmap_run *run;

@@ -193,6 +193,9 @@ int __must_check dynmap_alloc_format(struct dynmap_alloc *alloc);
 int __must_check dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32 bufs,
 				      struct dynmap_op *op);
 
+/* Learn what the node cache took and gave up. 0 or -ENOMEM (buffers). */
+int __must_check dynmap_alloc_drain(struct dynmap_alloc *alloc);
+
 /* May an operation of this urgency (see struct dynmap_op) take @nodes nodes? */
 bool dynmap_alloc_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent);
 

@@ -713,6 +713,7 @@ static int dynmap_replay_pass(struct dynmap_pool *pool, bool execute)
 
 static int dynmap_pool_recover(struct dynmap_pool *pool, bool readonly)
 {
+	struct dynmap_op op = {};
 	int ret;
 
 	pool->journal.replaying = true;
@@ -720,6 +721,8 @@ static int dynmap_pool_recover(struct dynmap_pool *pool, bool readonly)
 	if (!ret)
 		ret = dynmap_replay_pass(pool, true);
 	pool->journal.replaying = false;
+	if (!ret)
+		dynmap_helped(ret, pool, &op, dynmap_alloc_drain(&pool->alloc));
 	if (ret || readonly)
 		return ret;
 	pool->journal.incarnation++;

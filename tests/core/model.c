@@ -339,6 +339,12 @@ static void open_pool(void)
 			best = sb;
 		found = true;
 	}
+	/* As it lies there, the journal replayed in memory only. */
+	ret = dynmap_pool_open(&pool, &mem.store, &best, 256, true);
+	if (ret)
+		fail("open read-only", 0, 0, -ret, 0);
+	run_check();
+	dynmap_pool_close(&pool);
 	ret = dynmap_pool_open(&pool, &mem.store, &best, 256, false);
 	if (ret && !mem.dead)
 		fail("open", 0, 0, -ret, 0);
