@@ -6,6 +6,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 PREFIX ?= /usr/local
 T ?=
 N ?= 50
+TIME ?= 5
 
 all: module tools
 
@@ -26,7 +27,7 @@ clean:
 	$(MAKE) -C tests/core clean
 
 check:
-	@tests/check core vm memory debug
+	@tests/check core vm memory soak debug
 
 check-core:
 	@tests/check core
@@ -46,6 +47,9 @@ demo:
 powercut:
 	@tests/powercut/run $(N)
 
+soak:
+	@tests/soak/run $(TIME)
+
 bench:
 	@tests/bench/run
 
@@ -56,7 +60,8 @@ help:
 	@echo "make check             all tests; check-core, check-vm and"
 	@echo "                       check-debug [T=topic] a part"
 	@echo "make powercut [N=50]   N power cuts of a virtual machine under load"
+	@echo "make soak [TIME=5]     a week in the life of a pool: minutes, or hours (8h)"
 	@echo "make bench             fio against raw, dm-linear and dm-thin"
 	@echo "make lint              style and static checks"
 
-.PHONY: all module tools install clean check check-core check-vm check-debug lint demo powercut bench help
+.PHONY: all module tools install clean check check-core check-vm check-debug lint demo powercut soak bench help
