@@ -306,6 +306,36 @@ static void test_devices_are_added(void **state)
 		assert_int_equal(fixture_read(fixture, volume, i), i + 1);
 }
 
+static bool is_busy(struct fixture *fixture, u64 pbn)
+{
+	const struct dynmap_seg *seg = dynmap_alloc_seg_of(&fixture->pool.alloc, pbn);
+	u32 index = dynmap_pbn_index(pbn);
+
+	return seg->busy[index / 64] >> (index % 64) & 1;
+}
+
+/* Rule 4: the place of a node of the last checkpoint is kept until the next one is durable. */
+static void test_old_nodes_keep_their_places(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_pool *pool = &fixture->pool;
+	struct dynmap_ptr old;
+
+	fixture_create(fixture, 1);
+	assert_int_equal(dynmap_pool_checkpoint(pool), 0);
+	old = pool->table.volumes.root;
+	fixture_create(fixture, 2);
+	assert_int_not_equal(pool->table.volumes.root.pbn[0], old.pbn[0]);
+	assert_int_equal(dynmap_alloc_drain(&pool->alloc), 0);
+	assert_true(is_busy(fixture, old.pbn[0]) && is_busy(fixture, old.pbn[1]));
+	assert_int_equal(HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op)), 0);
+	assert_true(is_busy(fixture, old.pbn[0]) && is_busy(fixture, old.pbn[1]));
+	assert_int_equal(dynmap_pool_checkpoint_io(pool), 0);
+	assert_true(is_busy(fixture, old.pbn[0]) && is_busy(fixture, old.pbn[1]));
+	dynmap_pool_checkpoint_end(pool, 0);
+	assert_false(is_busy(fixture, old.pbn[0]) || is_busy(fixture, old.pbn[1]));
+}
+
 static void test_growth_refuses(void **state)
 {
 	struct fixture *fixture = *state;
@@ -368,6 +398,7 @@ int main(void)
 		FIXTURE_TEST(test_failed_checkpoint_is_sticky, one),
 		FIXTURE_TEST(test_growth_gives_its_blocks, one),
 		FIXTURE_TEST(test_devices_are_added, one),
+		FIXTURE_TEST(test_old_nodes_keep_their_places, two),
 		FIXTURE_TEST(test_growth_refuses, two),
 		FIXTURE_TEST(test_cuts_during_growth, one),
 		FIXTURE_TEST(test_read_errors_at_opening, two),

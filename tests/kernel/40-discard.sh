@@ -70,6 +70,19 @@ passdown() {
 	dmsetup status "$POOL" | grep -q no_discard_passdown || fail "status"
 }
 
+# What the queue says of discards, whatever the devices below can do.
+limits() {
+	local queue
+	disk a 64
+	pool 128 0 "" /dev/a && volume 0 2097152 || fail "no volume"
+	queue=/sys/dev/block/$(dmsetup info -c --noheadings -o major,minor --separator : vol0)/queue
+	expect "granularity" "$(cat "$queue/discard_granularity")" 4096
+	expect "largest discard" "$(cat "$queue/discard_max_bytes")" 4294966784
+	expect "logical block" "$(cat "$queue/logical_block_size")" 512
+	expect "physical block" "$(cat "$queue/physical_block_size")" 4096
+}
+
+run "limits" limits
 run "ranges" ranges
 run "space is used again" reuse
 run "a full pool, and back" full

@@ -8,7 +8,7 @@
 set -u
 ktap_number=0 ktap_failed=0 case_failed=0
 POOL=dynmap-test
-TOOLS=$(dirname "$MODULE")
+export TOOLS=${MODULE%/*}
 DM=(dmsetup --noudevsync)
 
 fail() { echo "# $*"; case_failed=1; }
