@@ -7,6 +7,8 @@ PREFIX ?= /usr/local
 T ?=
 N ?= 50
 TIME ?= 5
+KERNEL ?= 6.1
+export KERNEL
 
 all: module tools
 
@@ -27,13 +29,16 @@ clean:
 	$(MAKE) -C tests/core clean
 
 check:
-	@tests/check core vm memory soak debug
+	@tests/check core vm kernels memory soak debug
 
 check-core:
 	@tests/check core
 
 check-vm:
 	@T=$(T) tests/check vm
+
+check-kernels:
+	@tests/check kernels
 
 check-debug:
 	@T=$(T) tests/check debug
@@ -58,10 +63,11 @@ help:
 	@echo "make install           both, into the system"
 	@echo "make demo              a story in a virtual machine, under 5 minutes"
 	@echo "make check             all tests; check-core, check-vm and"
-	@echo "                       check-debug [T=topic] a part"
+	@echo "                       check-debug [T=topic] a part; check-vm KERNEL=6.12"
+	@echo "                       or 7 on those stock kernels, check-kernels a sample"
 	@echo "make powercut [N=50]   N power cuts of a virtual machine under load"
 	@echo "make soak [TIME=5]     a week in the life of a pool: minutes, or hours (8h)"
 	@echo "make bench             fio against raw, dm-linear and dm-thin"
 	@echo "make lint              style and static checks"
 
-.PHONY: all module tools install clean check check-core check-vm check-debug lint demo powercut soak bench help
+.PHONY: all module tools install clean check check-core check-vm check-kernels check-debug lint demo powercut soak bench help
