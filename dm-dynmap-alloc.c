@@ -107,6 +107,8 @@ int dynmap_alloc_init(struct dynmap_alloc *alloc, struct dynmap_cache *cache,
 	alloc->geo = geo;
 	INIT_LIST_HEAD(&alloc->dirty);
 	dynmap_runlist_init(&alloc->freed);
+	dynmap_runlist_init(&alloc->committing);
+	dynmap_runlist_init(&alloc->quarantine);
 	dynmap_runlist_init(&alloc->meta_freed);
 	dynmap_runlist_init(&alloc->meta_sealed);
 	if (root && !dynmap_btree_root_valid(geo, root)) {
@@ -131,14 +133,15 @@ int dynmap_alloc_init(struct dynmap_alloc *alloc, struct dynmap_cache *cache,
 void dynmap_alloc_exit(struct dynmap_alloc *alloc)
 {
 	struct dynmap_runlist *lists[] = {
-		&alloc->freed, &alloc->meta_freed, &alloc->meta_sealed
+		&alloc->freed, &alloc->committing, &alloc->quarantine, &alloc->meta_freed,
+		&alloc->meta_sealed
 	};
 	struct dynmap_buf *buf;
 	u32 i, count, dev, slot;
 
 	if (!alloc->cache)
 		return;
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < ARRAY_SIZE(lists); i++)
 		while ((buf = dynmap_runlist_pop(lists[i], &count)))
 			dynmap_buf_free(buf);
 	for (dev = 0; dev < alloc->geo->nr_devs && alloc->seg[dev]; dev++) {
@@ -857,6 +860,16 @@ static bool dynmap_alloc_vacate(struct dynmap_alloc *alloc, struct dynmap_runlis
 				  dynmap_pbn_index(run[i].pbn), run[i].len);
 	dynmap_cache_add_spare(alloc->cache, buf);
 	return true;
+}
+
+void dynmap_alloc_commit_begin(struct dynmap_alloc *alloc)
+{
+	dynmap_runlist_move(&alloc->committing, &alloc->freed);
+}
+
+void dynmap_alloc_commit_end(struct dynmap_alloc *alloc, int error)
+{
+	dynmap_runlist_move(error ? &alloc->freed : &alloc->quarantine, &alloc->committing);
 }
 
 bool dynmap_alloc_release(struct dynmap_alloc *alloc, struct dynmap_runlist *list)

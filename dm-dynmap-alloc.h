@@ -89,6 +89,8 @@ struct dynmap_zones {
  * @floor: blocks that data may not take
  * @quarantined: data blocks freed and not yet released
  * @freed: data blocks freed, the record not yet durable
+ * @committing: the same, the record being committed
+ * @quarantine: the record is durable, I/O that looked up before may be under way
  * @meta_freed: metadata blocks freed in this epoch
  * @meta_sealed: metadata blocks freed in the epoch being checkpointed
  */
@@ -112,6 +114,8 @@ struct dynmap_alloc {
 	u64 floor;
 	u64 quarantined;
 	struct dynmap_runlist freed;
+	struct dynmap_runlist committing;
+	struct dynmap_runlist quarantine;
 	struct dynmap_runlist meta_freed;
 	struct dynmap_runlist meta_sealed;
 };
@@ -223,7 +227,14 @@ int __must_check dynmap_alloc_avoid(struct dynmap_alloc *alloc, u64 pbn, u32 len
 void dynmap_alloc_free(struct dynmap_alloc *alloc, u64 pbn, u32 len);
 
 /*
- * Quarantine ends: blocks of @list may be given out again. One bounded step:
+ * Rule 3a: a commit is about to write all records so far; it has ended. After a
+ * failure nothing ever leaves quarantine.
+ */
+void dynmap_alloc_commit_begin(struct dynmap_alloc *alloc);
+void dynmap_alloc_commit_end(struct dynmap_alloc *alloc, int error);
+
+/*
+ * Quarantine ends: blocks of @list, which were in @quarantine, may be given out again. One bounded step:
  * true until @list is empty.
  */
 bool dynmap_alloc_release(struct dynmap_alloc *alloc, struct dynmap_runlist *list);

@@ -178,6 +178,16 @@ void dynmap_pool_close(struct dynmap_pool *pool);
 bool dynmap_pool_wants_checkpoint(const struct dynmap_pool *pool);
 
 /*
+ * A commit, in three steps: lock held, no lock, lock held. One commit or
+ * checkpoint at a time. Afterwards all that changed before step 1 is durable,
+ * and what was freed before is in quarantine (rule 3a).
+ */
+void dynmap_pool_commit_begin(struct dynmap_pool *pool);
+int __must_check dynmap_pool_commit_io(struct dynmap_pool *pool);
+void dynmap_pool_commit_end(struct dynmap_pool *pool, int error);
+
+/*
+ * A checkpoint, likewise.
  * Step 0, optional: bring what is derived up to date in bounded steps, so that
  * step 1 holds the lock for a short time. 0: go on; -EINPROGRESS: call again;
  * else as step 1.
@@ -216,7 +226,7 @@ int __must_check dynmap_pool_help(struct dynmap_pool *pool, struct dynmap_op *op
  */
 int __must_check dynmap_pool_reclaim(struct dynmap_pool *pool, u64 want);
 
-/* Single-threaded commit and checkpoint, quarantine released. */
+/* Single-threaded commit and checkpoint, quarantine released: no I/O is under way. */
 int __must_check dynmap_pool_commit(struct dynmap_pool *pool);
 int __must_check dynmap_pool_checkpoint(struct dynmap_pool *pool);
 

@@ -307,20 +307,32 @@ void dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error)
 	pool->journal.tail = le64_to_cpu(pool->super->journal_seq);
 }
 
+void dynmap_pool_commit_begin(struct dynmap_pool *pool)
+{
+	dynmap_alloc_commit_begin(&pool->alloc);
+	dynmap_journal_commit_begin(&pool->journal);
+}
+
+int dynmap_pool_commit_io(struct dynmap_pool *pool)
+{
+	return dynmap_journal_commit_io(&pool->journal);
+}
+
+void dynmap_pool_commit_end(struct dynmap_pool *pool, int error)
+{
+	dynmap_journal_commit_end(&pool->journal, error);
+	dynmap_alloc_commit_end(&pool->alloc, error);
+}
+
 int dynmap_pool_commit(struct dynmap_pool *pool)
 {
-	struct dynmap_runlist freed;
 	int ret;
 
-	dynmap_runlist_init(&freed);
-	dynmap_runlist_move(&freed, &pool->alloc.freed);
-	dynmap_journal_commit_begin(&pool->journal);
-	ret = dynmap_journal_commit_io(&pool->journal);
-	dynmap_journal_commit_end(&pool->journal, ret);
-	if (ret)
-		dynmap_runlist_move(&pool->alloc.freed, &freed);
-	else
-		while (dynmap_alloc_release(&pool->alloc, &freed))
+	dynmap_pool_commit_begin(pool);
+	ret = dynmap_pool_commit_io(pool);
+	dynmap_pool_commit_end(pool, ret);
+	if (!ret)
+		while (dynmap_alloc_release(&pool->alloc, &pool->alloc.quarantine))
 			;
 	return ret;
 }

@@ -103,7 +103,6 @@ void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
  * @reclaims: rounds of reclaim so far; by @lock
  * @phase: which of @inflight new I/O counts in; by @lock
  * @inflight: per CPU, I/O under way that looked up before the phase changed
- * @quarantine: freed blocks, the record durable, I/O perhaps not ended; by @lock
  * @list_lock: over the lists below and @bucket
  * @done: first writes whose data is complete
  * @flushes: bios that wait for a commit
@@ -144,7 +143,6 @@ struct dynmap_kpool {
 	u32 reclaims;
 	u32 phase;
 	unsigned long __percpu *inflight[2];
-	struct dynmap_runlist quarantine;
 	spinlock_t list_lock;		/* over the lists below and bucket */
 	struct bio_list done;
 	struct bio_list flushes;

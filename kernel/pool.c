@@ -165,28 +165,22 @@ int dynmap_kpool_help(struct dynmap_kpool *pool, struct dynmap_op *op, int error
 
 int dynmap_kpool_commit(struct dynmap_kpool *pool)
 {
-	struct dynmap_journal *journal = &pool->core.journal;
-	struct dynmap_runlist freed;
 	bool release;
 	int ret;
 
-	dynmap_runlist_init(&freed);
 	mutex_lock(&pool->commit_mutex);
 	down_write(&pool->lock);
-	dynmap_runlist_move(&freed, &pool->core.alloc.freed);
-	dynmap_journal_commit_begin(journal);
+	dynmap_pool_commit_begin(&pool->core);
 	up_write(&pool->lock);
-	ret = dynmap_journal_commit_io(journal);
+	ret = dynmap_pool_commit_io(&pool->core);
 	down_write(&pool->lock);
-	dynmap_journal_commit_end(journal, ret);
+	dynmap_pool_commit_end(&pool->core, ret);
 	if (ret)
 		dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
-	release = freed.blocks;
-	/* After a failure nothing leaves quarantine: the list is only kept. */
-	dynmap_runlist_move(ret ? &pool->core.alloc.freed : &pool->quarantine, &freed);
+	release = pool->core.alloc.quarantine.blocks;
 	up_write(&pool->lock);
 	mutex_unlock(&pool->commit_mutex);
-	if (release && !ret)
+	if (release)
 		queue_work(pool->wq, &pool->release_work);
 	return ret;
 }
@@ -246,7 +240,7 @@ static void dynmap_kpool_end_quarantine(struct dynmap_kpool *pool)
 	dynmap_runlist_init(&list);
 	mutex_lock(&pool->release_mutex);
 	down_write(&pool->lock);
-	dynmap_runlist_move(&list, &pool->quarantine);
+	dynmap_runlist_move(&list, &pool->core.alloc.quarantine);
 	old = pool->phase;
 	pool->phase = !old;
 	up_write(&pool->lock);
@@ -491,7 +485,6 @@ static struct dynmap_kpool *dynmap_kpool_alloc(void)
 	bio_list_init(&pool->done);
 	bio_list_init(&pool->flushes);
 	bio_list_init(&pool->no_space);
-	dynmap_runlist_init(&pool->quarantine);
 	INIT_WORK(&pool->done_work, dynmap_done_work);
 	INIT_WORK(&pool->commit_work, dynmap_commit_work);
 	INIT_WORK(&pool->release_work, dynmap_release_work);
@@ -529,7 +522,6 @@ void dynmap_kpool_destroy(struct dynmap_kpool *pool)
 	dynmap_shrinker_unregister(&pool->shrinker);
 	/* A store batch's last completion may still be waking us. */
 	synchronize_rcu();
-	dynmap_runlist_move(&pool->core.alloc.freed, &pool->quarantine);
 	dynmap_pool_close(&pool->core);
 	dynmap_kpool_free(pool);
 }
