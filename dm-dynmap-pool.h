@@ -82,11 +82,29 @@ int dynmap_super_verify(const struct dynmap_disk_super *sb);
  * @dev_blocks: its length
  * @sb: set to it
  *
+ * A home slot that holds something foreign makes the device foreign, unless all
+ * other slots are intact: then it alone was damaged.
+ *
  * Return: 0, or what dynmap_super_verify() says of block 0 if no slot is good;
- * -EIO.
+ * -EIO, -ENOMEM.
  */
 int dynmap_super_read(struct dynmap_store *store, u32 dev, u64 dev_blocks,
 		      struct dynmap_disk_super *sb);
+
+/**
+ * dynmap_super_scan() - the newest superblocks of all devices of a pool
+ * @store: the devices, in any order
+ * @nr_devs: how many
+ * @blocks: their lengths
+ * @supers: set to the newest superblock of each
+ * @errors: per device: 0, or as dynmap_super_read() says; where less than that is
+ *	left of a device's superblocks, a good one of another device that names it
+ *	will do
+ *
+ * Return: which of the good ones is the newest; -ENODATA if there is none.
+ */
+int dynmap_super_scan(struct dynmap_store *store, u32 nr_devs, const u64 *blocks,
+		      struct dynmap_disk_super *supers, int *errors);
 
 /**
  * dynmap_geometry_init() - devices as a superblock tells them

@@ -89,13 +89,20 @@ int dynmap_super_verify(const struct dynmap_disk_super *sb)
 	return 0;
 }
 
-int dynmap_super_read(struct dynmap_store *store, u32 dev, u64 dev_blocks,
-		      struct dynmap_disk_super *sb)
+/*
+ * Read all slots of one device: the newest good superblock to @sb. *alone is
+ * false if the home slot holds something foreign and the others do not prove
+ * that it alone was overwritten: each is good or was never written, and the
+ * backup is good. What makes a device into something else (file systems,
+ * partition tables) writes to more than the home slot.
+ */
+static int dynmap_super_probe(struct dynmap_store *store, u32 dev, u64 dev_blocks,
+			      struct dynmap_disk_super *sb, bool *alone)
 {
 	u64 slots[] = { DYNMAP_SB_HOME, 1, 2, 3, dev_blocks - 1 };
-	int result = -ENODATA, ret;
 	struct dynmap_disk_super *block;
-	bool found = false;
+	int home = -ENODATA, ret = 0;
+	bool found = false, intact = true;
 	u32 i;
 
 	if (dev_blocks < DYNMAP_MIN_DEVICE_BLOCKS)
@@ -103,23 +110,70 @@ int dynmap_super_read(struct dynmap_store *store, u32 dev, u64 dev_blocks,
 	block = dynmap_block_alloc();
 	if (!block)
 		return -ENOMEM;
-	for (i = 0; i < 5; i++) {
+	for (i = 0; i < ARRAY_SIZE(slots); i++) {
 		ret = store->ops->read(store, dev, slots[i], block);
 		if (!ret)
 			ret = dynmap_super_verify(block);
 		if (!i)
-			result = ret;
-		/* Anything foreign in the home slot: what lies behind it does not count. */
-		if (!i && ret == -ENOMSG)
-			break;
-		if (ret || (found && (memcmp(block->uuid, sb->uuid, sizeof(sb->uuid)) ||
-				      le64_to_cpu(block->epoch) <= le64_to_cpu(sb->epoch))))
+			home = ret;
+		else if (ret && ret != -ENODATA)
+			intact = false;
+		if (ret)
 			continue;
-		memcpy(sb, block, sizeof(*sb));
+		if (found && memcmp(block->uuid, sb->uuid, sizeof(sb->uuid))) {
+			intact = false;
+			continue;
+		}
+		if (!found || le64_to_cpu(block->epoch) > le64_to_cpu(sb->epoch))
+			memcpy(sb, block, sizeof(*sb));
 		found = true;
 	}
 	dynmap_block_free(block);
-	return found ? 0 : result;
+	/* The backup was the last one: @ret is what was found there. */
+	*alone = home != -ENOMSG || (intact && !ret);
+	return found ? 0 : home;
+}
+
+int dynmap_super_read(struct dynmap_store *store, u32 dev, u64 dev_blocks,
+		      struct dynmap_disk_super *sb)
+{
+	bool alone = false;
+	int ret = dynmap_super_probe(store, dev, dev_blocks, sb, &alone);
+
+	return ret || alone ? ret : -ENOMSG;
+}
+
+/* Does the good superblock @sb name the device of @other as part of its pool? */
+static bool dynmap_super_vouches(const struct dynmap_disk_super *sb,
+				 const struct dynmap_disk_super *other)
+{
+	u32 at = le32_to_cpu(other->this_device);
+
+	return !memcmp(sb->uuid, other->uuid, sizeof(sb->uuid)) &&
+	       at < le32_to_cpu(sb->nr_devices) &&
+	       !memcmp(sb->device[at].uuid, other->device[at].uuid, DYNMAP_UUID_BYTES);
+}
+
+int dynmap_super_scan(struct dynmap_store *store, u32 nr_devs, const u64 *blocks,
+		      struct dynmap_disk_super *supers, int *errors)
+{
+	bool alone[DYNMAP_MAX_DEVICES] = {}, vouched;
+	u32 i, j, newest = nr_devs;
+
+	for (i = 0; i < nr_devs; i++)
+		errors[i] = dynmap_super_probe(store, i, blocks[i], &supers[i], &alone[i]);
+	for (i = 0; i < nr_devs; i++) {
+		vouched = alone[i];
+		for (j = 0; j < nr_devs && !errors[i] && !vouched; j++)
+			vouched = !errors[j] && alone[j] &&
+				  dynmap_super_vouches(&supers[j], &supers[i]);
+		if (!errors[i] && !vouched)
+			errors[i] = -ENOMSG;
+		if (!errors[i] && (newest == nr_devs || le64_to_cpu(supers[i].epoch) >
+							le64_to_cpu(supers[newest].epoch)))
+			newest = i;
+	}
+	return newest < nr_devs ? newest : -ENODATA;
 }
 
 const char *dynmap_geometry_init(struct dynmap_geometry *geo, struct dynmap_store *store,

@@ -531,16 +531,18 @@ static u64 dynmap_bdev_blocks(struct block_device *bdev)
 	return bdev_nr_sectors(bdev) / DYNMAP_BLOCK_SECTORS;
 }
 
-/* Say in words why a device cannot be used. */
-static void dynmap_refuse(struct block_device *bdev, const struct dynmap_disk_super *sb, int error,
-			  char **message)
+/* Say in words why device @dev cannot be used; @sb is room for its first block. */
+static void dynmap_refuse(struct dynmap_disks *disks, u32 dev, struct dynmap_disk_super *sb,
+			  int error, char **message)
 {
+	struct block_device *bdev = disks->bdev[dev];
 	const __le64 *word = (const __le64 *)sb;
 
 	*message = "a device carries something else than a dynmap pool, see the kernel log";
 	switch (error) {
 	case -ENOMSG:
-		if (le64_to_cpu(word[4]) == DYNMAP_THIN_MAGIC)
+		if (!disks->store.ops->read(&disks->store, dev, 0, sb) &&
+		    le64_to_cpu(word[4]) == DYNMAP_THIN_MAGIC)
 			DMERR("%pg carries dm-thin metadata: expected zeros or a dynmap pool",
 			      bdev);
 		else
@@ -562,32 +564,29 @@ static void dynmap_refuse(struct block_device *bdev, const struct dynmap_disk_su
 static int dynmap_scan(struct dynmap_disks *disks, struct dynmap_disk_super *supers,
 		       struct dynmap_disk_super *sb, bool *fresh, char **message)
 {
-	u32 i, empty = 0, newest = 0;
-	int ret;
+	u64 blocks[DYNMAP_MAX_DEVICES];
+	int errors[DYNMAP_MAX_DEVICES];
+	u32 i, empty = 0;
+	int newest;
 
+	for (i = 0; i < disks->nr; i++)
+		blocks[i] = dynmap_bdev_blocks(disks->bdev[i]);
+	newest = dynmap_super_scan(&disks->store, disks->nr, blocks, supers, errors);
 	for (i = 0; i < disks->nr; i++) {
-		ret = dynmap_super_read(&disks->store, i,
-					dynmap_bdev_blocks(disks->bdev[i]),
-					&supers[i]);
-		if (ret == -ENODATA) {
-			empty++;
+		empty += errors[i] == -ENODATA;
+		if (!errors[i] || errors[i] == -ENODATA)
 			continue;
-		}
-		if (ret) {
-			if (ret == -ENOMSG)
-				disks->store.ops->read(&disks->store, i, 0, &supers[i]);
-			dynmap_refuse(disks->bdev[i], &supers[i], ret, message);
-			return ret;
-		}
-		if (le64_to_cpu(supers[i].epoch) > le64_to_cpu(supers[newest].epoch))
-			newest = i;
+		dynmap_refuse(disks, i, &supers[i], errors[i], message);
+		return errors[i];
 	}
 	*fresh = empty == disks->nr;
+	if (*fresh)
+		return 0;
 	*sb = supers[newest];
-	if (!empty || *fresh)
+	if (!empty)
 		return 0;
 	for (i = 0; i < disks->nr; i++)
-		if (!supers[i].magic)
+		if (errors[i])
 			DMERR("%pg is empty, other devices belong to a pool", disks->bdev[i]);
 	*message = "some devices are empty, others belong to a pool";
 	return -EINVAL;
@@ -692,9 +691,7 @@ int dynmap_kpool_check_new(struct dynmap_kpool *pool, struct block_device *bdev,
 	if (ret == -ENODATA) {
 		ret = 0;
 	} else if (ret) {
-		if (ret == -ENOMSG)
-			disks->store.ops->read(&disks->store, 0, 0, sb);
-		dynmap_refuse(bdev, sb, ret, message);
+		dynmap_refuse(disks, 0, sb, ret, message);
 	} else if (memcmp(sb->uuid, pool->core.super->uuid, sizeof(sb->uuid)) ||
 		   le32_to_cpu(sb->this_device) < pool->core.geo.nr_devs) {
 		/* One that was about to join this pool when the power failed is welcome. */

@@ -166,42 +166,44 @@ static int do_format(int argc, char **argv)
 	return ret ? complain("formatting failed: %s", strerror(-ret)) : EXIT_CLEAN;
 }
 
-/* Bring the devices into the order of their pool; sb is the newest superblock. */
-static int arrange(struct dynmap_disk_super *sb)
+/* Devices that are all of one pool go to the places that it knows them at. */
+static int reorder(struct dynmap_disk_super *supers)
 {
-	struct dynmap_disk_super *found = dynmap_block_alloc();
-	int ret = found ? 0 : complain("out of memory");
 	u32 i, at;
 
-	for (i = 0; !ret && i < file.nr_devs; i++) {
-		ret = dynmap_super_read(&file.store, i, file.blocks[i], found);
-		if (ret) {
-			complain("%s: carries no valid dynmap superblock", file.path[i]);
-			ret = ret == -ENODATA || ret == -ENOMSG ? EXIT_USAGE : EXIT_DAMAGED;
-			break;
-		}
-		if (i && memcmp(found->uuid, sb->uuid, sizeof(sb->uuid)))
-			ret = complain("%s: belongs to another pool", file.path[i]);
-		else if (!i || le64_to_cpu(found->epoch) > le64_to_cpu(sb->epoch))
-			*sb = *found;
-	}
-	if (!ret && file.nr_devs != le32_to_cpu(sb->nr_devices))
-		ret = complain("the pool has %u devices, %u were given",
-			       le32_to_cpu(sb->nr_devices), file.nr_devs);
-	for (i = 0; !ret && i < file.nr_devs; i++) {
-		while (!dynmap_super_read(&file.store, i, file.blocks[i], found)) {
-			at = le32_to_cpu(found->this_device);
-			if (at == i)
-				break;
-			if (at < i) {
-				ret = complain("%s: given twice", file.path[i]);
-				break;
-			}
+	for (i = 0; i < file.nr_devs; i++) {
+		while ((at = le32_to_cpu(supers[i].this_device)) != i) {
+			if (at < i || le32_to_cpu(supers[at].this_device) == at)
+				return complain("%s: given twice", file.path[i]);
 			store_file_swap(&file, i, at);
+			swap(supers[i], supers[at]);
 		}
 	}
-	dynmap_block_free(found);
-	return ret;
+	return 0;
+}
+
+/* Bring the devices into the order of their pool; *sb is the newest superblock. */
+static int arrange(struct dynmap_disk_super *sb)
+{
+	static struct dynmap_disk_super supers[DYNMAP_MAX_DEVICES];
+	int errors[DYNMAP_MAX_DEVICES], newest;
+	u32 i;
+
+	newest = dynmap_super_scan(&file.store, file.nr_devs, file.blocks, supers, errors);
+	for (i = 0; i < file.nr_devs; i++) {
+		if (errors[i]) {
+			complain("%s: carries no valid dynmap superblock", file.path[i]);
+			return errors[i] == -ENODATA || errors[i] == -ENOMSG ? EXIT_USAGE :
+									       EXIT_DAMAGED;
+		}
+		if (memcmp(supers[i].uuid, supers[0].uuid, sizeof(sb->uuid)))
+			return complain("%s: belongs to another pool", file.path[i]);
+	}
+	*sb = supers[newest];
+	if (file.nr_devs != le32_to_cpu(sb->nr_devices))
+		return complain("the pool has %u devices, %u were given",
+				le32_to_cpu(sb->nr_devices), file.nr_devs);
+	return reorder(supers);
 }
 
 /* Open the pool on the devices, changing nothing; an exit status. */

@@ -45,27 +45,16 @@ int fixture_format(struct fixture *fixture, u32 alloc_blocks, u32 copies)
 
 int fixture_open(struct fixture *fixture, bool readonly)
 {
-	struct dynmap_disk_super *best = dynmap_block_alloc(), *sb = dynmap_block_alloc();
-	int ret = -ENODATA, error;
-	bool found = false;
-	u32 dev;
+	static struct dynmap_disk_super supers[DYNMAP_MAX_DEVICES];
+	struct store_mem *mem = &fixture->mem;
+	int errors[DYNMAP_MAX_DEVICES], ret;
 
-	for (dev = 0; dev < fixture->mem.nr_devs; dev++) {
-		error = dynmap_super_read(&fixture->mem.store, dev, fixture->mem.blocks[dev], sb);
-		if (error) {
-			ret = found ? 0 : error;
-			continue;
-		}
-		if (!found || le64_to_cpu(sb->epoch) > le64_to_cpu(best->epoch))
-			memcpy(best, sb, sizeof(*sb));
-		found = true;
-		ret = 0;
-	}
-	if (!ret)
-		ret = dynmap_pool_open(&fixture->pool, &fixture->mem.store, best, 256, readonly);
+	ret = dynmap_super_scan(&mem->store, mem->nr_devs, mem->blocks, supers, errors);
+	if (ret >= 0)
+		ret = dynmap_pool_open(&fixture->pool, &mem->store, &supers[ret], 256, readonly);
+	else
+		ret = errors[0];
 	fixture->open = !ret;
-	dynmap_block_free(best);
-	dynmap_block_free(sb);
 	return ret;
 }
 

@@ -324,21 +324,16 @@ static void do_reap(void)
 
 static void open_pool(void)
 {
-	static struct dynmap_disk_super sb, best;
-	bool found = false;
+	static struct dynmap_disk_super supers[DYNMAP_MAX_DEVICES], best;
+	int errors[DYNMAP_MAX_DEVICES], ret;
 	u32 dev;
-	int ret;
 
-	for (dev = 0; dev < mem.nr_devs; dev++) {
-		ret = dynmap_super_read(&mem.store, dev, mem.blocks[dev], &sb);
-		if (ret && dev >= nr_devs)
-			continue;	/* added, and the power failed before it was ours */
-		if (ret)
-			fail("superblock", 0, dev, -ret, 0);
-		if (!found || le64_to_cpu(sb.epoch) > le64_to_cpu(best.epoch))
-			best = sb;
-		found = true;
-	}
+	ret = dynmap_super_scan(&mem.store, mem.nr_devs, mem.blocks, supers, errors);
+	/* One that was added may not have been ours when the power failed. */
+	for (dev = 0; dev < nr_devs; dev++)
+		if (ret < 0 || errors[dev])
+			fail("superblock", 0, dev, -errors[dev], 0);
+	best = supers[ret];
 	/* As it lies there, the journal replayed in memory only. */
 	ret = dynmap_pool_open(&pool, &mem.store, &best, 256, true);
 	if (ret)

@@ -49,13 +49,43 @@ static void test_empty_foreign_and_unknown(void **state)
 
 	fixture_close(fixture);
 	assert_int_equal(super_read(fixture, 0, sb), 0);
-	/* A file system over the home slot: what lies behind it does not count. */
+	/* Something else over the home slot alone. */
 	memset(home, 0x5a, DYNMAP_BLOCK_BYTES);
+	assert_int_equal(super_read(fixture, 0, sb), 0);
+	/* A file system: what lies behind it does not count. */
+	memset(home, 0x5a, 2 * DYNMAP_BLOCK_BYTES);
 	assert_int_equal(super_read(fixture, 0, sb), -ENOMSG);
 	memset(fixture->mem.cache[0], 0, fixture->mem.blocks[0] * DYNMAP_BLOCK_BYTES);
 	assert_int_equal(super_read(fixture, 0, sb), -ENODATA);
 	assert_int_equal(dynmap_super_read(&fixture->mem.store, 0, 500, sb), -ENOSPC);
 	dynmap_block_free(sb);
+}
+
+/* Nothing is left of the front of a device: its backup and the other device tell. */
+static void test_other_devices_vouch(void **state)
+{
+	static struct dynmap_disk_super supers[DYNMAP_MAX_DEVICES];
+	struct fixture *fixture = *state;
+	struct store_mem *mem = &fixture->mem;
+	int errors[DYNMAP_MAX_DEVICES];
+
+	fixture_close(fixture);
+	memset(mem->cache[1], 0x5a, 100 * DYNMAP_BLOCK_BYTES);
+	assert_true(dynmap_super_scan(&mem->store, 2, mem->blocks, supers, errors) == 0);
+	assert_int_equal(errors[1], 0);
+	assert_int_equal(le32_to_cpu(supers[1].this_device), 1);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	fixture_close(fixture);
+	/* Opening wrote it anew: now it speaks for itself. */
+	assert_int_equal(super_read(fixture, 1, supers), 0);
+	memset(mem->cache[1], 0x5a, 100 * DYNMAP_BLOCK_BYTES);
+	mem->cache[0][100] ^= 1;
+	assert_int_equal(dynmap_super_scan(&mem->store, 2, mem->blocks, supers, errors), 0);
+	/* A device of another pool does not vouch. */
+	memset(mem->cache[0], 0, mem->blocks[0] * DYNMAP_BLOCK_BYTES);
+	assert_int_equal(dynmap_super_scan(&mem->store, 2, mem->blocks, supers, errors), -ENODATA);
+	assert_int_equal(errors[0], -ENODATA);
+	assert_int_equal(errors[1], -ENOMSG);
 }
 
 /* Each field that is bounded: one bad value, refused, the crc being right. */
@@ -390,6 +420,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		FIXTURE_TEST(test_every_slot_may_be_lost_but_one, one),
 		FIXTURE_TEST(test_empty_foreign_and_unknown, one),
+		FIXTURE_TEST(test_other_devices_vouch, two),
 		FIXTURE_TEST(test_bad_fields_are_refused, two),
 		FIXTURE_TEST(test_format_refuses, two),
 		FIXTURE_TEST(test_reopen_counts_the_same, two),
