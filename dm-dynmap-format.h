@@ -505,7 +505,8 @@ struct dynmap_disk_record {
  *     32    8 incarnation
  *     40    8 epoch of the trees that the records were applied to
  *     48    2 number of records
- *     50   14 zero
+ *     50    6 zero
+ *     56    8 all blocks before this number were durable when it was written
  *     64 4032 records
  */
 struct dynmap_disk_journal {
@@ -516,7 +517,8 @@ struct dynmap_disk_journal {
 	__le64 incarnation;
 	__le64 epoch;
 	__le16 count;
-	__u8 zero[14];
+	__u8 zero[6];
+	__le64 durable;
 	struct dynmap_disk_record record[DYNMAP_JOURNAL_RECORDS];
 };
 
@@ -656,6 +658,7 @@ DYNMAP_ASSERT_AT(dynmap_disk_journal, seq, 24);
 DYNMAP_ASSERT_AT(dynmap_disk_journal, incarnation, 32);
 DYNMAP_ASSERT_AT(dynmap_disk_journal, epoch, 40);
 DYNMAP_ASSERT_AT(dynmap_disk_journal, count, 48);
+DYNMAP_ASSERT_AT(dynmap_disk_journal, durable, 56);
 DYNMAP_ASSERT_AT(dynmap_disk_journal, record, 64);
 
 #endif /* DM_DYNMAP_FORMAT_H */

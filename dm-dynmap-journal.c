@@ -9,6 +9,8 @@
  */
 #include "dm-dynmap-journal.h"
 
+#define DYNMAP_JOURNAL_LOOK	64	/* blocks behind the end that may tell of a lost one */
+
 void dynmap_journal_init(struct dynmap_journal *journal, struct dynmap_cache *cache)
 {
 	memset(journal, 0, sizeof(*journal));
@@ -134,6 +136,7 @@ static void dynmap_journal_write(struct dynmap_journal *journal, struct dynmap_b
 	u64 at = le64_to_cpu(block->seq) % journal->blocks;
 	u32 copy, dev;
 
+	block->durable = cpu_to_le64(journal->durable);
 	block->crc = cpu_to_le32(dynmap_journal_crc(block));
 	for (copy = 0; copy < 2; copy++) {
 		dev = journal->dev[copy];
@@ -250,4 +253,16 @@ int dynmap_journal_read(struct dynmap_journal *journal, u64 seq, void *data)
 		}
 	}
 	return unreadable && !absent ? -EIO : -ENODATA;
+}
+
+int dynmap_journal_verify_end(struct dynmap_journal *journal, u64 seq, void *data)
+{
+	const struct dynmap_disk_journal *block = data;
+	u64 end = seq + min_t(u64, journal->blocks, DYNMAP_JOURNAL_LOOK);
+	u64 at;
+
+	for (at = seq + 1; at < end; at++)
+		if (!dynmap_journal_read(journal, at, data) && le64_to_cpu(block->durable) > seq)
+			return -EBADMSG;
+	return 0;
 }

@@ -109,4 +109,18 @@ u64 dynmap_journal_seal(struct dynmap_journal *journal);
  */
 int __must_check dynmap_journal_read(struct dynmap_journal *journal, u64 seq, void *data);
 
+/**
+ * dynmap_journal_verify_end() - replay: is the end of the journal the true one?
+ * @journal: the journal
+ * @seq: block for which dynmap_journal_read() said -ENODATA
+ * @data: 4 KiB to read into
+ *
+ * A later block of the same incarnation that was written when this one was
+ * durable already proves that all copies of this one were destroyed. (With a
+ * single copy, of the last commit nothing tells.)
+ *
+ * Return: 0; -EBADMSG if acknowledged records are lost.
+ */
+int __must_check dynmap_journal_verify_end(struct dynmap_journal *journal, u64 seq, void *data);
+
 #endif /* DM_DYNMAP_JOURNAL_H */

@@ -10,6 +10,7 @@
 #include "dm-dynmap-node.h"
 
 #define DYNMAP_MIN_CLEAN	256
+#define DYNMAP_MAX_HEAL		64	/* nodes remembered for healing */
 
 static struct hlist_head *dynmap_cache_bucket(struct dynmap_cache *cache, u64 pbn)
 {
@@ -29,6 +30,8 @@ int dynmap_cache_init(struct dynmap_cache *cache, struct dynmap_geometry *geo, u
 	INIT_LIST_HEAD(&cache->dirty);
 	INIT_LIST_HEAD(&cache->sealed);
 	INIT_LIST_HEAD(&cache->spare);
+	INIT_LIST_HEAD(&cache->heal);
+	INIT_LIST_HEAD(&cache->healing);
 	dynmap_runlist_init(&cache->events);
 	cache->buckets = dynmap_zalloc(sizeof(*cache->buckets) << cache->hash_bits);
 	return cache->buckets ? 0 : -ENOMEM;
@@ -51,6 +54,8 @@ void dynmap_cache_exit(struct dynmap_cache *cache)
 	dynmap_buf_free_list(&cache->dirty);
 	dynmap_buf_free_list(&cache->sealed);
 	dynmap_buf_free_list(&cache->spare);
+	dynmap_buf_free_list(&cache->heal);
+	dynmap_buf_free_list(&cache->healing);
 	dynmap_buf_free_list(&cache->events.bufs);
 	dynmap_free(cache->buckets);
 	cache->buckets = NULL;
@@ -198,17 +203,34 @@ int dynmap_node_verify(struct dynmap_cache *cache, const void *data,
 	return -EUCLEAN;
 }
 
+/* A copy of a node, to be written over its @bad ones; none if memory is short. */
+static void dynmap_node_copy(struct dynmap_buf *buf, u8 bad)
+{
+	struct dynmap_buf *copy = bad ? dynmap_buf_alloc() : NULL;
+
+	if (!copy)
+		return;
+	memcpy(copy->data, buf->data, DYNMAP_BLOCK_BYTES);
+	copy->pbn[0] = buf->pbn[0];
+	copy->pbn[1] = buf->pbn[1];
+	copy->epoch = buf->epoch;
+	copy->bad = bad;
+	buf->heal = copy;
+}
+
 struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dynmap_miss *miss)
 {
 	struct dynmap_store *store = cache->geo->store;
 	struct dynmap_buf *buf = dynmap_buf_alloc();
+	u32 first = (miss->ptr.pbn[0] ^ cache->epoch) & 1, i, copy, dev;
 	int error = -EIO, ret;
-	u32 copy, dev;
 	u64 block;
+	u8 bad = 0;
 
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
-	for (copy = 0; copy < 2; copy++) {
+	for (i = 0; i < 2; i++) {
+		copy = i ^ first;
 		if (miss->ptr.pbn[copy] == DYNMAP_PBN_NONE)
 			continue;
 		block = dynmap_pbn_locate(cache->geo, miss->ptr.pbn[copy], &dev);
@@ -219,13 +241,14 @@ struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dy
 			buf->pbn[0] = miss->ptr.pbn[0];
 			buf->pbn[1] = miss->ptr.pbn[1];
 			buf->epoch = le64_to_cpu(dynmap_node_head(buf)->epoch);
-			buf->used = copy;	/* see dynmap_cache_insert() */
+			dynmap_node_copy(buf, bad);
 			return buf;
 		}
+		bad |= 1 << copy;
 		dynmap_err("device %u block %llu: copy %c of node %llu: error %d", dev,
 			   (unsigned long long)block, 'A' + copy,
 			   (unsigned long long)miss->ptr.pbn[0], ret);
-		if (!copy || ret != -EIO)
+		if (ret != -EIO)
 			error = ret;
 	}
 	dynmap_buf_free(buf);
@@ -267,9 +290,73 @@ u32 dynmap_cache_shrink(struct dynmap_cache *cache, u32 count)
 	return clean + spare - cache->nr_clean - cache->nr_spare;
 }
 
+/* Remember a node that was read, to write its bad copy anew. */
+static void dynmap_cache_heal(struct dynmap_cache *cache, struct dynmap_buf *copy)
+{
+	if (cache->nr_heal == DYNMAP_MAX_HEAL) {
+		dynmap_buf_free(copy);
+		return;
+	}
+	list_add_tail(&copy->list, &cache->heal);
+	cache->nr_heal++;
+}
+
+void dynmap_cache_heal_begin(struct dynmap_cache *cache)
+{
+	struct dynmap_buf *copy, *next, *buf;
+
+	list_for_each_entry_safe(copy, next, &cache->heal, list) {
+		list_del_init(&copy->list);
+		buf = dynmap_cache_peek(cache, copy->pbn[0]);
+		if (buf && buf->state == DYNMAP_BUF_CLEAN && buf->epoch == copy->epoch)
+			list_add_tail(&copy->list, &cache->healing);
+		else
+			dynmap_cache_add_spare(cache, copy);
+	}
+	cache->nr_heal = 0;
+}
+
+void dynmap_cache_heal_write(struct dynmap_cache *cache)
+{
+	struct dynmap_store *store = cache->geo->store;
+	struct dynmap_buf *copy;
+	u32 i, dev, count = 0;
+	u64 block;
+
+	list_for_each_entry(copy, &cache->healing, list)
+		for (i = 0; i < 2; i++) {
+			if (!(copy->bad >> i & 1))
+				continue;
+			block = dynmap_pbn_locate(cache->geo, copy->pbn[i], &dev);
+			store->ops->write(store, DYNMAP_BATCH_CHECKPOINT, dev, block, copy->data,
+					  0);
+			count++;
+		}
+	if (!count)
+		return;
+	if (store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT)) {
+		dynmap_err("bad copies of nodes cannot be written anew");
+		return;
+	}
+	dynmap_err("%u bad copies of nodes were written anew from the other ones", count);
+	cache->healed += count;
+}
+
+void dynmap_cache_heal_end(struct dynmap_cache *cache)
+{
+	struct dynmap_buf *copy, *next;
+
+	list_for_each_entry_safe(copy, next, &cache->healing, list) {
+		list_del(&copy->list);
+		dynmap_cache_add_spare(cache, copy);
+	}
+}
+
 void dynmap_cache_insert(struct dynmap_cache *cache, struct dynmap_buf *buf)
 {
-	cache->healed += buf->used;
+	if (buf->heal)
+		dynmap_cache_heal(cache, buf->heal);
+	buf->heal = NULL;
 	if (dynmap_cache_peek(cache, buf->pbn[0])) {
 		dynmap_buf_free(buf);
 		return;

@@ -44,6 +44,8 @@ enum dynmap_buf_state {
  * @state: enum dynmap_buf_state
  * @used: touched since the eviction hand last passed
  * @orphan: SEALED, but no longer part of a tree
+ * @bad: of a copy made for healing: which copies on disk are bad, a bit each
+ * @heal: of a node just read: such a copy, or NULL
  */
 struct dynmap_buf {
 	struct hlist_node hash;
@@ -54,6 +56,8 @@ struct dynmap_buf {
 	u8 state;
 	u8 used;
 	u8 orphan;
+	u8 bad;
+	struct dynmap_buf *heal;
 };
 
 /**
@@ -153,7 +157,10 @@ struct dynmap_runlist {
  * @stock: free places for new nodes, per copy
  * @nr_stock: how many
  * @events: places taken and given up since the allocator last looked
- * @healed: reads that had to use copy B
+ * @heal: copies of nodes whose other copy was found bad
+ * @healing: the same, being written by the checkpoint under way
+ * @nr_heal: length of @heal
+ * @healed: bad copies found and written anew
  * @check: structure check of a node's entries, by the layer above: NULL or the
  *	name of the failing check
  */
@@ -177,6 +184,9 @@ struct dynmap_cache {
 	u64 stock[2][DYNMAP_STOCK];
 	u32 nr_stock[2];
 	struct dynmap_runlist events;
+	struct list_head heal;
+	struct list_head healing;
+	u32 nr_heal;
 	u64 healed;
 };
 
@@ -244,7 +254,9 @@ struct dynmap_buf *dynmap_cache_peek(struct dynmap_cache *cache, u64 pbn);
  * @cache: the cache, of which only constant fields are used
  * @miss: the node, from a struct dynmap_op
  *
- * Copy B is read when copy A is unreadable or fails verification.
+ * The other copy is read when the first one is unreadable or fails verification;
+ * which one is the first differs from epoch to epoch, so that both are used. A
+ * bad one is written anew by the next checkpoint.
  *
  * Context: may sleep; call without the metadata lock.
  * Return: a buffer for dynmap_cache_insert(); ERR_PTR(-ENOMEM), -EIO, -EBADMSG
@@ -289,6 +301,16 @@ void dynmap_node_seal(struct dynmap_cache *cache, struct dynmap_buf *buf);
 
 /* Checkpoint: all DIRTY nodes become SEALED and a new epoch begins. */
 void dynmap_cache_seal(struct dynmap_cache *cache);
+
+/*
+ * Checkpoint: bad copies of nodes that are still where they were are about to be
+ * written anew (lock held); write them and wait, whatever comes of it (no lock);
+ * done (lock held). A place that a node leaves from now on is not used again
+ * before the next checkpoint (rule 4): what is written there hurts nobody.
+ */
+void dynmap_cache_heal_begin(struct dynmap_cache *cache);
+void dynmap_cache_heal_write(struct dynmap_cache *cache);
+void dynmap_cache_heal_end(struct dynmap_cache *cache);
 
 /* Checkpoint: start writing all SEALED nodes; no lock needed. */
 void dynmap_cache_write(struct dynmap_cache *cache);

@@ -135,7 +135,9 @@ int __must_check dynmap_pool_format(struct dynmap_store *store,
  * @max_clean: bound of clean nodes in memory
  * @readonly: write nothing (the journal is replayed in memory only)
  *
- * Unless @readonly, ends with a checkpoint that starts a new incarnation.
+ * Unless @readonly, ends with a checkpoint that starts a new incarnation. A
+ * journal of which a block was destroyed can only be opened @readonly, without
+ * what it recorded from there on (see dynmap_journal_verify_end()).
  *
  * Context: may sleep; nobody else uses the pool yet.
  * Return: 0, -ENOMEM, -EIO, -EUCLEAN, -EBADMSG, -ENOSPC.

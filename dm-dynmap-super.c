@@ -3,10 +3,10 @@
  * Superblocks and the life of a pool, see dm-dynmap-pool.h. Callers: the
  * kernel's pool object, tools and tests.
  *
- * Superblocks: each checkpoint writes one slot on up to two devices, slots in
- * turn, so that a torn write leaves the two before. Home and backup slot are
- * written only when a pool is formatted or opened: they say what the device
- * is, even if all else is gone.
+ * Superblocks: each checkpoint writes one slot on two devices, slots in turn, so
+ * that a torn write leaves the two before; on a lone device slot and backup.
+ * Home and backup slot of all devices are written when a pool is formatted,
+ * opened or grows: they say what the device is, even if all else is gone.
  */
 #include "dm-dynmap-pool.h"
 
@@ -254,7 +254,7 @@ void dynmap_pool_close(struct dynmap_pool *pool)
 
 bool dynmap_pool_wants_checkpoint(const struct dynmap_pool *pool)
 {
-	return dynmap_journal_wants_checkpoint(&pool->journal) ||
+	return dynmap_journal_wants_checkpoint(&pool->journal) || pool->cache.nr_heal ||
 	       pool->cache.nr_dirty + pool->alloc.nr_dirty_zones / DYNMAP_ZONES_PER_NODE >
 	       DYNMAP_MAX_DIRTY;
 }
@@ -293,6 +293,7 @@ int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 	sb->transaction_id = cpu_to_le64(pool->table.transaction_id);
 	sb->next_reap_id = cpu_to_le64(pool->table.next_reap_id);
 	sb->data_blocks = cpu_to_le64(pool->alloc.data_allocated);
+	dynmap_cache_heal_begin(&pool->cache);
 	dynmap_cache_seal(&pool->cache);
 	dynmap_alloc_seal(&pool->alloc);
 	return 0;
@@ -331,25 +332,29 @@ static int dynmap_super_write(struct dynmap_pool *pool, u32 nr_devs, bool backup
 int dynmap_pool_checkpoint_io(struct dynmap_pool *pool)
 {
 	struct dynmap_store *store = pool->store;
-	u32 dev;
+	u32 nr = pool->geo.nr_devs, dev;
 	int ret;
 
+	dynmap_cache_heal_write(&pool->cache);
 	dynmap_cache_write(&pool->cache);
 	ret = store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
 	if (ret)
 		return ret;
-	for (dev = 0; dev < pool->geo.nr_devs; dev++)
+	for (dev = 0; dev < nr; dev++)
 		store->ops->flush(store, DYNMAP_BATCH_CHECKPOINT, dev);
 	ret = store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
 	if (ret)
 		return ret;
-	return dynmap_super_write(pool, min_t(u32, pool->geo.nr_devs, DYNMAP_SB_DEVICES), false,
-				  DYNMAP_SB_SLOT_FIRST +
-				  le64_to_cpu(pool->super->epoch) % DYNMAP_SB_SLOTS);
+	ret = dynmap_super_write(pool, min_t(u32, nr, DYNMAP_SB_DEVICES), false,
+				 DYNMAP_SB_SLOT_FIRST +
+				 le64_to_cpu(pool->super->epoch) % DYNMAP_SB_SLOTS);
+	/* On a lone device the second copy goes to its other end. */
+	return ret || nr > 1 ? ret : dynmap_super_write(pool, 1, true, 0);
 }
 
 void dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error)
 {
+	dynmap_cache_heal_end(&pool->cache);
 	if (error) {
 		dynmap_err("checkpoint failed: error %d", error);
 		pool->failed = true;
@@ -777,6 +782,21 @@ static int dynmap_replay_pass(struct dynmap_pool *pool, bool execute)
 	return 0;
 }
 
+/* What a lost block recorded is lost, and what came after it: only for rescue. */
+static int dynmap_replay_verify(struct dynmap_pool *pool, bool readonly)
+{
+	u64 end = pool->journal.head;
+	int ret;
+
+	if (end - pool->journal.tail == pool->journal.blocks)
+		return 0;
+	ret = dynmap_journal_verify_end(&pool->journal, end, pool->io_block[0]);
+	if (ret)
+		dynmap_err("journal block %llu is destroyed, acknowledged changes from there on are lost%s",
+			   (unsigned long long)end, readonly ? "" : ": read_only opens the pool");
+	return readonly ? 0 : ret;
+}
+
 static int dynmap_pool_recover(struct dynmap_pool *pool, bool readonly)
 {
 	struct dynmap_op op = {};
@@ -784,6 +804,8 @@ static int dynmap_pool_recover(struct dynmap_pool *pool, bool readonly)
 
 	pool->journal.replaying = true;
 	ret = dynmap_replay_pass(pool, false);
+	if (!ret)
+		ret = dynmap_replay_verify(pool, readonly);
 	if (!ret)
 		ret = dynmap_replay_pass(pool, true);
 	pool->journal.replaying = false;

@@ -352,13 +352,13 @@ static void dynmap_status_info(struct dynmap_kpool *pool, char *result, unsigned
 	down_read(&pool->lock);
 	used = DIV_ROUND_UP(alloc->data_allocated, unit);
 	room = dynmap_alloc_data_free(alloc) / unit;
-	DMEMIT("%llu %llu/%llu %llu/%llu - %s %s %s %s %llu",
+	DMEMIT("%llu %llu/%llu %llu/%llu - %s %s %s %s %llu healed %llu",
 	       pool->core.table.transaction_id, alloc->meta_allocated, alloc->meta_total,
 	       used, used + room, modes[pool->mode],
 	       pool->discard_passdown ? "discard_passdown" : "no_discard_passdown",
 	       pool->error_if_no_space ? "error_if_no_space" : "queue_if_no_space",
 	       pool->core.failed || pool->core.journal.failed ? "needs_check" : "-",
-	       alloc->floor);
+	       alloc->floor, pool->core.cache.healed);
 	up_read(&pool->lock);
 }
 

@@ -64,6 +64,7 @@ static int dynmap_kpool_supply(struct dynmap_kpool *pool, struct dynmap_op *op, 
 	struct dynmap_cache *cache = &pool->core.cache;
 	struct dynmap_buf *buf, *next;
 	LIST_HEAD(fresh);
+	bool heal;
 	u32 i;
 
 	if (error == -EAGAIN) {
@@ -72,7 +73,10 @@ static int dynmap_kpool_supply(struct dynmap_kpool *pool, struct dynmap_op *op, 
 			return PTR_ERR(buf);
 		down_write(&pool->lock);
 		dynmap_cache_insert(cache, buf);
+		heal = cache->nr_heal && !pool->read_only;
 		up_write(&pool->lock);
+		if (heal)
+			mod_delayed_work(pool->wq, &pool->idle_work, 0);
 		return 0;
 	}
 	if (error != -ENOMEM)
@@ -428,7 +432,7 @@ static void dynmap_idle_work(struct work_struct *work)
 	bool due;
 
 	down_read(&pool->lock);
-	due = !pool->core.failed && (pool->core.cache.nr_dirty ||
+	due = !pool->core.failed && (pool->core.cache.nr_dirty || pool->core.cache.nr_heal ||
 				     dynmap_journal_pending(&pool->core.journal));
 	up_read(&pool->lock);
 	if (due && !dynmap_kpool_checkpoint(pool) && dynmap_kpool_commit(pool))
