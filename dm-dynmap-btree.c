@@ -106,20 +106,22 @@ static const char *dynmap_check_map(const struct dynmap_geometry *geo,
 		return "map overlap";
 	if (!dynmap_pbn_valid(geo, pbn, len))
 		return "map address";
-	if (key + len > DYNMAP_MAX_LBN)
+	if (key >= DYNMAP_MAX_LBN || key + len > DYNMAP_MAX_LBN)
 		return "map length";
 	*end = key + len;
 	return NULL;
 }
 
 static const char *dynmap_check_leaf(const struct dynmap_geometry *geo,
-				     const struct dynmap_disk_node *node, u32 count)
+				     const struct dynmap_disk_node *node, u32 count, u64 high)
 {
 	u32 bytes = dynmap_btree_record_bytes(node->kind);
 	u64 base = le64_to_cpu(node->base), last = 0, end = base, key;
 	const char *failed;
 	u32 i;
 
+	if (count > dynmap_btree_capacity(node->kind))
+		return "count";
 	for (i = 0; i < count; i++) {
 		const void *record = node->payload + i * bytes;
 
@@ -133,7 +135,9 @@ static const char *dynmap_check_leaf(const struct dynmap_geometry *geo,
 		if (failed)
 			return failed;
 	}
-	return NULL;
+	if (count && (last >= high || end > high))
+		return "end";
+	return node->kind == DYNMAP_TREE_MAP && end - base > DYNMAP_LEAF_REACH ? "reach" : NULL;
 }
 
 static bool dynmap_ptr_valid(const struct dynmap_geometry *geo, u64 pbn_a, u64 pbn_b)
@@ -142,7 +146,7 @@ static bool dynmap_ptr_valid(const struct dynmap_geometry *geo, u64 pbn_a, u64 p
 	       (pbn_b == DYNMAP_PBN_NONE || dynmap_pbn_valid(geo, pbn_b, 1));
 }
 
-const char *dynmap_btree_check(const struct dynmap_geometry *geo, const void *data)
+const char *dynmap_btree_check(const struct dynmap_geometry *geo, const void *data, u64 high)
 {
 	const struct dynmap_disk_node *node = data;
 	const struct dynmap_disk_child *child = (const void *)node->payload;
@@ -154,8 +158,7 @@ const char *dynmap_btree_check(const struct dynmap_geometry *geo, const void *da
 	if (node->level >= DYNMAP_MAX_LEVELS)
 		return "level";
 	if (!node->level)
-		return count <= dynmap_btree_capacity(node->kind) ?
-			dynmap_check_leaf(geo, node, count) : "count";
+		return dynmap_check_leaf(geo, node, count, high);
 	if (!count || count > DYNMAP_INNER_CAPACITY)
 		return "count";
 	for (i = 0; i < count; i++) {
@@ -167,7 +170,7 @@ const char *dynmap_btree_check(const struct dynmap_geometry *geo, const void *da
 				      le64_to_cpu(child[i].pbn_b)))
 			return "child address";
 	}
-	return NULL;
+	return last < high ? NULL : "end";
 }
 
 void dynmap_btree_init(struct dynmap_tree *tree, struct dynmap_cache *cache, u8 kind, u64 owner,
@@ -207,7 +210,7 @@ bool dynmap_btree_root_valid(const struct dynmap_geometry *geo,
 
 	if (!levels)
 		return le64_to_cpu(root->pbn_a) == DYNMAP_PBN_NONE;
-	return levels <= DYNMAP_MAX_LEVELS &&
+	return levels < DYNMAP_MAX_LEVELS &&
 	       dynmap_ptr_valid(geo, le64_to_cpu(root->pbn_a), le64_to_cpu(root->pbn_b));
 }
 
@@ -250,7 +253,7 @@ static void dynmap_child_set(struct dynmap_buf *buf, int slot, const struct dynm
 int dynmap_btree_find(struct dynmap_tree *tree, u64 key, struct dynmap_path *path,
 		      struct dynmap_op *op)
 {
-	struct dynmap_ptr ptr = tree->root;
+	struct dynmap_miss want = { .ptr = tree->root, .high = ~0ULL, .kind = tree->kind };
 	struct dynmap_buf *buf;
 	int level, slot, ret;
 
@@ -258,8 +261,13 @@ int dynmap_btree_find(struct dynmap_tree *tree, u64 key, struct dynmap_path *pat
 	path->high = ~0ULL;
 	if (!tree->levels)
 		return -ENOENT;
+	/* A change may add a level. No tree gets that high but one that was made so. */
+	if (tree->levels >= DYNMAP_MAX_LEVELS)
+		return -EUCLEAN;
 	for (level = tree->levels - 1; ; level--) {
-		ret = dynmap_cache_get(tree->cache, &ptr, tree->kind, level, op, &buf);
+		want.level = level;
+		want.high = path->high;
+		ret = dynmap_cache_get(tree->cache, &want, op, &buf);
 		if (ret)
 			return ret;
 		slot = dynmap_node_search(buf, key);
@@ -274,7 +282,8 @@ int dynmap_btree_find(struct dynmap_tree *tree, u64 key, struct dynmap_path *pat
 		}
 		if (slot + 1 < (int)dynmap_node_count(buf))
 			path->high = dynmap_node_key(buf, slot + 1);
-		dynmap_child_get(buf, slot, &ptr);
+		want.base = dynmap_node_key(buf, slot);
+		dynmap_child_get(buf, slot, &want.ptr);
 	}
 }
 

@@ -12,7 +12,8 @@
  *  B1 keys ascend strictly within a node, none is below the node's base, and
  *     an inner node's first key equals its base;
  *  B2 the leftmost node of each level has base 0;
- *  B3 a node is empty only if it is a leaf and its parent's first child.
+ *  B3 a node is empty only if it is a leaf and its parent's first child;
+ *  B4 a child's base is its key in the parent, its entries end at the next key.
  */
 #ifndef DM_DYNMAP_BTREE_H
 #define DM_DYNMAP_BTREE_H
@@ -71,8 +72,8 @@ u64 dynmap_node_base(struct dynmap_buf *buf);
 /* Key of record @slot of a leaf. */
 u64 dynmap_leaf_key(struct dynmap_buf *leaf, int slot);
 
-/* Structure check of a node's entries; NULL or the name of the failing check. */
-const char *dynmap_btree_check(const struct dynmap_geometry *geo, const void *data);
+/* Structure check of a node's entries, all below @high; NULL or the name of the failing check. */
+const char *dynmap_btree_check(const struct dynmap_geometry *geo, const void *data, u64 high);
 
 void dynmap_btree_init(struct dynmap_tree *tree, struct dynmap_cache *cache, u8 kind,
 		       u64 owner, const struct dynmap_disk_root *root);

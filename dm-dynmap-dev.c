@@ -58,7 +58,7 @@ const char *dynmap_dev_load(struct dynmap_dev *dev, const struct dynmap_disk_dev
 	    dev->journal_blocks > DYNMAP_JOURNAL_MAX_BLOCKS ||
 	    dev->journal_start + dev->journal_blocks > dev->data_start)
 		return "journal place";
-	if (dev->data_start + 1 >= blocks || dynmap_dev_grow(dev, blocks) ||
+	if (dev->data_start >= blocks - 1 || dynmap_dev_grow(dev, blocks) ||
 	    dev->slots != le32_to_cpu(disk->slots))
 		return "device table";
 	return NULL;

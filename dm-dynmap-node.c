@@ -123,22 +123,27 @@ struct dynmap_buf *dynmap_cache_peek(struct dynmap_cache *cache, u64 pbn)
 	return NULL;
 }
 
-int dynmap_cache_get(struct dynmap_cache *cache, const struct dynmap_ptr *ptr, u8 kind,
-		     u8 level, struct dynmap_op *op, struct dynmap_buf **result)
+/*
+ * On damaged devices two pointers may lead to one place. The crc tells whose
+ * node lies there now: a pointer holds that of its node as last sealed, and so
+ * does the node, also while it is DIRTY.
+ */
+int dynmap_cache_get(struct dynmap_cache *cache, const struct dynmap_miss *want,
+		     struct dynmap_op *op, struct dynmap_buf **result)
 {
-	struct dynmap_buf *buf = dynmap_cache_peek(cache, ptr->pbn[0]);
+	struct dynmap_buf *buf = dynmap_cache_peek(cache, want->ptr.pbn[0]);
 	struct dynmap_disk_node *node;
 
 	if (!buf) {
-		op->miss.ptr = *ptr;
-		op->miss.kind = kind;
-		op->miss.level = level;
+		op->miss = *want;
 		return -EAGAIN;
 	}
 	node = buf->data;
-	if (node->kind != kind || node->level != level) {
-		dynmap_err("node %llu: kind %u level %u where %u and %u were expected",
-			   (unsigned long long)ptr->pbn[0], node->kind, node->level, kind, level);
+	if (node->kind != want->kind || node->level != want->level ||
+	    le64_to_cpu(node->base) != want->base || le32_to_cpu(node->crc) != want->ptr.crc) {
+		dynmap_err("node %llu: kind %u level %u base %llu, not the one expected",
+			   (unsigned long long)want->ptr.pbn[0], node->kind, node->level,
+			   (unsigned long long)le64_to_cpu(node->base));
 		return -EUCLEAN;
 	}
 	if (!buf->used)
@@ -178,7 +183,9 @@ static const char *dynmap_node_check(struct dynmap_cache *cache,
 		return "generation";
 	if (le64_to_cpu(node->epoch) > cache->epoch)
 		return "epoch";
-	return cache->check(cache->geo, node);
+	if (le64_to_cpu(node->base) != miss->base)
+		return "base key";
+	return cache->check(cache->geo, node, miss->high);
 }
 
 int dynmap_node_verify(struct dynmap_cache *cache, const void *data,
@@ -473,7 +480,7 @@ struct dynmap_ptr dynmap_node_ptr(struct dynmap_buf *buf)
 
 void dynmap_node_seal(struct dynmap_cache *cache, struct dynmap_buf *buf)
 {
-	const char *failed = cache->check(cache->geo, buf->data);
+	const char *failed = cache->check(cache->geo, buf->data, ~0ULL);
 
 	if (failed) {
 		dynmap_err("node %llu: bad %s about to be written",

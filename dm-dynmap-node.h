@@ -73,13 +73,18 @@ struct dynmap_ptr {
 };
 
 /**
- * struct dynmap_miss - a node that must be read before an operation can go on
+ * struct dynmap_miss - a node as its parent tells of it; if it is not in memory
+ *	it must be read before an operation can go on
  * @ptr: where it is
+ * @base: base key expected
+ * @high: no key at or above it belongs there
  * @kind: enum dynmap_tree_kind expected
  * @level: level expected
  */
 struct dynmap_miss {
 	struct dynmap_ptr ptr;
+	u64 base;
+	u64 high;
 	u8 kind;
 	u8 level;
 };
@@ -161,12 +166,12 @@ struct dynmap_runlist {
  * @healing: the same, being written by the checkpoint under way
  * @nr_heal: length of @heal
  * @healed: bad copies found and written anew
- * @check: structure check of a node's entries, by the layer above: NULL or the
- *	name of the failing check
+ * @check: structure check of a node's entries, all below @high, by the layer
+ *	above: NULL or the name of the failing check
  */
 struct dynmap_cache {
 	struct dynmap_geometry *geo;
-	const char *(*check)(const struct dynmap_geometry *geo, const void *data);
+	const char *(*check)(const struct dynmap_geometry *geo, const void *data, u64 high);
 	u8 uuid[DYNMAP_UUID_BYTES];
 	u64 epoch;
 	u32 generation;
@@ -233,18 +238,15 @@ int __must_check dynmap_cache_reserve(struct dynmap_cache *cache, u32 nodes, u32
 /**
  * dynmap_cache_get() - find a node
  * @cache: the cache
- * @ptr: pointer to it
- * @kind: kind of its tree
- * @level: its level
+ * @want: what its parent says of it
  * @op: told what is missing
  * @buf: set to the node
  *
  * Return: 0; -EAGAIN if it must be read first; -EUCLEAN if it is not what its
  * parent says.
  */
-int __must_check dynmap_cache_get(struct dynmap_cache *cache, const struct dynmap_ptr *ptr,
-				  u8 kind, u8 level, struct dynmap_op *op,
-				  struct dynmap_buf **buf);
+int __must_check dynmap_cache_get(struct dynmap_cache *cache, const struct dynmap_miss *want,
+				  struct dynmap_op *op, struct dynmap_buf **buf);
 
 /* The node at @pbn (copy A) if it is in the cache, else NULL. */
 struct dynmap_buf *dynmap_cache_peek(struct dynmap_cache *cache, u64 pbn);

@@ -100,34 +100,36 @@ static void compare(struct bench *bench)
 	assert_int_equal(count, bench->count);
 }
 
-/* Invariants B1 to B3 of all nodes below one; its number of records. */
-static u32 check_node(struct bench *bench, const struct dynmap_ptr *ptr, int level, u64 low,
-		      bool first)
+/* Invariants B1 to B4 of all nodes below one; its number of records. */
+static u32 check_node(struct bench *bench, const struct dynmap_miss *want, bool first)
 {
 	struct dynmap_disk_child *child;
 	struct dynmap_buf *buf = NULL;
 	u32 count, i, sum = 0;
 
 	assert_int_equal(HELPED(&bench->fixture,
-				dynmap_cache_get(&bench->fixture.pool.cache, ptr,
-						 DYNMAP_TREE_DIVERGENCE, level, &op, &buf)), 0);
-	assert_null(dynmap_btree_check(&bench->fixture.pool.geo, buf->data));
-	assert_int_equal(dynmap_node_base(buf), low);
+				dynmap_cache_get(&bench->fixture.pool.cache, want, &op, &buf)), 0);
+	assert_null(dynmap_btree_check(&bench->fixture.pool.geo, buf->data, want->high));
+	assert_int_equal(dynmap_node_base(buf), want->base);
 	count = dynmap_node_count(buf);
-	assert_true(count || (!level && first));
-	if (!level)
+	assert_true(count || (!want->level && first));
+	if (!want->level)
 		return count;
 	/* Children are copied first: getting one may evict this node. */
 	child = calloc(count, sizeof(*child));
 	memcpy(child, dynmap_node_head(buf)->payload, count * sizeof(*child));
 	for (i = 0; i < count; i++) {
-		struct dynmap_ptr below = {
-			.pbn = { le64_to_cpu(child[i].pbn_a), le64_to_cpu(child[i].pbn_b) },
-			.generation = le32_to_cpu(child[i].generation),
-			.crc = le32_to_cpu(child[i].crc),
+		struct dynmap_miss below = {
+			.ptr.pbn = { le64_to_cpu(child[i].pbn_a), le64_to_cpu(child[i].pbn_b) },
+			.ptr.generation = le32_to_cpu(child[i].generation),
+			.ptr.crc = le32_to_cpu(child[i].crc),
+			.base = le64_to_cpu(child[i].key),
+			.high = i + 1 < count ? le64_to_cpu(child[i + 1].key) : want->high,
+			.kind = want->kind,
+			.level = want->level - 1,
 		};
 
-		sum += check_node(bench, &below, level - 1, le64_to_cpu(child[i].key), !i);
+		sum += check_node(bench, &below, !i);
 	}
 	free(child);
 	return sum;
@@ -135,10 +137,16 @@ static u32 check_node(struct bench *bench, const struct dynmap_ptr *ptr, int lev
 
 static void check_shape(struct bench *bench)
 {
+	struct dynmap_miss want = {
+		.ptr = bench->tree.root,
+		.high = ~0ULL,
+		.kind = DYNMAP_TREE_DIVERGENCE,
+		.level = bench->tree.levels - 1,
+	};
 	u32 sum = 0;
 
 	if (bench->tree.levels)
-		sum = check_node(bench, &bench->tree.root, bench->tree.levels - 1, 0, true);
+		sum = check_node(bench, &want, true);
 	assert_int_equal(sum, bench->count);
 }
 
@@ -157,9 +165,54 @@ static void test_empty(void **state)
 	assert_true(dynmap_btree_root_valid(&bench->fixture.pool.geo, &root));
 	root.levels = cpu_to_le32(1);
 	assert_false(dynmap_btree_root_valid(&bench->fixture.pool.geo, &root));
-	root.levels = cpu_to_le32(DYNMAP_MAX_LEVELS + 1);
+	root.levels = cpu_to_le32(DYNMAP_MAX_LEVELS);
 	root.pbn_a = cpu_to_le64(1);
 	assert_false(dynmap_btree_root_valid(&bench->fixture.pool.geo, &root));
+}
+
+/* A change may make a tree one level higher: paths have room for that only below the limit. */
+static void test_levels_end(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_path path;
+	struct dynmap_op op = {};
+
+	put(bench, 1);
+	bench->tree.levels = DYNMAP_MAX_LEVELS;
+	assert_int_equal(dynmap_btree_find(&bench->tree, 1, &path, &op), -EUCLEAN);
+	bench->tree.levels = 1;
+	assert_int_equal(dynmap_btree_find(&bench->tree, 1, &path, &op), 0);
+}
+
+/* What a leaf says of itself, its parent and its keys being right otherwise. */
+static const char *check_map(struct bench *bench, u64 base, u32 delta, u32 len, u64 high)
+{
+	struct dynmap_disk_node *node = dynmap_block_alloc();
+	struct dynmap_disk_map *map = (void *)node->payload;
+	const char *failed;
+
+	node->kind = DYNMAP_TREE_MAP;
+	node->count = cpu_to_le16(1);
+	node->base = cpu_to_le64(base);
+	map->delta = cpu_to_le32(delta);
+	map->len = cpu_to_le16(len - 1);
+	map->kind_pbn_high = cpu_to_le32(DYNMAP_DATA << DYNMAP_MAP_KIND_SHIFT);
+	failed = dynmap_btree_check(&bench->fixture.pool.geo, node, high);
+	dynmap_block_free(node);
+	return failed;
+}
+
+static void test_extents_end_within_their_leaf(void **state)
+{
+	struct bench *bench = *state;
+
+	assert_null(check_map(bench, 100, 20, 30, 150));
+	assert_string_equal(check_map(bench, 100, 20, 30, 149), "end");
+	assert_null(check_map(bench, 100, ~0U - 29, 30, ~0ULL));
+	assert_string_equal(check_map(bench, 100, ~0U - 28, 30, ~0ULL), "reach");
+	assert_null(check_map(bench, DYNMAP_MAX_LBN - 50, 20, 30, ~0ULL));
+	assert_string_equal(check_map(bench, DYNMAP_MAX_LBN - 50, 20, 31, ~0ULL), "map length");
+	assert_string_equal(check_map(bench, ~0ULL - 50, 40, 30, ~0ULL), "map length");
 }
 
 static void test_ascending_fills_the_nodes(void **state)
@@ -270,6 +323,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_empty, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_levels_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_extents_end_within_their_leaf, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_ascending_fills_the_nodes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_descending, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random_against_an_array, setup, teardown),

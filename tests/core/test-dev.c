@@ -154,6 +154,8 @@ static void test_bad_entries_are_refused(void **state)
 	bad = good;
 	bad.data_start = cpu_to_le64(19999);
 	assert_non_null(dynmap_dev_load(&dev, &bad));
+	bad.data_start = cpu_to_le64(~0ULL);
+	assert_non_null(dynmap_dev_load(&dev, &bad));
 	bad = good;
 	bad.slots = cpu_to_le32(2);
 	assert_non_null(dynmap_dev_load(&dev, &bad));

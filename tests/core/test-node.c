@@ -12,13 +12,14 @@ struct bench {
 	u64 next_pbn;
 };
 
-static const char *check_nothing(const struct dynmap_geometry *geo, const void *data)
+static const char *check_nothing(const struct dynmap_geometry *geo, const void *data, u64 high)
 {
 	return NULL;
 }
 
-static const char *check_refuse(const struct dynmap_geometry *geo, const void *data)
+static const char *check_refuse(const struct dynmap_geometry *geo, const void *data, u64 high)
 {
+	assert_int_equal(high, 99);
 	return "taste";
 }
 
@@ -111,6 +112,8 @@ static struct dynmap_miss miss_of(struct dynmap_buf *buf)
 {
 	struct dynmap_miss miss = {
 		.ptr = dynmap_node_ptr(buf),
+		.base = 77,
+		.high = 99,
 		.kind = DYNMAP_TREE_VOLUME,
 		.level = 1,
 	};
@@ -223,6 +226,9 @@ static void test_expectations(void **state)
 	miss.level = 0;
 	assert_int_equal(fetch_error(bench, &miss), -EUCLEAN);
 	miss = good;
+	miss.base++;
+	assert_int_equal(fetch_error(bench, &miss), -EUCLEAN);
+	miss = good;
 	miss.ptr.crc ^= 1;	/* a lost write: an older, valid node is there */
 	assert_int_equal(fetch_error(bench, &miss), -EUCLEAN);
 	miss = good;
@@ -269,22 +275,26 @@ static void test_get_reports_what_is_missing(void **state)
 {
 	struct bench *bench = *state;
 	struct dynmap_buf *buf = new_node(bench, 1), *got = NULL;
-	struct dynmap_ptr ptr = dynmap_node_ptr(buf), other = ptr;
+	struct dynmap_miss good = miss_of(buf), want = good;
 	struct dynmap_op op = {};
 
-	assert_int_equal(dynmap_cache_get(&bench->cache, &ptr, DYNMAP_TREE_VOLUME, 1, &op, &got),
-			 0);
+	assert_int_equal(dynmap_cache_get(&bench->cache, &want, &op, &got), 0);
 	assert_ptr_equal(got, buf);
-	other.pbn[0] += 100;
-	assert_int_equal(dynmap_cache_get(&bench->cache, &other, DYNMAP_TREE_VOLUME, 1, &op,
-					  &got), -EAGAIN);
-	assert_int_equal(op.miss.ptr.pbn[0], other.pbn[0]);
-	assert_int_equal(op.miss.kind, DYNMAP_TREE_VOLUME);
-	assert_int_equal(op.miss.level, 1);
-	assert_int_equal(dynmap_cache_get(&bench->cache, &ptr, DYNMAP_TREE_MAP, 1, &op, &got),
-			 -EUCLEAN);
-	assert_int_equal(dynmap_cache_get(&bench->cache, &ptr, DYNMAP_TREE_VOLUME, 2, &op, &got),
-			 -EUCLEAN);
+	want.ptr.pbn[0] += 100;
+	assert_int_equal(dynmap_cache_get(&bench->cache, &want, &op, &got), -EAGAIN);
+	assert_memory_equal(&op.miss, &want, sizeof(want));
+	want = good;
+	want.kind = DYNMAP_TREE_MAP;
+	assert_int_equal(dynmap_cache_get(&bench->cache, &want, &op, &got), -EUCLEAN);
+	want = good;
+	want.level = 2;
+	assert_int_equal(dynmap_cache_get(&bench->cache, &want, &op, &got), -EUCLEAN);
+	want = good;
+	want.base = 76;
+	assert_int_equal(dynmap_cache_get(&bench->cache, &want, &op, &got), -EUCLEAN);
+	want = good;
+	want.ptr.crc ^= 1;	/* a pointer to what lay there before */
+	assert_int_equal(dynmap_cache_get(&bench->cache, &want, &op, &got), -EUCLEAN);
 }
 
 static void test_shadow(void **state)
