@@ -354,6 +354,48 @@ int dynmap_alloc_load(struct dynmap_alloc *alloc, const struct dynmap_disk_zone 
 				number << DYNMAP_ZONE_SHIFT);
 }
 
+/* Can a node lie there? */
+static bool dynmap_place_is_node(const struct dynmap_alloc *alloc, u64 pbn)
+{
+	struct dynmap_seg *seg = dynmap_alloc_seg_of(alloc, pbn);
+	u32 index = dynmap_pbn_index(pbn);
+
+	return seg && seg->zone_flags[dynmap_zone_of(index)] &&
+	       dynmap_bits_count(seg->allocated, index, 1);
+}
+
+static bool dynmap_node_is_alien(const struct dynmap_alloc *alloc, const struct dynmap_buf *buf)
+{
+	return !dynmap_place_is_node(alloc, buf->pbn[0]) ||
+	       (buf->pbn[1] != DYNMAP_PBN_NONE && !dynmap_place_is_node(alloc, buf->pbn[1]));
+}
+
+int dynmap_alloc_loaded(struct dynmap_alloc *alloc)
+{
+	struct dynmap_buf *buf;
+
+	alloc->loaded = true;
+	list_for_each_entry(buf, &alloc->cache->lru, list) {
+		if (!dynmap_node_is_alien(alloc, buf))
+			continue;
+		dynmap_err("node %llu of the space tree: where no node can lie",
+			   (unsigned long long)buf->pbn[0]);
+		return -EUCLEAN;
+	}
+	return 0;
+}
+
+void dynmap_alloc_insert(struct dynmap_alloc *alloc, struct dynmap_buf *buf)
+{
+	buf->alien = alloc->loaded && dynmap_node_is_alien(alloc, buf);
+	/* Nothing is written to where it says that its other copy is. */
+	if (buf->alien && buf->heal) {
+		dynmap_buf_free(buf->heal);
+		buf->heal = NULL;
+	}
+	dynmap_cache_insert(alloc->cache, buf);
+}
+
 /* Only what is allocated in a segment is busy. */
 static void dynmap_seg_settle(struct dynmap_alloc *alloc, struct dynmap_seg *seg)
 {
@@ -592,6 +634,24 @@ static int dynmap_stock_fill(struct dynmap_alloc *alloc, int class, u32 nodes, u
 	return ret == -ENOSPC && *stocked >= nodes ? 0 : ret;
 }
 
+/*
+ * Did all blocks that the node cache gave up hold nodes, and do none any more? On
+ * damaged devices two nodes may share one: then it stays allocated.
+ */
+static bool dynmap_run_is_given_up(struct dynmap_alloc *alloc, const struct dynmap_run *run)
+{
+	u64 pbn;
+
+	for (pbn = run->pbn; pbn < run->pbn + run->len; pbn++) {
+		if (dynmap_place_is_node(alloc, pbn) && !dynmap_cache_peek(alloc->cache, pbn))
+			continue;
+		dynmap_err("block %llu is given up, and is no node or another's",
+			   (unsigned long long)pbn);
+		return false;
+	}
+	return true;
+}
+
 int dynmap_alloc_drain(struct dynmap_alloc *alloc)
 {
 	struct dynmap_cache *cache = alloc->cache;
@@ -606,6 +666,9 @@ int dynmap_alloc_drain(struct dynmap_alloc *alloc)
 		buf = dynmap_runlist_pop(&cache->events, &count);
 		run = buf->data;
 		for (i = 0; i < count; i++) {
+			if (run[i].flags == DYNMAP_RUN_FREED &&
+			    !dynmap_run_is_given_up(alloc, &run[i]))
+				continue;
 			seg = dynmap_alloc_seg_of(alloc, run[i].pbn);
 			dynmap_seg_mark(alloc, seg, dynmap_pbn_index(run[i].pbn), run[i].len,
 					run[i].flags == DYNMAP_RUN_TAKEN);
@@ -832,6 +895,30 @@ int dynmap_alloc_avoid(struct dynmap_alloc *alloc, u64 pbn, u32 len)
 		return -ENOMEM;
 	dynmap_seg_occupy(alloc, seg, dynmap_pbn_index(pbn), len);
 	return 0;
+}
+
+/* Does a node in memory lie in one of these blocks? */
+static bool dynmap_nodes_lie(struct dynmap_alloc *alloc, const struct dynmap_seg *seg, u64 pbn,
+			     u32 len)
+{
+	for (; len; pbn++, len--)
+		if (seg->zone_flags[dynmap_zone_of(dynmap_pbn_index(pbn))] &&
+		    dynmap_cache_peek(alloc->cache, pbn))
+			return true;
+	return false;
+}
+
+int dynmap_alloc_may_free(struct dynmap_alloc *alloc, u64 pbn, u32 len)
+{
+	struct dynmap_seg *seg = dynmap_alloc_seg_of(alloc, pbn);
+
+	if (seg && alloc->data_allocated >= len &&
+	    dynmap_bits_count(seg->allocated, dynmap_pbn_index(pbn), len) == len &&
+	    !dynmap_nodes_lie(alloc, seg, pbn, len))
+		return 0;
+	dynmap_err("blocks %llu+%u are mapped, but are no data in use", (unsigned long long)pbn,
+		   len);
+	return -EUCLEAN;
 }
 
 void dynmap_alloc_free(struct dynmap_alloc *alloc, u64 pbn, u32 len)

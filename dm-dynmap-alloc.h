@@ -87,6 +87,7 @@ struct dynmap_zones {
  * @meta_allocated: blocks allocated to nodes
  * @total_blocks: all usable blocks
  * @floor: blocks that data may not take
+ * @loaded: the bitmaps are known: they tell where nodes can lie
  * @quarantined: data blocks freed and not yet released
  * @freed: data blocks freed, the record not yet durable
  * @committing: the same, the record being committed
@@ -112,6 +113,7 @@ struct dynmap_alloc {
 	u64 meta_allocated;
 	u64 total_blocks;
 	u64 floor;
+	bool loaded;
 	u64 quarantined;
 	struct dynmap_runlist freed;
 	struct dynmap_runlist committing;
@@ -177,6 +179,17 @@ int __must_check dynmap_alloc_load(struct dynmap_alloc *alloc,
 				   const struct dynmap_disk_zone *record);
 
 /**
+ * dynmap_alloc_loaded() - all zone records are loaded
+ *
+ * From now on nodes are accepted only from allocated blocks of metadata zones.
+ * Return: 0; -EUCLEAN if one that was read before lies elsewhere.
+ */
+int __must_check dynmap_alloc_loaded(struct dynmap_alloc *alloc);
+
+/* Make a fetched node part of the cache; one that cannot lie there is of no use. */
+void dynmap_alloc_insert(struct dynmap_alloc *alloc, struct dynmap_buf *buf);
+
+/**
  * dynmap_alloc_format() - claim the first metadata zones of a new pool
  *
  * Return: 0, -ENOMEM, -ENOSPC.
@@ -222,6 +235,9 @@ int __must_check dynmap_alloc_data_at(struct dynmap_alloc *alloc, u64 pbn, u32 l
 
 /* Replay: metadata must not use these blocks. -EUCLEAN or -ENOMEM. */
 int __must_check dynmap_alloc_avoid(struct dynmap_alloc *alloc, u64 pbn, u32 len);
+
+/* First phase: can these be data blocks that are in use? -EUCLEAN if not. */
+int __must_check dynmap_alloc_may_free(struct dynmap_alloc *alloc, u64 pbn, u32 len);
 
 /* Second phase: free data blocks, into quarantine. One spare buffer reserved. */
 void dynmap_alloc_free(struct dynmap_alloc *alloc, u64 pbn, u32 len);

@@ -250,6 +250,17 @@ static void dynmap_child_set(struct dynmap_buf *buf, int slot, const struct dynm
 	child->crc = cpu_to_le32(ptr->crc);
 }
 
+/* What a node tells of its child @slot, but for where the child ends. */
+static void dynmap_child_want(struct dynmap_buf *buf, int slot, struct dynmap_miss *want)
+{
+	const struct dynmap_disk_node *node = buf->data;
+
+	want->base = dynmap_node_key(buf, slot);
+	want->kind = node->kind;
+	want->level = node->level - 1;
+	dynmap_child_get(buf, slot, &want->ptr);
+}
+
 int dynmap_btree_find(struct dynmap_tree *tree, u64 key, struct dynmap_path *path,
 		      struct dynmap_op *op)
 {
@@ -264,8 +275,8 @@ int dynmap_btree_find(struct dynmap_tree *tree, u64 key, struct dynmap_path *pat
 	/* A change may add a level. No tree gets that high but one that was made so. */
 	if (tree->levels >= DYNMAP_MAX_LEVELS)
 		return -EUCLEAN;
-	for (level = tree->levels - 1; ; level--) {
-		want.level = level;
+	want.level = tree->levels - 1;
+	for (level = want.level; ; level--) {
 		want.high = path->high;
 		ret = dynmap_cache_get(tree->cache, &want, op, &buf);
 		if (ret)
@@ -282,8 +293,7 @@ int dynmap_btree_find(struct dynmap_tree *tree, u64 key, struct dynmap_path *pat
 		}
 		if (slot + 1 < (int)dynmap_node_count(buf))
 			path->high = dynmap_node_key(buf, slot + 1);
-		want.base = dynmap_node_key(buf, slot);
-		dynmap_child_get(buf, slot, &want.ptr);
+		dynmap_child_want(buf, slot, &want);
 	}
 }
 
@@ -475,6 +485,18 @@ static bool dynmap_btree_drop_empty(struct dynmap_tree *tree, struct dynmap_path
 	return true;
 }
 
+/* The child @slot of a node if it is in memory, else NULL. */
+static struct dynmap_buf *dynmap_child_peek(struct dynmap_tree *tree, struct dynmap_buf *buf,
+					    int slot)
+{
+	struct dynmap_buf *child;
+	struct dynmap_miss want;
+
+	dynmap_child_want(buf, slot, &want);
+	child = dynmap_cache_peek(tree->cache, want.ptr.pbn[0]);
+	return child && dynmap_node_is(child, &want) ? child : NULL;
+}
+
 /* Join path->buf[level] with its left sibling when both are cached and fit well. */
 static bool dynmap_btree_join(struct dynmap_tree *tree, struct dynmap_path *path, int level)
 {
@@ -486,14 +508,14 @@ static bool dynmap_btree_join(struct dynmap_tree *tree, struct dynmap_path *path
 
 	if (!slot || count * 4 > capacity)
 		return false;
-	dynmap_child_get(parent, slot - 1, &ptr);
-	left = dynmap_cache_peek(tree->cache, ptr.pbn[0]);
+	left = dynmap_child_peek(tree, parent, slot - 1);
 	if (!left || (count + dynmap_node_count(left)) * 4 > capacity * 3)
 		return false;
 	if (!level && tree->kind == DYNMAP_TREE_MAP &&
 	    dynmap_leaf_key(right, count - 1) + DYNMAP_MAX_EXTENT_BLOCKS >
 	    dynmap_node_base(left) + DYNMAP_LEAF_REACH)
 		return false;
+	dynmap_child_get(parent, slot - 1, &ptr);
 	left = dynmap_node_shadow(tree->cache, left, &ptr);
 	dynmap_child_set(parent, slot - 1, &ptr);
 	dynmap_node_append(left, right, 0, count);
@@ -617,6 +639,7 @@ int dynmap_btree_next(struct dynmap_tree *tree, u64 key, void *record, u64 *foun
  */
 void dynmap_btree_seal(struct dynmap_tree *tree)
 {
+	struct dynmap_miss root = { .ptr = tree->root, .kind = tree->kind };
 	struct dynmap_buf *stack[DYNMAP_MAX_LEVELS], *child;
 	u32 next[DYNMAP_MAX_LEVELS];
 	struct dynmap_ptr ptr;
@@ -625,8 +648,10 @@ void dynmap_btree_seal(struct dynmap_tree *tree)
 	if (!tree->levels)
 		return;
 	level = tree->levels - 1;
+	root.level = level;
 	stack[level] = dynmap_cache_peek(tree->cache, tree->root.pbn[0]);
-	if (!stack[level] || stack[level]->state != DYNMAP_BUF_DIRTY)
+	if (!stack[level] || stack[level]->state != DYNMAP_BUF_DIRTY ||
+	    !dynmap_node_is(stack[level], &root))
 		return;
 	next[level] = 0;
 	while (level < (int)tree->levels) {
@@ -638,8 +663,7 @@ void dynmap_btree_seal(struct dynmap_tree *tree)
 			}
 			continue;
 		}
-		dynmap_child_get(stack[level], next[level], &ptr);
-		child = dynmap_cache_peek(tree->cache, ptr.pbn[0]);
+		child = dynmap_child_peek(tree, stack[level], next[level]);
 		if (!child || child->state != DYNMAP_BUF_DIRTY) {
 			next[level]++;
 			continue;

@@ -87,6 +87,7 @@ void dynmap_cache_add_spare(struct dynmap_cache *cache, struct dynmap_buf *buf)
 {
 	buf->state = DYNMAP_BUF_SPARE;
 	buf->orphan = 0;
+	buf->alien = 0;
 	list_add(&buf->list, &cache->spare);
 	cache->nr_spare++;
 }
@@ -128,22 +129,27 @@ struct dynmap_buf *dynmap_cache_peek(struct dynmap_cache *cache, u64 pbn)
  * node lies there now: a pointer holds that of its node as last sealed, and so
  * does the node, also while it is DIRTY.
  */
+bool dynmap_node_is(const struct dynmap_buf *buf, const struct dynmap_miss *want)
+{
+	const struct dynmap_disk_node *node = buf->data;
+
+	return node->kind == want->kind && node->level == want->level &&
+	       le64_to_cpu(node->base) == want->base && le32_to_cpu(node->crc) == want->ptr.crc &&
+	       !buf->alien;
+}
+
 int dynmap_cache_get(struct dynmap_cache *cache, const struct dynmap_miss *want,
 		     struct dynmap_op *op, struct dynmap_buf **result)
 {
 	struct dynmap_buf *buf = dynmap_cache_peek(cache, want->ptr.pbn[0]);
-	struct dynmap_disk_node *node;
 
 	if (!buf) {
 		op->miss = *want;
 		return -EAGAIN;
 	}
-	node = buf->data;
-	if (node->kind != want->kind || node->level != want->level ||
-	    le64_to_cpu(node->base) != want->base || le32_to_cpu(node->crc) != want->ptr.crc) {
-		dynmap_err("node %llu: kind %u level %u base %llu, not the one expected",
-			   (unsigned long long)want->ptr.pbn[0], node->kind, node->level,
-			   (unsigned long long)le64_to_cpu(node->base));
+	if (!dynmap_node_is(buf, want)) {
+		dynmap_err("node %llu: %s", (unsigned long long)want->ptr.pbn[0],
+			   buf->alien ? "where no node can lie" : "not the one expected there");
 		return -EUCLEAN;
 	}
 	if (!buf->used)

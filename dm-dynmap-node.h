@@ -44,6 +44,7 @@ enum dynmap_buf_state {
  * @state: enum dynmap_buf_state
  * @used: touched since the eviction hand last passed
  * @orphan: SEALED, but no longer part of a tree
+ * @alien: read from a place where no node can lie (set by the allocator)
  * @bad: of a copy made for healing: which copies on disk are bad, a bit each
  * @heal: of a node just read: such a copy, or NULL
  */
@@ -56,6 +57,7 @@ struct dynmap_buf {
 	u8 state;
 	u8 used;
 	u8 orphan;
+	u8 alien;
 	u8 bad;
 	struct dynmap_buf *heal;
 };
@@ -248,6 +250,9 @@ int __must_check dynmap_cache_reserve(struct dynmap_cache *cache, u32 nodes, u32
 int __must_check dynmap_cache_get(struct dynmap_cache *cache, const struct dynmap_miss *want,
 				  struct dynmap_op *op, struct dynmap_buf **buf);
 
+/* Is a node in memory the one that its parent tells of? */
+bool dynmap_node_is(const struct dynmap_buf *buf, const struct dynmap_miss *want);
+
 /* The node at @pbn (copy A) if it is in the cache, else NULL. */
 struct dynmap_buf *dynmap_cache_peek(struct dynmap_cache *cache, u64 pbn);
 
@@ -267,7 +272,10 @@ struct dynmap_buf *dynmap_cache_peek(struct dynmap_cache *cache, u64 pbn);
 struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache,
 				     const struct dynmap_miss *miss);
 
-/* Make a fetched node part of the cache; evicts clean ones beyond the bound. */
+/*
+ * Make a fetched node part of the cache; evicts clean ones beyond the bound. Where
+ * there is an allocator, dynmap_alloc_insert() does it.
+ */
 void dynmap_cache_insert(struct dynmap_cache *cache, struct dynmap_buf *buf);
 
 /* Memory is short: give back up to @count buffers; how many were freed. */

@@ -406,7 +406,7 @@ static int dynmap_pool_supply(struct dynmap_pool *pool, struct dynmap_op *op, in
 		buf = dynmap_node_fetch(&pool->cache, &op->miss);
 		if (IS_ERR(buf))
 			return PTR_ERR(buf);
-		dynmap_cache_insert(&pool->cache, buf);
+		dynmap_alloc_insert(&pool->alloc, buf);
 		return 0;
 	}
 	if (error != -ENOMEM)
@@ -732,6 +732,9 @@ static int dynmap_open_space(struct dynmap_pool *pool)
 			return ret;
 		zone++;
 	}
+	ret = dynmap_alloc_loaded(&pool->alloc);
+	if (ret)
+		return ret;
 	if (data > pool->alloc.meta_allocated) {
 		dynmap_err("superblock: more data blocks than allocated ones");
 		return -EUCLEAN;

@@ -543,7 +543,10 @@ int dynmap_table_unmap(struct dynmap_table *table, struct dynmap_volume *volume,
 		return ret;
 	to = min(end, dynmap_extent_end(&extent));
 	if (extent.kind != DYNMAP_HOLE) {
-		ret = dynmap_map_prepare(table, volume, op);
+		ret = dynmap_alloc_may_free(table->alloc, extent.pbn + (from - extent.lbn),
+					    to - from);
+		if (!ret)
+			ret = dynmap_map_prepare(table, volume, op);
 		if (ret)
 			return ret;
 		count = dynmap_unmap_pieces(volume, &extent, from, to, pieces);

@@ -72,7 +72,7 @@ static int dynmap_kpool_supply(struct dynmap_kpool *pool, struct dynmap_op *op, 
 		if (IS_ERR(buf))
 			return PTR_ERR(buf);
 		down_write(&pool->lock);
-		dynmap_cache_insert(cache, buf);
+		dynmap_alloc_insert(&pool->core.alloc, buf);
 		heal = cache->nr_heal && !pool->read_only;
 		up_write(&pool->lock);
 		if (heal)

@@ -546,6 +546,69 @@ static void test_attributes(void **state)
 #undef CHANGE
 }
 
+/* Flip "allocated" of a block behind the allocator's back, as damage does. */
+static void flip_allocated(struct fixture *fixture, u64 pbn)
+{
+	struct dynmap_seg *seg = dynmap_alloc_seg_of(&fixture->pool.alloc, pbn);
+	u32 index = dynmap_pbn_index(pbn);
+
+	seg->allocated[index / 64] ^= 1ULL << (index % 64);
+}
+
+static void test_only_data_in_use_is_freed(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	struct dynmap_mapping mapping;
+	u64 data;
+
+	assert_int_equal(fixture_write(fixture, volume, 0, 16, 5), 0);
+	assert_int_equal(HELPED(fixture, dynmap_table_lookup(volume, 3, &mapping, &op)), 0);
+	data = fixture->pool.alloc.data_allocated;
+	flip_allocated(fixture, mapping.pbn);
+	assert_int_equal(fixture_unmap(fixture, volume, 0, 16), -EUCLEAN);
+	assert_int_equal(volume->mapped, 16);
+	assert_int_equal(fixture->pool.alloc.data_allocated, data);
+	flip_allocated(fixture, mapping.pbn);
+	assert_int_equal(fixture_unmap(fixture, volume, 0, 16), 0);
+	/* A segment that was never touched. */
+	store_mem_grow(&fixture->mem, 0, 70000);
+	assert_int_equal(fixture_grow(fixture), 0);
+	assert_int_equal(dynmap_alloc_may_free(&fixture->pool.alloc, dynmap_segment_pbn(1), 1),
+			 -EUCLEAN);
+}
+
+static void test_blocks_of_nodes_are_not_freed(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_alloc *alloc = &fixture->pool.alloc;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+
+	assert_int_equal(fixture_write(fixture, volume, 0, 1, 5), 0);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	assert_int_equal(dynmap_alloc_may_free(alloc, volume->map.root.pbn[0], 1), -EUCLEAN);
+}
+
+static void test_nodes_lie_in_allocated_blocks(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume;
+	u32 copy;
+
+	fixture_create(fixture, 1);
+	for (copy = 0; copy < 2; copy++) {
+		assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+		fixture_close(fixture);
+		assert_int_equal(fixture_open(fixture, false), 0);
+		flip_allocated(fixture, fixture->pool.table.volumes.root.pbn[copy]);
+		assert_int_equal(HELPED(fixture, dynmap_volume_load(&fixture->pool.table, 1, &volume,
+								    &op)), -EUCLEAN);
+		fixture_close(fixture);
+		assert_int_equal(fixture_open(fixture, false), 0);
+	}
+	fixture_load(fixture, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -568,6 +631,9 @@ int main(void)
 		FIXTURE_TEST(test_many_volumes, one),
 		FIXTURE_TEST(test_replay_refuses_what_does_not_fit, one),
 		FIXTURE_TEST(test_bad_volume_record, one),
+		FIXTURE_TEST(test_only_data_in_use_is_freed, one),
+		FIXTURE_TEST(test_blocks_of_nodes_are_not_freed, one),
+		FIXTURE_TEST(test_nodes_lie_in_allocated_blocks, two),
 	};
 
 	return cmocka_run_group_tests_name("table", tests, NULL, NULL);
