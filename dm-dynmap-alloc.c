@@ -828,7 +828,9 @@ static u32 dynmap_goal_run(struct dynmap_alloc *alloc, u64 goal, u32 want)
 	u32 segment = dynmap_pbn_segment(goal), index = dynmap_pbn_index(goal);
 	struct dynmap_seg *seg;
 
-	if (goal == DYNMAP_PBN_NONE || !dynmap_pbn_valid(alloc->geo, goal, 1))
+	/* While a device grows, the geometry knows segments that are not yet used. */
+	if (goal == DYNMAP_PBN_NONE || !dynmap_pbn_valid(alloc->geo, goal, 1) ||
+	    dynmap_segment_slot(segment) >= alloc->slots[dynmap_segment_dev(segment)])
 		return 0;
 	seg = dynmap_alloc_seg(alloc, segment);
 	if (seg)

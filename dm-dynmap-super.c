@@ -11,6 +11,7 @@
 #include "dm-dynmap-pool.h"
 
 #define DYNMAP_SB_DEVICES	2	/* a checkpoint writes that many superblocks */
+#define DYNMAP_MAX_EPOCH	(1ULL << 62)	/* none gets there by counting */
 #define DYNMAP_MAX_DIRTY	2048	/* nodes sealed in one hold of the lock, about */
 #define DYNMAP_ZONES_PER_NODE	16	/* dirty zones that will make a node dirty, at least */
 #define DYNMAP_PREPARE_ZONES	64	/* zone records put in one hold of the lock */
@@ -63,8 +64,11 @@ static const char *dynmap_super_check(const struct dynmap_disk_super *sb)
 		return "copies";
 	if (le32_to_cpu(sb->journal_blocks) < DYNMAP_JOURNAL_MIN_BLOCKS)
 		return "journal length";
-	if (le64_to_cpu(sb->next_reap_id) <= DYNMAP_MAX_VOLUME_ID)
+	if (le64_to_cpu(sb->next_reap_id) <= DYNMAP_MAX_VOLUME_ID ||
+	    le64_to_cpu(sb->next_reap_id) > DYNMAP_MAX_REAP_ID + 1)
 		return "next id";
+	if (le64_to_cpu(sb->epoch) > DYNMAP_MAX_EPOCH)
+		return "epoch";
 	return dynmap_super_check_devices(sb);
 }
 

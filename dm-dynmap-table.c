@@ -709,6 +709,7 @@ int dynmap_volume_load(struct dynmap_table *table, u64 id, struct dynmap_volume 
 	unit = le32_to_cpu(disk.alloc_blocks);
 	if (!dynmap_btree_root_valid(table->cache->geo, &disk.root) ||
 	    le32_to_cpu(disk.flags) & ~DYNMAP_VOLUME_FLAGS ||
+	    !(le32_to_cpu(disk.flags) & DYNMAP_VOLUME_DELETING) != (id <= DYNMAP_MAX_VOLUME_ID) ||
 	    le64_to_cpu(disk.size_blocks) > DYNMAP_MAX_LBN ||
 	    unit & (unit - 1) || unit > DYNMAP_MAX_ALLOC_BLOCKS) {
 		dynmap_err("volume %llu: bad record", (unsigned long long)id);
@@ -867,9 +868,16 @@ int dynmap_volume_delete(struct dynmap_table *table, u64 id, struct dynmap_op *o
 		return ret;
 	if (volume->users)
 		return -ETXTBSY;
+	if (reap_id > DYNMAP_MAX_REAP_ID)
+		return -EOVERFLOW;
 	ret = dynmap_btree_find(&table->volumes, id, &path, op);
 	if (!ret)
 		ret = dynmap_btree_find(&table->volumes, reap_id, &path, op);
+	if (!ret && path.slot[0] >= 0 && dynmap_leaf_key(path.buf[0], path.slot[0]) == reap_id) {
+		dynmap_err("the next id of a deleted volume, %llu, is in use",
+			   (unsigned long long)reap_id);
+		ret = -EUCLEAN;
+	}
 	if (!ret)
 		ret = dynmap_alloc_reserve(table->alloc,
 					   2 * dynmap_btree_worst(&table->volumes) + 3, 3, op);
@@ -1042,7 +1050,7 @@ int dynmap_table_replay(struct dynmap_table *table, const struct dynmap_disk_rec
 		ret = dynmap_replay_set(table, id, record->attr, value, op);
 		break;
 	case DYNMAP_REC_VOLUME_DELETE:
-		if (value < table->next_reap_id)
+		if (value < table->next_reap_id || value > DYNMAP_MAX_REAP_ID)
 			return -EUCLEAN;
 		table->next_reap_id = value;
 		ret = dynmap_volume_delete(table, id, op);

@@ -21,6 +21,7 @@
 #include "dm-dynmap-journal.h"
 
 #define DYNMAP_VOLUME_HASH_BITS	12
+#define DYNMAP_MAX_REAP_ID	0xffffffffULL	/* of volumes being deleted: the journal has 32 bits */
 
 /**
  * struct dynmap_volume - a volume in memory
@@ -250,7 +251,8 @@ int __must_check dynmap_volume_change(struct dynmap_table *table, u64 id, u8 att
  *
  * Its id is free at once; its space comes back by dynmap_volume_reap().
  * Return: 0; -ENODATA; -EBUSY is never returned for an open volume: the caller
- * checks volume->users first (-ETXTBSY here when users are left); -EAGAIN...
+ * checks volume->users first (-ETXTBSY here when users are left); -EOVERFLOW
+ * after 4,278,190,080 deletions; -EUCLEAN; -EAGAIN...
  */
 int __must_check dynmap_volume_delete(struct dynmap_table *table, u64 id, struct dynmap_op *op);
 

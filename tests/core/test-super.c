@@ -115,6 +115,9 @@ static void test_bad_fields_are_refused(void **state)
 		FIELD(journal_dev[0], 2, -EUCLEAN),
 		FIELD(journal_dev[1], 0, -EUCLEAN),
 		FIELD(next_reap_id, 5, -EUCLEAN),
+		FIELD(next_reap_id, (1ULL << 32) + 1, -EUCLEAN),
+		FIELD(next_reap_id, 1ULL << 32, 0),
+		FIELD(epoch, ~0ULL, -EUCLEAN),
 		FIELD(device[1].blocks, 80000, -EUCLEAN),
 		FIELD(device[1].blocks, ~0ULL, -EUCLEAN),
 		FIELD(device[0].data_start, 5, -EUCLEAN),
@@ -366,6 +369,29 @@ static void test_old_nodes_keep_their_places(void **state)
 	assert_false(is_busy(fixture, old.pbn[0]) || is_busy(fixture, old.pbn[1]));
 }
 
+/* In the middle of a growth nothing goes to what is not yet there, whatever the goal. */
+static void test_allocating_while_growing(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_pool *pool = &fixture->pool;
+	u8 uuid[DYNMAP_UUID_BYTES] = { 1 };
+	struct dynmap_growth growth;
+	const u64 full[] = { 66305, 0 };	/* one whole segment */
+	u64 grown = 200000, pbn;
+	u32 len;
+
+	fixture_exit(fixture);
+	fixture_init(fixture, full, 16, 2);
+	assert_int_equal(dynmap_segment_blocks(&pool->geo, 0), DYNMAP_SEGMENT_BLOCKS);
+	store_mem_grow(&fixture->mem, 0, grown);
+	assert_int_equal(dynmap_growth_prepare(&growth, pool, 1, &grown, uuid), 0);
+	assert_int_equal(dynmap_growth_begin(&growth, pool), 0);
+	assert_int_equal(dynmap_alloc_data(&pool->alloc, dynmap_segment_pbn(1), 16, &pbn, &len),
+			 0);
+	assert_int_equal(dynmap_pbn_segment(pbn), 0);
+	dynmap_growth_exit(&growth);
+}
+
 static void test_growth_refuses(void **state)
 {
 	struct fixture *fixture = *state;
@@ -430,6 +456,7 @@ int main(void)
 		FIXTURE_TEST(test_growth_gives_its_blocks, one),
 		FIXTURE_TEST(test_devices_are_added, one),
 		FIXTURE_TEST(test_old_nodes_keep_their_places, two),
+		FIXTURE_TEST(test_allocating_while_growing, one),
 		FIXTURE_TEST(test_growth_refuses, two),
 		FIXTURE_TEST(test_cuts_during_growth, one),
 		FIXTURE_TEST(test_read_errors_at_opening, two),

@@ -488,7 +488,7 @@ static void test_bad_volume_record(void **state)
 	fixture_create(fixture, 1);
 	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
 	assert_int_equal(HELPED(fixture, dynmap_btree_get(&table->volumes, 1, &good, &op)), 0);
-	for (i = 0; i < 5; i++) {
+	for (i = 0; i < 6; i++) {
 		bad = good;
 		bad.id = cpu_to_le64(50 + i);
 		if (i == 0)
@@ -501,6 +501,8 @@ static void test_bad_volume_record(void **state)
 			bad.alloc_blocks = cpu_to_le32(3);
 		if (i == 4)
 			bad.size_blocks = cpu_to_le64(DYNMAP_MAX_LBN + 1);
+		if (i == 5)
+			bad.flags = cpu_to_le32(DYNMAP_VOLUME_DELETING);	/* its id is not */
 		assert_int_equal(HELPED(fixture, dynmap_btree_put(&table->volumes, 50 + i, &bad,
 								  &op)), 0);
 		assert_int_equal(HELPED(fixture, dynmap_volume_load(table, 50 + i, &volume, &op)),
@@ -544,6 +546,29 @@ static void test_attributes(void **state)
 	assert_int_equal(CHANGE(1, DYNMAP_ATTR_FILL, 0), -ETXTBSY);
 	volume->users--;
 #undef CHANGE
+}
+
+/* Ids of volumes being deleted are not used twice, and have 32 bits in the journal. */
+static void test_ids_of_deleted_volumes(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_table *table = &fixture->pool.table;
+	u64 next = table->next_reap_id;
+
+	fixture_create(fixture, 1);
+	fixture_create(fixture, 2);
+	assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, 1, &op)), 0);
+	assert_int_equal(table->next_reap_id, next + 1);
+	table->next_reap_id = next;
+	assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, 2, &op)), -EUCLEAN);
+	table->next_reap_id = DYNMAP_MAX_REAP_ID + 1;
+	assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, 2, &op)), -EOVERFLOW);
+	table->next_reap_id = DYNMAP_MAX_REAP_ID;
+	assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, 2, &op)), 0);
+	fixture_check(fixture);
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	fixture_check(fixture);
 }
 
 /* Flip "allocated" of a block behind the allocator's back, as damage does. */
@@ -631,6 +656,7 @@ int main(void)
 		FIXTURE_TEST(test_many_volumes, one),
 		FIXTURE_TEST(test_replay_refuses_what_does_not_fit, one),
 		FIXTURE_TEST(test_bad_volume_record, one),
+		FIXTURE_TEST(test_ids_of_deleted_volumes, one),
 		FIXTURE_TEST(test_only_data_in_use_is_freed, one),
 		FIXTURE_TEST(test_blocks_of_nodes_are_not_freed, one),
 		FIXTURE_TEST(test_nodes_lie_in_allocated_blocks, two),
