@@ -103,7 +103,7 @@ int dynmap_super_verify(const struct dynmap_disk_super *sb)
 static int dynmap_super_probe(struct dynmap_store *store, u32 dev, u64 dev_blocks,
 			      struct dynmap_disk_super *sb, bool *alone)
 {
-	u64 slots[] = { DYNMAP_SB_HOME, 1, 2, 3, dev_blocks - 1 };
+	u64 slot, backup = dev_blocks - 1, blocks;
 	struct dynmap_disk_super *block;
 	int home = -ENODATA, ret = 0;
 	bool found = false, intact = true;
@@ -114,8 +114,10 @@ static int dynmap_super_probe(struct dynmap_store *store, u32 dev, u64 dev_block
 	block = dynmap_block_alloc();
 	if (!block)
 		return -ENOMEM;
-	for (i = 0; i < ARRAY_SIZE(slots); i++) {
-		ret = store->ops->read(store, dev, slots[i], block);
+	for (i = 0; i <= DYNMAP_SB_SLOT_FIRST + DYNMAP_SB_SLOTS; i++) {
+		/* The device may have become longer: the others know where the backup is. */
+		slot = i < DYNMAP_SB_SLOT_FIRST + DYNMAP_SB_SLOTS ? i : backup;
+		ret = store->ops->read(store, dev, slot, block);
 		if (!ret)
 			ret = dynmap_super_verify(block);
 		if (!i)
@@ -128,9 +130,12 @@ static int dynmap_super_probe(struct dynmap_store *store, u32 dev, u64 dev_block
 			intact = false;
 			continue;
 		}
-		if (!found || le64_to_cpu(block->epoch) > le64_to_cpu(sb->epoch))
-			memcpy(sb, block, sizeof(*sb));
+		if (found && le64_to_cpu(block->epoch) <= le64_to_cpu(sb->epoch))
+			continue;
+		memcpy(sb, block, sizeof(*sb));
 		found = true;
+		blocks = le64_to_cpu(sb->device[le32_to_cpu(sb->this_device)].blocks);
+		backup = min(blocks, dev_blocks) - 1;
 	}
 	dynmap_block_free(block);
 	/* The backup was the last one: @ret is what was found there. */

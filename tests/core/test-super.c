@@ -52,6 +52,11 @@ static void test_empty_foreign_and_unknown(void **state)
 	/* Something else over the home slot alone. */
 	memset(home, 0x5a, DYNMAP_BLOCK_BYTES);
 	assert_int_equal(super_read(fixture, 0, sb), 0);
+	/* The same on a device that has become longer. */
+	store_mem_grow(&fixture->mem, 0, 6100);
+	home = store_mem_block(&fixture->mem, 0, 0);
+	memset(store_mem_block(&fixture->mem, 0, 6099), 0x5a, DYNMAP_BLOCK_BYTES);
+	assert_int_equal(super_read(fixture, 0, sb), 0);
 	/* A file system: what lies behind it does not count. */
 	memset(home, 0x5a, 2 * DYNMAP_BLOCK_BYTES);
 	assert_int_equal(super_read(fixture, 0, sb), -ENOMSG);
