@@ -8,6 +8,7 @@ T ?=
 N ?= 50
 TIME ?= 5
 KERNEL ?= 6.1
+QUICK ?=
 export KERNEL
 
 all: module tools
@@ -52,6 +53,12 @@ demo:
 powercut:
 	@tests/powercut/run $(N)
 
+crash:
+	@QUICK=$(QUICK) tests/crash/run
+
+mutants:
+	@QUICK=$(QUICK) tests/mutants/run
+
 soak:
 	@tests/soak/run $(TIME)
 
@@ -66,8 +73,10 @@ help:
 	@echo "                       check-debug [T=topic] a part; check-vm KERNEL=6.12"
 	@echo "                       or 7 on those stock kernels, check-kernels a sample"
 	@echo "make powercut [N=50]   N power cuts of a virtual machine under load"
+	@echo "make crash [QUICK=1]   the power-failure simulator"
+	@echo "make mutants [QUICK=1] one-line faults of the core that a test has to find"
 	@echo "make soak [TIME=5]     a week in the life of a pool: minutes, or hours (8h)"
 	@echo "make bench             fio against raw, dm-linear and dm-thin"
 	@echo "make lint              style and static checks"
 
-.PHONY: all module tools install clean check check-core check-vm check-kernels check-debug lint demo powercut soak bench help
+.PHONY: all module tools install clean check check-core check-vm check-kernels check-debug lint demo powercut crash mutants soak bench help
