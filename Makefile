@@ -62,6 +62,10 @@ mutants:
 soak:
 	@tests/soak/run $(TIME)
 
+fuzz: TIME = 60
+fuzz:
+	@tests/fuzz/run $(TIME)
+
 bench:
 	@tests/bench/run
 
@@ -76,7 +80,8 @@ help:
 	@echo "make crash [QUICK=1]   the power-failure simulator"
 	@echo "make mutants [QUICK=1] one-line faults of the core that a test has to find"
 	@echo "make soak [TIME=5]     a week in the life of a pool: minutes, or hours (8h)"
+	@echo "make fuzz [TIME=60]    fuzz images, journals and operations, TIME seconds each"
 	@echo "make bench             fio against raw, dm-linear and dm-thin"
 	@echo "make lint              style and static checks"
 
-.PHONY: all module tools install clean check check-core check-vm check-kernels check-debug lint demo powercut crash mutants soak bench help
+.PHONY: all module tools install clean check check-core check-vm check-kernels check-debug lint demo powercut crash mutants soak fuzz bench help
