@@ -479,7 +479,11 @@ int dynmap_pool_reclaim(struct dynmap_pool *pool, u64 want)
 	return reclaim.freed ? dynmap_pool_commit(pool) : -ENOSPC;
 }
 
-/* Home, backup and current slot of every device; for pools that change shape. */
+/*
+ * Current slot, backup and home of every device; for pools that change shape. The
+ * home slot is last: while it is torn, all others are intact, which tells that the
+ * device is ours (see dynmap_super_probe()).
+ */
 static int dynmap_super_write_all(struct dynmap_pool *pool)
 {
 	u32 nr = pool->geo.nr_devs;
@@ -488,9 +492,9 @@ static int dynmap_super_write_all(struct dynmap_pool *pool)
 	ret = dynmap_super_write(pool, nr, false, DYNMAP_SB_SLOT_FIRST +
 				 le64_to_cpu(pool->super->epoch) % DYNMAP_SB_SLOTS);
 	if (!ret)
-		ret = dynmap_super_write(pool, nr, false, DYNMAP_SB_HOME);
-	if (!ret)
 		ret = dynmap_super_write(pool, nr, true, 0);
+	if (!ret)
+		ret = dynmap_super_write(pool, nr, false, DYNMAP_SB_HOME);
 	return ret;
 }
 
@@ -794,6 +798,29 @@ static int dynmap_replay_pass(struct dynmap_pool *pool, bool execute)
 	return 0;
 }
 
+/*
+ * Bad home slots are written anew before any other superblock, which might be
+ * torn and would then no longer tell whose the device is.
+ */
+static int dynmap_open_homes(struct dynmap_pool *pool)
+{
+	struct dynmap_store *store = pool->store;
+	u32 dev;
+	int ret;
+
+	for (dev = 0; dev < pool->geo.nr_devs; dev++) {
+		ret = store->ops->read(store, dev, DYNMAP_SB_HOME, pool->io_block[0]);
+		if (!ret && !dynmap_super_verify(pool->io_block[0]))
+			continue;
+		dynmap_err("device %u: bad superblock in block 0, written anew", dev);
+		ret = dynmap_super_write_one(pool, dev, DYNMAP_SB_HOME, true);
+		if (ret)
+			return ret;
+		pool->cache.healed++;
+	}
+	return 0;
+}
+
 /* What a lost block recorded is lost, and what came after it: only for rescue. */
 static int dynmap_replay_verify(struct dynmap_pool *pool, bool readonly)
 {
@@ -842,6 +869,8 @@ int dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store *store,
 	int ret;
 
 	ret = dynmap_pool_init(pool, store, super, max_clean);
+	if (!ret && !readonly)
+		ret = dynmap_open_homes(pool);
 	if (!ret)
 		ret = dynmap_open_space(pool);
 	if (!ret)
