@@ -272,3 +272,16 @@ void trace_store_exit(struct trace_store *store)
 		free(store->pending[i]);
 	memset(store, 0, sizeof(*store));
 }
+
+int trace_store_open(struct trace_store *store, struct dynmap_pool *pool, bool readonly)
+{
+	static struct dynmap_disk_super supers[MAX_DISKS];
+	int errors[MAX_DISKS], ret;
+
+	ret = dynmap_super_scan(&store->store, store->disks->nr, store->disks->blocks, supers,
+				errors);
+	/* Others may have been about to join. */
+	if (errors[0])
+		return errors[0];
+	return dynmap_pool_open(pool, &store->store, &supers[ret], 256, readonly);
+}

@@ -128,6 +128,8 @@ struct trace_store {
 
 void trace_store_init(struct trace_store *store, struct disks *disks);
 void trace_store_exit(struct trace_store *store);
+/* Open the pool on its disks, as they are: 0 or an error. */
+int trace_store_open(struct trace_store *store, struct dynmap_pool *pool, bool readonly);
 /* A data write of the workload: submit, its id; complete. */
 u32 trace_store_submit(struct trace_store *store, u32 dev, u64 sector, u32 sectors,
 		       const void *data, u32 flags);

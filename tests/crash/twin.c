@@ -49,7 +49,7 @@ static void twin_range(struct twin_volume *volume, const struct twin_mark *mark)
 	}
 }
 
-static void twin_flush(struct twin *twin, bool begin)
+static void twin_flush(struct twin *twin, u32 flush, bool begin)
 {
 	struct twin_sector *sector;
 	u32 v, i;
@@ -58,9 +58,9 @@ static void twin_flush(struct twin *twin, bool begin)
 		for (i = 0; i < TWIN_SECTORS; i++) {
 			sector = &twin->volume[v].sector[i];
 			if (begin)
-				sector->begun = sector->done;
-			else if (sector->begun.seq > sector->durable.seq)
-				sector->durable = sector->begun;
+				sector->begun[flush] = sector->done;
+			else if (sector->begun[flush].seq > sector->durable.seq)
+				sector->durable = sector->begun[flush];
 		}
 }
 
@@ -71,7 +71,7 @@ void twin_apply(struct twin *twin, const struct twin_mark *mark)
 	switch (mark->op) {
 	case TWIN_FLUSH_BEGIN:
 	case TWIN_FLUSH_DONE:
-		twin_flush(twin, mark->op == TWIN_FLUSH_BEGIN);
+		twin_flush(twin, mark->volume, mark->op == TWIN_FLUSH_BEGIN);
 		break;
 	case TWIN_CREATE_BEGIN:
 		memset(volume, 0, sizeof(*volume));

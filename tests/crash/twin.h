@@ -19,6 +19,7 @@
 #define TWIN_VOLUMES	4	/* ids 0 to 3 are watched, others are not */
 #define TWIN_BLOCKS	64	/* of each */
 #define TWIN_SECTORS	(TWIN_BLOCKS * DYNMAP_BLOCK_SECTORS)
+#define TWIN_FLUSHES	4	/* that may be under way at once */
 #define TWIN_MAGIC	0x6e69777470616d79ULL
 
 /* What a sector of a volume holds; the rest of it repeats @seq. */
@@ -35,7 +36,7 @@ enum twin_op {
 	TWIN_UNMAP_SUBMIT,	/* the same for what makes it zero */
 	TWIN_UNMAP_DONE,
 	TWIN_FUA_DONE,		/* a write with FUA has completed */
-	TWIN_FLUSH_BEGIN,	/* a flush: it covers what has completed */
+	TWIN_FLUSH_BEGIN,	/* flush @volume: it covers what has completed */
 	TWIN_FLUSH_DONE,
 	TWIN_CREATE_BEGIN,	/* @seq: uid */
 	TWIN_CREATE_DONE,
@@ -51,17 +52,23 @@ struct twin_mark {
 	u64 seq;
 };
 
-/* @done: seq and value last completed; @begun: of them when the flush began. */
 struct twin_state {
 	u32 seq;
 	u32 value;
 };
 
+/**
+ * struct twin_sector - one sector of a volume
+ * @durable: covered by the last flush or FUA that was acknowledged
+ * @done: what completed last
+ * @begun: the same when each flush began
+ * @unmapped: the last submission that makes it zero
+ */
 struct twin_sector {
 	struct twin_state durable;
 	struct twin_state done;
-	struct twin_state begun;
-	u32 unmapped;		/* seq of the last submission that makes it zero */
+	struct twin_state begun[TWIN_FLUSHES];
+	u32 unmapped;
 };
 
 enum twin_existence { TWIN_NO, TWIN_MAYBE, TWIN_YES };

@@ -650,19 +650,6 @@ void world_operate(struct world *world, u32 op, u64 (*random)(void))
 	world_ops[op].operate(world, random ? random() >> 20 : 0, random ? random() >> 20 : 0);
 }
 
-int world_open_pool(struct trace_store *store, struct dynmap_pool *pool, bool readonly)
-{
-	static struct dynmap_disk_super supers[MAX_DISKS];
-	int errors[MAX_DISKS], ret;
-
-	ret = dynmap_super_scan(&store->store, store->disks->nr, store->disks->blocks, supers,
-				errors);
-	/* Others may have been about to join. */
-	if (errors[0])
-		return errors[0];
-	return dynmap_pool_open(pool, &store->store, &supers[ret], 256, readonly);
-}
-
 static void format(struct world *world)
 {
 	const struct world_shape *shape = world->shape;
@@ -700,7 +687,7 @@ void world_init(struct world *world, const struct world_shape *shape)
 	trace_store_init(&world->store, &world->disks);
 	world->store.trace = &world->trace;
 	format(world);
-	ret = world_open_pool(&world->store, &world->pool, false);
+	ret = trace_store_open(&world->store, &world->pool, false);
 	if (ret)
 		world_die("open", ret);
 	create(world, 0);
@@ -739,7 +726,7 @@ void world_begin(struct world *world)
 	world->disks.nr = world->now.nr_disks;
 	memcpy(world->disks.blocks, world->now.blocks, sizeof(world->now.blocks));
 	world->store.trace = NULL;
-	ret = world_open_pool(&world->store, &world->pool, false);
+	ret = trace_store_open(&world->store, &world->pool, false);
 	if (ret)
 		world_die("open", ret);
 	world->store.trace = &world->trace;

@@ -115,9 +115,6 @@ void world_begin(struct world *world);
 /* Back to the beginning. */
 void world_end(struct world *world);
 
-/* Open a pool on the disks as they are: 0, or an error and what failed. */
-int world_open_pool(struct trace_store *store, struct dynmap_pool *pool, bool readonly);
-
 /* The simulator's own fault, or a fault of the core that is none of a power cut. */
 void world_die(const char *what, int error) __attribute__((noreturn));
 extern void (*world_on_death)(const char *what, int error);
