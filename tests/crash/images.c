@@ -91,7 +91,7 @@ static void forget_settled(struct images *images)
 	images->nr_writes = kept;
 }
 
-static void submitted(struct images *images, const struct trace_event *event, u32 index)
+static void submitted(struct images *images, const struct trace_event *event)
 {
 	struct volatile_write *write;
 
@@ -104,7 +104,6 @@ static void submitted(struct images *images, const struct trace_event *event, u3
 	write = &images->write[images->nr_writes++];
 	write->event = event;
 	write->live = event->sectors == 64 ? ~0ULL : (1ULL << event->sectors) - 1;
-	write->submitted = index;
 	write->done_at = 0;
 }
 
@@ -125,8 +124,6 @@ static void completed(struct images *images, u32 id, u32 index)
 		if (write->event->id != id)
 			continue;
 		write->done_at = index;
-		if (write->event->flags & TRACE_PREFLUSH)
-			settle_flushed(images, write->event->dev, write->submitted);
 		if (write->event->flags & TRACE_FUA)
 			settle(images, i);
 	}
@@ -140,7 +137,7 @@ void images_advance(struct images *images, u32 index)
 	switch (event->type) {
 	case TRACE_WRITE:
 	case TRACE_DISCARD:
-		submitted(images, event, index);
+		submitted(images, event);
 		break;
 	case TRACE_FLUSH:
 		if (images->nr_flushes == MAX_FLUSHES)

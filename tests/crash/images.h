@@ -7,8 +7,8 @@
  *
  * Durable is, per device, what was completed before the submission of a flush
  * that has completed, and completed writes with FUA. Of all else that has been
- * submitted any subset of 512-byte sectors may be there, each old or new. A
- * PREFLUSH write is a flush and then a write. A discard is a write of zeros that
+ * submitted any subset of 512-byte sectors may be there, each old or new. A write
+ * with PREFLUSH is a flush, and then a write. A discard is a write of zeros that
  * may be lost in part.
  *
  * With few volatile sectors all subsets are made; with many: none, all, each
@@ -26,13 +26,11 @@
  * struct volatile_write - submitted and not durable
  * @event: the write
  * @live: its sectors that are not durable or overwritten
- * @submitted: index of its event
  * @done_at: index of its completion, 0: in flight
  */
 struct volatile_write {
 	const struct trace_event *event;
 	u64 live;
-	u32 submitted;
 	u32 done_at;
 };
 

@@ -213,13 +213,17 @@ static void pend(struct trace_store *store, u32 batch, u32 id)
 	store->pending[batch][store->nr_pending[batch]++] = id;
 }
 
+/* A write with PREFLUSH goes to the device when the flush has completed. */
 static void trace_write(struct dynmap_store *base, u32 batch, u32 dev, u64 block,
 			const void *data, u32 flags)
 {
 	struct trace_store *store = to_trace(base);
 
+	if (flags & DYNMAP_STORE_PREFLUSH)
+		trace_store_done(store, submit(store, TRACE_FLUSH, dev, 0, 0, NULL, 0));
 	pend(store, batch, submit(store, TRACE_WRITE, dev, block * DYNMAP_BLOCK_SECTORS,
-				  DYNMAP_BLOCK_SECTORS, data, flags | TRACE_META));
+				  DYNMAP_BLOCK_SECTORS, data,
+				  (flags & TRACE_FUA) | TRACE_META));
 }
 
 static void trace_flush(struct dynmap_store *base, u32 batch, u32 dev)

@@ -56,7 +56,6 @@ enum trace_type {
 	TRACE_MARK,	/* of the workload, for the twin */
 };
 
-#define TRACE_PREFLUSH	DYNMAP_STORE_PREFLUSH
 #define TRACE_FUA	DYNMAP_STORE_FUA
 #define TRACE_META	(1U << 8)	/* not data of a volume */
 
