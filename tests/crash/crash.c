@@ -194,7 +194,7 @@ static int one_workload(const char *name, const char *letters)
 int main(int argc, char **argv)
 {
 	u32 jobs = 2, length = 3, every = 1, i;
-	u64 runs = 400, seed = 1;
+	u64 runs = 40, seed = 1;
 	int option;
 
 	explore_init();
