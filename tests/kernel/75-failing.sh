@@ -5,18 +5,6 @@
 # acknowledged lost, no hang.
 . ./lib.sh
 
-mode() { dmsetup status "$POOL" | cut -d' ' -f8; }
-
-# through NAME DISK: a device that can be swapped for a failing one.
-through() { create "$1" "0 $(blockdev --getsz "/dev/$2") linear /dev/$2 0"; }
-swap() {
-	"${DM[@]}" reload "$1" --table "$2"
-	"${DM[@]}" suspend --nolockfs --noflush "$1"
-	"${DM[@]}" resume "$1"
-}
-fails() { swap "$1" "0 $(blockdev --getsz "/dev/mapper/$1") error"; }
-works() { swap "$1" "0 $(blockdev --getsz "/dev/mapper/$1") linear /dev/$2 0"; }
-
 written() {
 	dd if=/dev/urandom of=/run/data bs=1M count=8 status=none
 	dd if=/run/data of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none || fail "write"

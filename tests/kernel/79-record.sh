@@ -16,7 +16,7 @@ fi
 
 # recorded UNIT MIB LEFT "MIB OF DEVICES"...: crash a run on such a pool.
 recorded() {
-	local unit=$1 left=$2 i=0 size volumes=() images=() devices=() tables=() out
+	local unit=$1 left=$2 i=0 size volumes=() images=() devices=() out
 	shift 2
 	for size in "$@"; do
 		disk "r$i" "$size" 1	# with a volatile cache: flushes and FUA are passed down

@@ -5,7 +5,6 @@
 . ./lib.sh
 
 data() { dmsetup status "$POOL" | cut -d' ' -f6; }
-mode() { dmsetup status "$POOL" | cut -d' ' -f8; }
 
 # Scattered small writes into a pool whose allocations are of 1 GiB: every block
 # that is not metadata or held back for it takes a write.
@@ -33,11 +32,7 @@ waiting() {
 	dd if=/run/data of=/dev/mapper/vol0 bs=1M oflag=direct status=none || fail "write"
 	dd if=/dev/zero of=/dev/mapper/vol1 bs=1M count=50 oflag=direct status=none &
 	writer=$!
-	for _ in $(seq 100); do
-		[ "$(mode)" = out_of_data_space ] && break
-		sleep 0.1
-	done
-	expect "mode while it waits" "$(mode)" out_of_data_space
+	mode_becomes out_of_data_space
 	cmp -n 31457280 /run/data /dev/mapper/vol0 || fail "content"
 	dd if=/run/data of=/dev/mapper/vol0 bs=1M count=8 oflag=direct conv=fsync status=none ||
 		fail "overwrite"
@@ -54,10 +49,7 @@ live() {
 	pool 128 0 "" /dev/a && volume 0 2097152 || fail "no volume"
 	dd if=/dev/zero of=/dev/mapper/vol0 bs=1M count=64 oflag=direct status=none 2> /dev/null &
 	writer=$!
-	for _ in $(seq 100); do
-		[ "$(mode)" = out_of_data_space ] && break
-		sleep 0.1
-	done
+	mode_becomes out_of_data_space
 	"${DM[@]}" reload "$POOL" --table "0 16384 dynmap-pool 1 /dev/a 128 0 1 error_if_no_space"
 	"${DM[@]}" suspend "$POOL"; "${DM[@]}" resume "$POOL"
 	wait "$writer" && fail "the writer did not fail"
@@ -103,11 +95,7 @@ metadata() {
 	cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content"
 	dmsetup message "$POOL" 0 delete 1 || fail "delete"
 	blkdiscard -o 16777216 -l 16777216 /dev/mapper/vol0 || fail "discard"
-	for _ in $(seq 100); do
-		[ "$(mode)" = rw ] && break
-		sleep 0.1
-	done
-	expect "mode afterwards" "$(mode)" rw
+	mode_becomes rw
 	dmsetup message "$POOL" 0 create_thin 1 || fail "create"
 	dd if=/run/data of=/dev/mapper/vol0 bs=1M seek=16 oflag=direct conv=fsync status=none ||
 		fail "write"

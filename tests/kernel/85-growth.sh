@@ -4,7 +4,6 @@
 # any size; writes that wait for space go on.
 . ./lib.sh
 
-mode() { dmsetup status "$POOL" | cut -d' ' -f8; }
 free() { dmsetup status "$POOL" | cut -d' ' -f6 | awk -F/ '{ print $2 - $1 }'; }
 
 # reload DEV...
@@ -20,11 +19,7 @@ grows_under_a_writer() {
 	dd if=/dev/urandom of=/run/data bs=1M count=80 status=none
 	dd if=/run/data of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none &
 	writer=$!
-	for _ in $(seq 100); do
-		[ "$(mode)" = out_of_data_space ] && break
-		sleep 0.1
-	done
-	expect "mode while it waits" "$(mode)" out_of_data_space
+	mode_becomes out_of_data_space
 	"$@" || fail "reload"
 	wait "$writer" || fail "the writer failed"
 	expect "mode afterwards" "$(mode)" rw

@@ -53,7 +53,7 @@ tib() {
 	[ "$reserved" -ge 2147483648 ] && [ "$reserved" -le $((2147483648 + 16384)) ] ||
 		fail "$reserved sectors are reserved"
 	before=$(reader)
-	(for _ in $(seq 5); do
+	(for _ in $(seq 2); do
 		blkdiscard -o 0 -l 1099511627776 /dev/mapper/vol0
 		fallocate --zero-range -o 0 -l 1099511627776 /dev/mapper/vol0
 	done) &

@@ -63,15 +63,36 @@ volume() {
 
 remove() { "${DM[@]}" remove "$@" || fail "cannot remove $*"; }
 
+# The pool's mode; and wait for one, for at most 20 s.
+mode() { dmsetup status "$POOL" | cut -d' ' -f8; }
+mode_becomes() {
+	for _ in $(seq 200); do
+		[ "$(mode)" = "$1" ] && return
+		sleep 0.1
+	done
+	fail "mode: is '$(mode)', wanted '$1'"
+}
+
+# through NAME DISK: a device whose table can be swapped for another one.
+through() { create "$1" "0 $(blockdev --getsz "/dev/$2") linear /dev/$2 0"; }
+swap() {
+	"${DM[@]}" reload "$1" --table "$2"
+	"${DM[@]}" suspend --nolockfs --noflush "$1"
+	"${DM[@]}" resume "$1"
+}
+fails() { swap "$1" "0 $(blockdev --getsz "/dev/mapper/$1") error"; }
+works() { swap "$1" "0 $(blockdev --getsz "/dev/mapper/$1") linear /dev/$2 0"; }
+
 # stat DISK FIELD: 1 reads, 3 sectors read, 5 writes, 7 sectors written, 16 flushes
 stat_of() { awk -v n="$2" '{ print $n }' "/sys/block/$1/stat"; }
 
 cleanup() {
-	local name
+	local target name
 	umount /run/mnt 2> /dev/null
-	for name in $(dmsetup ls --target dynmap 2> /dev/null | awk '/\(/ { print $1 }') \
-		    $(dmsetup ls --target dynmap-pool 2> /dev/null | awk '/\(/ { print $1 }'); do
-		"${DM[@]}" remove "$name" 2> /dev/null
+	for target in dynmap dynmap-pool dynmap-record thin thin-pool linear flakey error; do
+		for name in $(dmsetup ls --target $target 2> /dev/null | awk '/\(/ { print $1 }'); do
+			"${DM[@]}" remove "$name" 2> /dev/null
+		done
 	done
 	for name in /sys/kernel/config/nullb/*/; do
 		[ -d "$name" ] && disk_remove "$(basename "$name")"
