@@ -30,7 +30,7 @@ clean:
 	$(MAKE) -C tests/core clean
 
 check:
-	@tests/check core vm kernels memory soak debug
+	@tests/check core crash vm kernels memory soak debug
 
 check-core:
 	@tests/check core
