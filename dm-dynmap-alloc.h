@@ -250,8 +250,8 @@ void dynmap_alloc_commit_begin(struct dynmap_alloc *alloc);
 void dynmap_alloc_commit_end(struct dynmap_alloc *alloc, int error);
 
 /*
- * Quarantine ends: blocks of @list, which were in @quarantine, may be given out again. One bounded step:
- * true until @list is empty.
+ * Quarantine ends: blocks of @list, which were in @quarantine, may be given out
+ * again. One bounded step: true until @list is empty.
  */
 bool dynmap_alloc_release(struct dynmap_alloc *alloc, struct dynmap_runlist *list);
 

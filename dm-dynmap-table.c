@@ -697,7 +697,7 @@ int dynmap_volume_load(struct dynmap_table *table, u64 id, struct dynmap_volume 
 {
 	struct dynmap_disk_volume disk;
 	struct dynmap_volume *volume;
-	u32 unit;
+	u32 unit, flags, deleting;
 	int ret;
 
 	*result = dynmap_volume_find(table, id);
@@ -707,9 +707,10 @@ int dynmap_volume_load(struct dynmap_table *table, u64 id, struct dynmap_volume 
 	if (ret)
 		return ret == -ENOENT ? -ENODATA : ret;
 	unit = le32_to_cpu(disk.alloc_blocks);
+	flags = le32_to_cpu(disk.flags);
+	deleting = id > DYNMAP_MAX_VOLUME_ID ? DYNMAP_VOLUME_DELETING : 0;
 	if (!dynmap_btree_root_valid(table->cache->geo, &disk.root) ||
-	    le32_to_cpu(disk.flags) & ~DYNMAP_VOLUME_FLAGS ||
-	    !(le32_to_cpu(disk.flags) & DYNMAP_VOLUME_DELETING) != (id <= DYNMAP_MAX_VOLUME_ID) ||
+	    flags & ~DYNMAP_VOLUME_FLAGS || (flags & DYNMAP_VOLUME_DELETING) != deleting ||
 	    le64_to_cpu(disk.size_blocks) > DYNMAP_MAX_LBN ||
 	    unit & (unit - 1) || unit > DYNMAP_MAX_ALLOC_BLOCKS) {
 		dynmap_err("volume %llu: bad record", (unsigned long long)id);

@@ -21,7 +21,8 @@
 #include "dm-dynmap-journal.h"
 
 #define DYNMAP_VOLUME_HASH_BITS	12
-#define DYNMAP_MAX_REAP_ID	0xffffffffULL	/* of volumes being deleted: the journal has 32 bits */
+/* Of volumes being deleted: the journal has 32 bits. */
+#define DYNMAP_MAX_REAP_ID	0xffffffffULL
 
 /**
  * struct dynmap_volume - a volume in memory

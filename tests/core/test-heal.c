@@ -239,7 +239,8 @@ static void test_whole_regions(void **state)
 		if (kind < 2)
 			noise(mem, dev, 0, layout.data_start);
 		else
-			memset(store_mem_block(mem, dev, 0), 0, layout.data_start * DYNMAP_BLOCK_BYTES);
+			memset(store_mem_block(mem, dev, 0), 0,
+			       layout.data_start * DYNMAP_BLOCK_BYTES);
 		heals(images);
 		images_restore(images);
 		for (i = 0; i < images->count; i++)

@@ -617,6 +617,7 @@ static void test_blocks_of_nodes_are_not_freed(void **state)
 static void test_nodes_lie_in_allocated_blocks(void **state)
 {
 	struct fixture *fixture = *state;
+	struct dynmap_table *table = &fixture->pool.table;
 	struct dynmap_volume *volume;
 	u32 copy;
 
@@ -626,8 +627,8 @@ static void test_nodes_lie_in_allocated_blocks(void **state)
 		fixture_close(fixture);
 		assert_int_equal(fixture_open(fixture, false), 0);
 		flip_allocated(fixture, fixture->pool.table.volumes.root.pbn[copy]);
-		assert_int_equal(HELPED(fixture, dynmap_volume_load(&fixture->pool.table, 1, &volume,
-								    &op)), -EUCLEAN);
+		assert_int_equal(HELPED(fixture, dynmap_volume_load(table, 1, &volume, &op)),
+				 -EUCLEAN);
 		fixture_close(fixture);
 		assert_int_equal(fixture_open(fixture, false), 0);
 	}

@@ -8,7 +8,7 @@
 
 #define TABLE_BITS	26
 #define MAX_DEPTH	2
-#define LONG_TRACE	200	/* events; of longer traces each one is a crash point only if asked */
+#define LONG_TRACE	200	/* events; of longer ones only some are crash points */
 
 /* A trace being explored: the workload's, or that of a recovery. */
 struct level {
@@ -166,7 +166,7 @@ static void use(struct trace_store *store, struct dynmap_pool *pool, const struc
 		if (!dynmap_volume_load(&pool->table, v, &volume, &op))
 			use_volume(store, pool, volume, TWIN_BLOCKS + v);
 	if (twin_verify(current->twin, pool, &before, where, sizeof(where)))
-		violation("a place in use is given out again", where, level);
+		violation("a place that is taken is given out again", where, level);
 	if (dynmap_pool_checkpoint(pool) ||
 	    twin_verify(current->twin, pool, &after, where, sizeof(where)) || before != after)
 		violation("the pool cannot be used after recovery", "", level);

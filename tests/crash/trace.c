@@ -158,7 +158,7 @@ static u32 submit(struct trace_store *store, u8 type, u32 dev, u64 sector, u64 s
 	    sector + sectors > store->disks->blocks[dev] * DYNMAP_BLOCK_SECTORS)
 		abort();
 	do {
-		n = min(sectors, (u64)MAX_EVENT_SECTORS);
+		n = min_t(u64, sectors, MAX_EVENT_SECTORS);
 		event.sector = sector;
 		event.sectors = n;
 		if (store->trace)

@@ -674,6 +674,7 @@ static void format(struct world *world)
 
 void world_init(struct world *world, const struct world_shape *shape)
 {
+	const u8 uuid[DYNMAP_UUID_BYTES] = { 99 };
 	u8 poison[SECTOR_BYTES];
 	int ret;
 
@@ -692,8 +693,8 @@ void world_init(struct world *world, const struct world_shape *shape)
 		world_die("open", ret);
 	create(world, 0);
 	create(world, 1);
-	ret = HELPED(world, dynmap_volume_create(&world->pool.table, WORLD_BALLAST, 0,
-						 (u8[DYNMAP_UUID_BYTES]){ 99 }, 1, &op));
+	ret = HELPED(world, dynmap_volume_create(&world->pool.table, WORLD_BALLAST, 0, uuid, 1,
+						 &op));
 	if (ret)
 		world_die("create", ret);
 	write_blocks(world, 0, 0, 7);
