@@ -1,0 +1,110 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Every allocation, and every request to a disk, fails once, in each operation
+# that a task does itself: constructors, messages, reload, reads, writes. Each
+# time a clean error or success; nothing is lost, and the pool goes on or opens
+# again. Then allocations fail at random under load, in the workers too.
+. ./lib.sh
+
+DEBUG=/sys/kernel/debug
+mount -t debugfs debugfs $DEBUG 2> /dev/null
+if [ ! -e /proc/self/fail-nth ] || [ ! -e $DEBUG/failslab ]; then
+	echo "1..0 # SKIP no fault injection"
+	exit 0
+fi
+for kind in failslab fail_page_alloc fail_make_request; do
+	echo 0 > $DEBUG/$kind/verbose
+	echo 0 > $DEBUG/$kind/probability
+done
+echo N > $DEBUG/failslab/ignore-gfp-wait
+echo N > $DEBUG/fail_page_alloc/ignore-gfp-wait
+echo 0 > $DEBUG/fail_page_alloc/min-order
+
+# nth KIND ARGUMENT...: the figures; and a failure if it does not succeed at last.
+nth() { local out; out=$("$TOOLS/failnth" "$@") || fail "$*"; echo "# $1: $out"; }
+# A disk that needs no memory for what is written to it.
+full_disk() { disk "$1" "$2" && dd if=/dev/zero of="/dev/$1" bs=1M oflag=direct status=none count="$2"; }
+requests_fail() { echo "$2" > "/sys/block/$1/make-it-fail"; }
+
+constructors() {
+	disk a 16
+	requests_fail a 1
+	nth create "$POOL" dynmap-pool "1 /dev/a 128 0" /dev/a
+	nth create "$POOL" dynmap-pool "1 /dev/a 128 0"
+	pool 128 0 "" /dev/a && volume 0 16384 || { fail "no volume"; return; }
+	dd if=/dev/urandom of=/run/data bs=1M count=2 status=none
+	dd if=/run/data of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none
+	remove vol0
+	requests_fail a 0
+	nth create vol0 dynmap "/dev/mapper/$POOL 0"
+	remove "$POOL"
+	# Opening with a journal to replay.
+	requests_fail a 1
+	nth create "$POOL" dynmap-pool "1 /dev/a 128 0"
+	requests_fail a 0
+	intact
+}
+
+# The pool on disk a opens, holds the data, and is clean.
+intact() {
+	pool 128 0 "" "${@:-/dev/a}" && volume 0 16384 || { fail "does not open"; return; }
+	cmp -n 2097152 /run/data /dev/mapper/vol0 || fail "content"
+	remove vol0; remove "$POOL"
+	"$TOOLS/dynmap" check "${@:-/dev/a}" > /run/out || fail "the checker: $(cat /run/out)"
+}
+
+messages() {
+	local i
+	full_disk a 16; full_disk b 16
+	pool 128 0 "" /dev/a && volume 0 16384 || { fail "no volume"; return; }
+	dd if=/dev/urandom of=/run/data bs=1M count=2 status=none
+	dd if=/run/data of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none
+	nth message "$POOL" "create_thin 1%u"
+	nth message "$POOL" "set 0 allocation_size 256"
+	nth message "$POOL" list
+	for i in $(seq 31 39); do dmsetup message "$POOL" 0 create_thin "$i"; done
+	nth message "$POOL" "delete 3%u"
+	nth reload "$POOL" dynmap-pool "1 /dev/a 128 0 1 error_if_no_space"
+	nth reload "$POOL" dynmap-pool "2 /dev/a /dev/b 128 0"
+	remove vol0; remove "$POOL"
+	intact /dev/a /dev/b
+}
+
+transfers() {
+	full_disk a 16
+	pool 128 0 "" /dev/a && volume 0 16384 || { fail "no volume"; return; }
+	dd if=/dev/urandom of=/run/data bs=1M count=2 status=none
+	dd if=/run/data of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none
+	volume 1 65536
+	nth write /dev/mapper/vol1
+	nth read /dev/mapper/vol1
+	remove vol1; remove vol0; remove "$POOL"
+	intact
+}
+
+# One allocation in a hundred fails, anywhere, two hundred times: the load may see errors.
+random() {
+	full_disk a 64
+	pool 128 0 "1 no_discard_passdown" /dev/a && volume 0 2097152 ||
+		{ fail "no volume"; return; }
+	"$TOOLS/tagged" write /dev/mapper/vol0 /run/ledger 8 &
+	sleep 1
+	for kind in failslab fail_page_alloc; do
+		echo 100 > $DEBUG/$kind/times
+		echo 1 > $DEBUG/$kind/probability
+	done
+	wait $!
+	for kind in failslab fail_page_alloc; do echo 0 > $DEBUG/$kind/probability; done
+	remove vol0; remove "$POOL"
+	pool 128 0 "" /dev/a && volume 0 2097152 || { fail "does not open"; return; }
+	"$TOOLS/tagged" verify /dev/mapper/vol0 /run/ledger > /run/out || fail "content: $(cat /run/out)"
+	echo "# $(cat /run/out)"
+	remove vol0; remove "$POOL"
+	"$TOOLS/dynmap" check /dev/a > /run/out || fail "the checker: $(cat /run/out)"
+}
+
+run "constructors" constructors
+run "messages and reload" messages
+run "reads and writes" transfers
+run "random failures under load" random
+finish
