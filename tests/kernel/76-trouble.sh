@@ -130,19 +130,27 @@ vanished() {
 	checked /dev/a /dev/b
 }
 
+# spots +|- DISK: every second 256 KiB from 4 to 28 MiB is bad, or good again; one
+# after the other: kernel 6.1 does not find what is in the midst of a long range.
+spots() {
+	local at
+	for at in $(seq 8192 1024 57343); do
+		echo "$1$at-$((at + 511))" > "/sys/kernel/config/nullb/$2/badblocks"
+	done
+}
+
 # A bad spot where data lies (on a disk of 64 MiB, between the copies of
 # metadata): what meets it fails, the pool goes on, and so does what was written.
 bad_spot() {
-	local bad=/sys/kernel/config/nullb/a/badblocks
 	disk a 64
 	pool_of /dev/a
 	loaded 8
-	echo "+16384-65535" > $bad
+	spots + a
 	load_ends 0
 	grep -q " 0 failed" /run/load && fail "no write met the bad spot"
 	expect "mode" "$(mode)" rw
 	dmsetup message "$POOL" 0 create_thin 1 || fail "create_thin"
-	echo "-16384-65535" > $bad
+	spots - a
 	verified
 	close_pool
 	opened /dev/a
