@@ -242,6 +242,7 @@ struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dy
 
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
+	buf->fetched = cache->epoch;
 	for (i = 0; i < 2; i++) {
 		copy = i ^ first;
 		if (miss->ptr.pbn[copy] == DYNMAP_PBN_NONE)
@@ -367,19 +368,34 @@ void dynmap_cache_heal_end(struct dynmap_cache *cache)
 
 void dynmap_cache_insert(struct dynmap_cache *cache, struct dynmap_buf *buf)
 {
-	if (buf->heal)
-		dynmap_cache_heal(cache, buf->heal);
-	buf->heal = NULL;
-	if (dynmap_cache_peek(cache, buf->pbn[0])) {
+	if (cache->epoch - buf->fetched > 1 || dynmap_cache_peek(cache, buf->pbn[0])) {
+		if (buf->heal)
+			dynmap_buf_free(buf->heal);
 		dynmap_buf_free(buf);
 		return;
 	}
+	if (buf->heal)
+		dynmap_cache_heal(cache, buf->heal);
+	buf->heal = NULL;
 	buf->state = DYNMAP_BUF_CLEAN;
 	buf->used = 1;
 	hlist_add_head(&buf->hash, dynmap_cache_bucket(cache, buf->pbn[0]));
 	list_add_tail(&buf->list, &cache->lru);
 	cache->nr_clean++;
 	dynmap_cache_evict(cache, cache->max_clean);
+}
+
+/* A node that was read late, after it had left this place, goes. */
+static void dynmap_cache_drop_stale(struct dynmap_cache *cache, u64 pbn)
+{
+	struct dynmap_buf *stale = dynmap_cache_peek(cache, pbn);
+
+	if (!stale)
+		return;
+	hlist_del_init(&stale->hash);
+	list_del_init(&stale->list);
+	cache->nr_clean--;
+	dynmap_cache_add_spare(cache, stale);
 }
 
 /* Give a buffer new places from the stock and make it DIRTY. */
@@ -400,6 +416,7 @@ static void dynmap_node_settle(struct dynmap_cache *cache, struct dynmap_buf *bu
 	buf->epoch = cache->epoch;
 	buf->state = DYNMAP_BUF_DIRTY;
 	buf->used = 1;
+	dynmap_cache_drop_stale(cache, buf->pbn[0]);
 	hlist_add_head(&buf->hash, dynmap_cache_bucket(cache, buf->pbn[0]));
 	list_add_tail(&buf->list, &cache->dirty);
 	cache->nr_dirty++;

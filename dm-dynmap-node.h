@@ -41,6 +41,7 @@ enum dynmap_buf_state {
  * @data: the 4 KiB
  * @pbn: addresses of the two copies (nodes only)
  * @epoch: epoch in which the node was allocated
+ * @fetched: epoch in which reading it began
  * @state: enum dynmap_buf_state
  * @used: touched since the eviction hand last passed
  * @orphan: SEALED, but no longer part of a tree
@@ -54,6 +55,7 @@ struct dynmap_buf {
 	void *data;
 	u64 pbn[2];
 	u64 epoch;
+	u64 fetched;
 	u8 state;
 	u8 used;
 	u8 orphan;
@@ -275,6 +277,10 @@ struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache,
 /*
  * Make a fetched node part of the cache; evicts clean ones beyond the bound. Where
  * there is an allocator, dynmap_alloc_insert() does it.
+ *
+ * The node may have moved while it was read. Until the next checkpoint but one is
+ * written nothing else lies at its old place (rule 4), and a new node there drops
+ * it. What took longer to read is not taken: who needs it reads it again.
  */
 void dynmap_cache_insert(struct dynmap_cache *cache, struct dynmap_buf *buf);
 

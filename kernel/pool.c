@@ -523,6 +523,8 @@ void dynmap_kpool_destroy(struct dynmap_kpool *pool)
 	if (ret)
 		DMERR("last checkpoint failed: error %d", ret);
 	drain_workqueue(pool->wq);
+	/* What was done since may have asked for a checkpoint. */
+	cancel_delayed_work_sync(&pool->idle_work);
 	dynmap_shrinker_unregister(&pool->shrinker);
 	/* A store batch's last completion may still be waking us. */
 	synchronize_rcu();

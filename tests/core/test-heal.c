@@ -74,6 +74,18 @@ static void add_journal(struct images *images, u32 dev)
 			  seq % journal->blocks, true);
 }
 
+/* Fill so many blocks of the journal. */
+static void commits(struct fixture *fixture, u32 count)
+{
+	struct dynmap_table *table = &fixture->pool.table;
+
+	for (; count; count--) {
+		assert_int_equal(HELPED(fixture, dynmap_table_set_transaction(table, count, &op)),
+				 0);
+		assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	}
+}
+
 /* A pool with two volumes, part of it checkpointed, part of it in the journal. */
 static struct images *images_make(struct fixture *fixture)
 {
@@ -86,8 +98,11 @@ static struct images *images_make(struct fixture *fixture)
 	volume = fixture_create(fixture, 1);
 	for (i = 0; i < BLOCKS; i++)
 		assert_int_equal(fixture_write(fixture, volume, i * 40, 1, i + 1), 0);
-	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
-	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	/* So much that the superblock before the last one leads nowhere any more. */
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+		commits(fixture, fixture->pool.journal.blocks / 2);
+	}
 	volume = fixture_create(fixture, 2);
 	for (i = 0; i < 5; i++) {
 		assert_int_equal(fixture_write(fixture, volume, i, 1, i + 1), 0);

@@ -297,6 +297,81 @@ static void test_get_reports_what_is_missing(void **state)
 	assert_int_equal(dynmap_cache_get(&bench->cache, &want, &op, &got), -EUCLEAN);
 }
 
+/* A node is read, moves, and is brought late: it must not be met at its old place. */
+static void test_read_late(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_cache *cache = &bench->cache;
+	struct dynmap_buf *buf = new_node(bench, 1), *late, *other;
+	struct dynmap_miss miss;
+	struct dynmap_ptr ptr;
+	u32 clean;
+
+	checkpoint(bench);
+	miss = miss_of(buf);
+	ptr = miss.ptr;
+	late = dynmap_node_fetch(cache, &miss);
+	spares(bench, 4);
+	stock(bench, 1);
+	dynmap_node_shadow(cache, buf, &ptr);
+	dynmap_cache_insert(cache, late);
+	assert_ptr_equal(dynmap_cache_peek(cache, miss.ptr.pbn[0]), late);
+	/* A new node takes the place. */
+	clean = cache->nr_clean;
+	cache->stock[0][cache->nr_stock[0]++] = miss.ptr.pbn[0];
+	cache->stock[1][cache->nr_stock[1]++] = miss.ptr.pbn[1];
+	other = dynmap_node_new(cache, DYNMAP_TREE_VOLUME, 1, 9, 78);
+	assert_ptr_equal(dynmap_cache_peek(cache, miss.ptr.pbn[0]), other);
+	assert_int_equal(cache->nr_clean, clean - 1);
+	dynmap_node_drop(cache, other);
+	assert_null(dynmap_cache_peek(cache, miss.ptr.pbn[0]));
+	/* Two checkpoints later it is not even taken. */
+	late = dynmap_node_fetch(cache, &miss);
+	checkpoint(bench);
+	checkpoint(bench);
+	dynmap_cache_insert(cache, late);
+	assert_null(dynmap_cache_peek(cache, miss.ptr.pbn[0]));
+}
+
+/* A node with a bad copy moves before it is healed: its old place is left alone. */
+static void test_moved_is_not_healed(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_cache *cache = &bench->cache;
+	struct dynmap_buf *buf = new_node(bench, 1);
+	struct dynmap_miss miss;
+	struct dynmap_ptr ptr;
+	u32 moves;
+
+	for (moves = 0; moves < 2; moves++) {
+		checkpoint(bench);
+		miss = miss_of(buf);
+		dynmap_cache_exit(cache);
+		assert_int_equal(dynmap_cache_init(cache, &bench->geo, 0), 0);
+		cache->check = check_nothing;
+		cache->copies = 2;
+		cache->epoch = 20;
+		memset(cache->uuid, 0xab, DYNMAP_UUID_BYTES);
+		disk_copy(bench, &miss, 0)->payload[7] ^= 1;
+		read_first(bench, &miss, 0);
+		buf = dynmap_node_fetch(cache, &miss);
+		dynmap_cache_insert(cache, buf);
+		assert_int_equal(cache->nr_heal, 1);
+		spares(bench, 4);
+		stock(bench, 1);
+		ptr = miss.ptr;
+		if (moves)
+			dynmap_node_shadow(cache, buf, &ptr);
+		dynmap_cache_heal_begin(cache);
+		dynmap_cache_heal_write(cache);
+		dynmap_cache_heal_end(cache);
+		assert_int_equal(cache->healed, !moves);
+		assert_int_equal(cache->nr_heal, 0);
+		assert_int_equal(disk_copy(bench, &miss, 0)->payload[7],
+				 disk_copy(bench, &miss, 1)->payload[7] ^ moves);
+	}
+}
+
 static void test_shadow(void **state)
 {
 	struct bench *bench = *state;
@@ -474,6 +549,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_both_copies_bad, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_get_reports_what_is_missing, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_read_late, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_moved_is_not_healed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_shadow, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drop, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clean_nodes_are_bounded, setup, teardown),

@@ -591,6 +591,12 @@ static void op_reap(struct world *world, u64 a, u64 b)
 	reap(world);
 }
 
+/* The kernel's work that ends quarantine runs when it likes. */
+static void op_release(struct world *world, u64 a, u64 b)
+{
+	release(world);
+}
+
 static void op_reclaim(struct world *world, u64 a, u64 b)
 {
 	complete_writes(world);
@@ -630,6 +636,7 @@ static const struct {
 	{ 'z', op_zeroes },
 	{ 'v', op_create_delete },
 	{ 'r', op_reap },
+	{ 'q', op_release },
 	{ 'l', op_reclaim },
 	{ 'g', op_grow },
 	{ 'x', op_fill },
