@@ -84,6 +84,7 @@ transfers() {
 
 # One allocation in a hundred fails, anywhere, two hundred times: the load may see errors.
 random() {
+	rm -f /run/ledger
 	full_disk a 64
 	pool 128 0 "1 no_discard_passdown" /dev/a && volume 0 2097152 ||
 		{ fail "no volume"; return; }
