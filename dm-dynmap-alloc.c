@@ -111,6 +111,8 @@ int dynmap_alloc_init(struct dynmap_alloc *alloc, struct dynmap_cache *cache,
 	dynmap_runlist_init(&alloc->quarantine);
 	dynmap_runlist_init(&alloc->meta_freed);
 	dynmap_runlist_init(&alloc->meta_sealed);
+	dynmap_runlist_init(&alloc->late_freed);
+	dynmap_runlist_init(&alloc->late_sealed);
 	if (root && !dynmap_btree_root_valid(geo, root)) {
 		dynmap_err("superblock: bad root of the space tree");
 		return -EUCLEAN;
@@ -134,7 +136,7 @@ void dynmap_alloc_exit(struct dynmap_alloc *alloc)
 {
 	struct dynmap_runlist *lists[] = {
 		&alloc->freed, &alloc->committing, &alloc->quarantine, &alloc->meta_freed,
-		&alloc->meta_sealed
+		&alloc->meta_sealed, &alloc->late_freed, &alloc->late_sealed
 	};
 	struct dynmap_buf *buf;
 	u32 i, count, dev, slot;
@@ -432,6 +434,8 @@ void dynmap_alloc_settle(struct dynmap_alloc *alloc)
 	u64 pbn;
 
 	while ((buf = dynmap_runlist_pop(&alloc->freed, &count)))
+		dynmap_cache_add_spare(cache, buf);
+	while ((buf = dynmap_runlist_pop(&alloc->quarantine, &count)))
 		dynmap_cache_add_spare(cache, buf);
 	alloc->quarantined = 0;
 	for (dev = 0; dev < alloc->geo->nr_devs; dev++)
@@ -839,7 +843,7 @@ static u32 dynmap_goal_run(struct dynmap_alloc *alloc, u64 goal, u32 want)
 	return min(want, dynmap_segment_blocks(alloc->geo, segment) - index);
 }
 
-int dynmap_alloc_data(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 *pbn, u32 *len)
+int dynmap_alloc_hold(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 *pbn, u32 *len)
 {
 	u64 room = dynmap_alloc_data_free(alloc);
 	struct dynmap_seg *seg;
@@ -851,7 +855,7 @@ int dynmap_alloc_data(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 *pbn, 
 	if (*len < min_t(u32, want, DYNMAP_GOOD_RUN))
 		dynmap_alloc_search(alloc, want, pbn, len);
 	if (!*len) {
-		bool soon = alloc->quarantined || (dynmap_meta_quarantined(alloc) &&
+		bool soon = alloc->quarantined || alloc->cache->kills.count || (dynmap_meta_quarantined(alloc) &&
 				alloc->free_blocks > dynmap_meta_free(alloc));
 
 		return soon ? -EBUSY : -ENOSPC;
@@ -861,10 +865,30 @@ int dynmap_alloc_data(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 *pbn, 
 		return -ENOMEM;
 	index = dynmap_pbn_index(*pbn);
 	dynmap_seg_occupy(alloc, seg, index, *len);
-	dynmap_seg_mark(alloc, seg, index, *len, true);
 	seg->hint = (index + *len) % DYNMAP_SEGMENT_BLOCKS;
-	alloc->data_allocated += *len;
 	return 0;
+}
+
+void dynmap_alloc_take_held(struct dynmap_alloc *alloc, u64 pbn, u32 len)
+{
+	dynmap_seg_mark(alloc, dynmap_alloc_seg_of(alloc, pbn), dynmap_pbn_index(pbn), len, true);
+	alloc->data_allocated += len;
+}
+
+void dynmap_alloc_unhold(struct dynmap_alloc *alloc, u64 pbn, u32 len)
+{
+	if (len)
+		dynmap_seg_vacate(alloc, dynmap_alloc_seg_of(alloc, pbn), dynmap_pbn_index(pbn),
+				  len);
+}
+
+int dynmap_alloc_data(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 *pbn, u32 *len)
+{
+	int ret = dynmap_alloc_hold(alloc, goal, want, pbn, len);
+
+	if (!ret)
+		dynmap_alloc_take_held(alloc, *pbn, *len);
+	return ret;
 }
 
 int dynmap_alloc_data_at(struct dynmap_alloc *alloc, u64 pbn, u32 len)
@@ -932,6 +956,20 @@ void dynmap_alloc_free(struct dynmap_alloc *alloc, u64 pbn, u32 len)
 	alloc->data_allocated -= len;
 	alloc->quarantined += len;
 	dynmap_runlist_add(alloc->cache, &alloc->freed, pbn, len, 0);
+}
+
+void dynmap_alloc_free_late(struct dynmap_alloc *alloc, u64 pbn, u32 len, bool is_node)
+{
+	/* That the node was placed there may still be in the queue. */
+	if (is_node) {
+		dynmap_runlist_add(alloc->cache, &alloc->cache->events, pbn, len,
+				   DYNMAP_RUN_FREED);
+		return;
+	}
+	dynmap_seg_mark(alloc, dynmap_alloc_seg_of(alloc, pbn), dynmap_pbn_index(pbn), len, false);
+	alloc->data_allocated -= len;
+	alloc->quarantined += len;
+	dynmap_runlist_add(alloc->cache, &alloc->late_freed, pbn, len, 0);
 }
 
 /* Make the blocks of the first buffer of a list free; true until it is empty. */
@@ -1041,10 +1079,12 @@ int dynmap_alloc_checkpoint(struct dynmap_alloc *alloc, u32 most, struct dynmap_
 void dynmap_alloc_seal(struct dynmap_alloc *alloc)
 {
 	dynmap_runlist_move(&alloc->meta_sealed, &alloc->meta_freed);
+	dynmap_runlist_move(&alloc->late_sealed, &alloc->late_freed);
 }
 
 void dynmap_alloc_sealed_durable(struct dynmap_alloc *alloc)
 {
 	while (dynmap_alloc_vacate(alloc, &alloc->meta_sealed))
 		;
+	dynmap_runlist_move(&alloc->quarantine, &alloc->late_sealed);
 }

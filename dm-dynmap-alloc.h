@@ -10,7 +10,7 @@
  * Invariants
  *  A1 a block is "allocated" exactly when a tree reaches it: that is what a
  *     checkpoint writes; it is "busy", unfit for allocation, when allocated,
- *     in quarantine or in the stock of the node cache;
+ *     in quarantine, held for a write, or in the stock of the node cache;
  *  A2 a freed data block stays busy until the record that freed it is durable
  *     and all I/O that began before has ended (ordering rule 3);
  *  A3 a freed metadata block stays busy until the next checkpoint is durable
@@ -94,6 +94,8 @@ struct dynmap_zones {
  * @quarantine: the record is durable, I/O that looked up before may be under way
  * @meta_freed: metadata blocks freed in this epoch
  * @meta_sealed: metadata blocks freed in the epoch being checkpointed
+ * @late_freed: data blocks freed in this epoch by no record of the journal
+ * @late_sealed: the same, freed in the epoch being checkpointed
  */
 struct dynmap_alloc {
 	struct dynmap_cache *cache;
@@ -120,6 +122,8 @@ struct dynmap_alloc {
 	struct dynmap_runlist quarantine;
 	struct dynmap_runlist meta_freed;
 	struct dynmap_runlist meta_sealed;
+	struct dynmap_runlist late_freed;
+	struct dynmap_runlist late_sealed;
 };
 
 /* An existing segment in memory; NULL while it is untouched. */
@@ -230,6 +234,19 @@ bool dynmap_alloc_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent);
 int __must_check dynmap_alloc_data(struct dynmap_alloc *alloc, u64 goal, u32 want,
 				   u64 *pbn, u32 *len);
 
+/**
+ * dynmap_alloc_hold() - as dynmap_alloc_data(), but no tree reaches the blocks yet
+ *
+ * They are busy, and in no checkpoint, until dynmap_alloc_take_held() or
+ * dynmap_alloc_unhold().
+ */
+int __must_check dynmap_alloc_hold(struct dynmap_alloc *alloc, u64 goal, u32 want,
+				   u64 *pbn, u32 *len);
+/* Second phase: held blocks become allocated. */
+void dynmap_alloc_take_held(struct dynmap_alloc *alloc, u64 pbn, u32 len);
+/* Held blocks become free; nothing points to them, and no I/O to them is under way. */
+void dynmap_alloc_unhold(struct dynmap_alloc *alloc, u64 pbn, u32 len);
+
 /* Replay: allocate exactly these data blocks. -EUCLEAN if one is allocated. */
 int __must_check dynmap_alloc_data_at(struct dynmap_alloc *alloc, u64 pbn, u32 len);
 
@@ -241,6 +258,13 @@ int __must_check dynmap_alloc_may_free(struct dynmap_alloc *alloc, u64 pbn, u32 
 
 /* Second phase: free data blocks, into quarantine. One spare buffer reserved. */
 void dynmap_alloc_free(struct dynmap_alloc *alloc, u64 pbn, u32 len);
+
+/*
+ * Second phase: free blocks, of nodes or of data, that no record of the journal
+ * frees: they stay busy until the next checkpoint, which does. One spare buffer
+ * reserved.
+ */
+void dynmap_alloc_free_late(struct dynmap_alloc *alloc, u64 pbn, u32 len, bool is_node);
 
 /*
  * Rule 3a: a commit is about to write all records so far; it has ended. After a
@@ -275,7 +299,7 @@ int __must_check dynmap_alloc_checkpoint(struct dynmap_alloc *alloc, u32 most,
 
 /* The epoch ended (cache sealed): its freed metadata blocks wait for the superblock. */
 void dynmap_alloc_seal(struct dynmap_alloc *alloc);
-/* The superblock is durable: they are free. */
+/* The superblock is durable: they are free, or data in quarantine. */
 void dynmap_alloc_sealed_durable(struct dynmap_alloc *alloc);
 
 /* Blocks data may still take. */

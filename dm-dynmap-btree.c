@@ -112,6 +112,22 @@ static const char *dynmap_check_map(const struct dynmap_geometry *geo,
 	return NULL;
 }
 
+static const char *dynmap_check_divergence(const struct dynmap_geometry *geo,
+					   const struct dynmap_disk_divergence *entry, u64 *end)
+{
+	u64 pbn = le64_to_cpu(entry->pbn);
+	u32 len = le32_to_cpu(entry->len);
+
+	if (pbn < *end)
+		return "divergence overlap";
+	if (!len || len > DYNMAP_SEGMENT_BLOCKS || !dynmap_pbn_valid(geo, pbn, len))
+		return "divergence address";
+	if (entry->side > 1 || entry->is_node > 1)
+		return "divergence side";
+	*end = pbn + len;
+	return NULL;
+}
+
 static const char *dynmap_check_leaf(const struct dynmap_geometry *geo,
 				     const struct dynmap_disk_node *node, u32 count, u64 high)
 {
@@ -129,9 +145,11 @@ static const char *dynmap_check_leaf(const struct dynmap_geometry *geo,
 		if (key < base || (i && key <= last))
 			return "key order";
 		last = key;
-		if (node->kind != DYNMAP_TREE_MAP)
-			continue;
-		failed = dynmap_check_map(geo, record, key, &end);
+		failed = NULL;
+		if (node->kind == DYNMAP_TREE_MAP)
+			failed = dynmap_check_map(geo, record, key, &end);
+		else if (node->kind == DYNMAP_TREE_DIVERGENCE)
+			failed = dynmap_check_divergence(geo, record, &end);
 		if (failed)
 			return failed;
 	}
@@ -250,8 +268,7 @@ static void dynmap_child_set(struct dynmap_buf *buf, int slot, const struct dynm
 	child->crc = cpu_to_le32(ptr->crc);
 }
 
-/* What a node tells of its child @slot, but for where the child ends. */
-static void dynmap_child_want(struct dynmap_buf *buf, int slot, struct dynmap_miss *want)
+void dynmap_child_want(struct dynmap_buf *buf, int slot, struct dynmap_miss *want)
 {
 	const struct dynmap_disk_node *node = buf->data;
 
@@ -423,7 +440,7 @@ void dynmap_btree_write_path(struct dynmap_tree *tree, u64 key, u32 room,
 		tree->levels = 1;
 	}
 	buf = dynmap_cache_peek(cache, tree->root.pbn[0]);
-	buf = dynmap_node_shadow(cache, buf, &tree->root);
+	buf = dynmap_node_shadow(cache, buf, &tree->root, &tree->share);
 	path->levels = tree->levels;
 	path->high = ~0ULL;
 	for (level = tree->levels - 1; ; level--) {
@@ -442,7 +459,7 @@ void dynmap_btree_write_path(struct dynmap_tree *tree, u64 key, u32 room,
 			return;
 		dynmap_child_get(buf, path->slot[level], &ptr);
 		buf = dynmap_cache_peek(cache, ptr.pbn[0]);
-		buf = dynmap_node_shadow(cache, buf, &ptr);
+		buf = dynmap_node_shadow(cache, buf, &ptr, &tree->share);
 		dynmap_child_set(path->buf[level], path->slot[level], &ptr);
 	}
 }
@@ -459,6 +476,13 @@ void dynmap_leaf_splice(struct dynmap_path *path, int slot, u32 remove, const vo
 	if (insert)
 		memcpy(dynmap_leaf_record(leaf, slot), records, insert * bytes);
 	dynmap_node_set_count(leaf, count + insert - remove);
+}
+
+static void dynmap_btree_make_empty(struct dynmap_tree *tree)
+{
+	tree->root.pbn[0] = DYNMAP_PBN_NONE;
+	tree->root.pbn[1] = DYNMAP_PBN_NONE;
+	tree->levels = 0;
 }
 
 /*
@@ -481,7 +505,7 @@ static bool dynmap_btree_drop_empty(struct dynmap_tree *tree, struct dynmap_path
 	if (top + 1 < tree->levels)
 		dynmap_inner_remove(path->buf[top + 1], path->slot[top + 1]);
 	else
-		dynmap_btree_init(tree, tree->cache, tree->kind, tree->owner, NULL);
+		dynmap_btree_make_empty(tree);
 	return true;
 }
 
@@ -509,14 +533,14 @@ static bool dynmap_btree_join(struct dynmap_tree *tree, struct dynmap_path *path
 	if (!slot || count * 4 > capacity)
 		return false;
 	left = dynmap_child_peek(tree, parent, slot - 1);
-	if (!left || (count + dynmap_node_count(left)) * 4 > capacity * 3)
+	if (!left || dynmap_node_is_shared(left, &tree->share) || (count + dynmap_node_count(left)) * 4 > capacity * 3)
 		return false;
 	if (!level && tree->kind == DYNMAP_TREE_MAP &&
 	    dynmap_leaf_key(right, count - 1) + DYNMAP_MAX_EXTENT_BLOCKS >
 	    dynmap_node_base(left) + DYNMAP_LEAF_REACH)
 		return false;
 	dynmap_child_get(parent, slot - 1, &ptr);
-	left = dynmap_node_shadow(tree->cache, left, &ptr);
+	left = dynmap_node_shadow(tree->cache, left, &ptr, &tree->share);
 	dynmap_child_set(parent, slot - 1, &ptr);
 	dynmap_node_append(left, right, 0, count);
 	dynmap_node_drop(tree->cache, right);
@@ -547,18 +571,57 @@ void dynmap_btree_prune(struct dynmap_tree *tree, struct dynmap_path *path)
 	}
 }
 
-int dynmap_btree_clear(struct dynmap_tree *tree, struct dynmap_op *op)
+int dynmap_btree_last(struct dynmap_tree *tree, struct dynmap_path *path, struct dynmap_op *op)
 {
-	struct dynmap_path path;
-	int ret = dynmap_btree_find(tree, 0, &path, op);
+	struct dynmap_miss want = { .ptr = tree->root, .high = ~0ULL, .kind = tree->kind };
+	int level, slot, ret;
 
-	if (ret)
-		return ret == -ENOENT ? 0 : ret;
-	if (tree->levels > 1 || dynmap_node_count(path.buf[0]))
-		return -ENOTEMPTY;
-	dynmap_node_drop(tree->cache, path.buf[0]);
-	dynmap_btree_init(tree, tree->cache, tree->kind, tree->owner, NULL);
-	return 0;
+	path->levels = tree->levels;
+	path->high = ~0ULL;
+	if (!tree->levels || tree->root.generation <= tree->share.generation)
+		return -ENOENT;
+	if (tree->levels >= DYNMAP_MAX_LEVELS)
+		return -EUCLEAN;
+	for (level = tree->levels - 1; ; level--) {
+		want.level = level;
+		ret = dynmap_cache_get(tree->cache, &want, op, &path->buf[level]);
+		if (ret)
+			return ret;
+		slot = dynmap_node_count(path->buf[level]) - 1;
+		path->slot[level] = slot;
+		path->top = level;
+		if (!level)
+			return 0;
+		dynmap_child_want(path->buf[level], slot, &want);
+		if (want.ptr.generation <= tree->share.generation)
+			return -ESTALE;
+	}
+}
+
+void dynmap_btree_cut_last(struct dynmap_tree *tree, struct dynmap_path *path)
+{
+	struct dynmap_cache *cache = tree->cache;
+	u32 level, top = path->top;
+	struct dynmap_buf *buf;
+	struct dynmap_ptr ptr;
+
+	/* Nodes that lose their only child go, too. */
+	if (!top)
+		dynmap_node_drop(cache, path->buf[top++]);
+	while (top < tree->levels && dynmap_node_count(path->buf[top]) == 1)
+		dynmap_node_drop(cache, path->buf[top++]);
+	if (top == tree->levels) {
+		dynmap_btree_make_empty(tree);
+		return;
+	}
+	buf = dynmap_node_shadow(cache, path->buf[tree->levels - 1], &tree->root, &tree->share);
+	for (level = tree->levels - 1; level > top; level--) {
+		dynmap_child_get(buf, path->slot[level], &ptr);
+		path->buf[level] = buf;
+		buf = dynmap_node_shadow(cache, path->buf[level - 1], &ptr, &tree->share);
+		dynmap_child_set(path->buf[level], path->slot[level], &ptr);
+	}
+	dynmap_inner_remove(buf, path->slot[top]);
 }
 
 int dynmap_btree_get(struct dynmap_tree *tree, u64 key, void *record, struct dynmap_op *op)
@@ -635,7 +698,8 @@ int dynmap_btree_next(struct dynmap_tree *tree, u64 key, void *record, u64 *foun
 
 /*
  * Walk the DIRTY part of the tree depth first with an explicit stack; by N2 a
- * clean node has no dirty descendant.
+ * clean node has no dirty descendant. What is final was reached by a tree that
+ * shares it.
  */
 void dynmap_btree_seal(struct dynmap_tree *tree)
 {
@@ -653,7 +717,10 @@ void dynmap_btree_seal(struct dynmap_tree *tree)
 	if (!stack[level] || stack[level]->state != DYNMAP_BUF_DIRTY ||
 	    !dynmap_node_is(stack[level], &root))
 		return;
-	next[level] = 0;
+	if (stack[level]->final)
+		level = tree->levels;
+	else
+		next[level] = 0;
 	while (level < (int)tree->levels) {
 		if (!level || next[level] == dynmap_node_count(stack[level])) {
 			dynmap_node_seal(tree->cache, stack[level]);
@@ -666,6 +733,11 @@ void dynmap_btree_seal(struct dynmap_tree *tree)
 		child = dynmap_child_peek(tree, stack[level], next[level]);
 		if (!child || child->state != DYNMAP_BUF_DIRTY) {
 			next[level]++;
+			continue;
+		}
+		if (child->final) {
+			ptr = dynmap_node_ptr(child);
+			dynmap_child_set(stack[level], next[level]++, &ptr);
 			continue;
 		}
 		stack[--level] = child;

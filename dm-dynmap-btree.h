@@ -30,6 +30,7 @@
  * @owner: stored in its nodes
  * @root: the root, if @levels is not 0
  * @levels: 0: empty, 1: a lone leaf
+ * @share: what it shares with other trees
  */
 struct dynmap_tree {
 	struct dynmap_cache *cache;
@@ -37,6 +38,7 @@ struct dynmap_tree {
 	u64 owner;
 	struct dynmap_ptr root;
 	u32 levels;
+	struct dynmap_share share;
 };
 
 /**
@@ -45,12 +47,14 @@ struct dynmap_tree {
  * @slot: index per level; @slot[0] is the last record whose key is at or below
  *	the key searched, -1 if there is none
  * @levels: levels of the tree
+ * @top: see dynmap_btree_last()
  * @high: no key at or above it belongs in this leaf
  */
 struct dynmap_path {
 	struct dynmap_buf *buf[DYNMAP_MAX_LEVELS];
 	int slot[DYNMAP_MAX_LEVELS];
 	u32 levels;
+	u32 top;
 	u64 high;
 };
 
@@ -68,6 +72,9 @@ u32 dynmap_btree_capacity(u8 kind);
 void *dynmap_leaf_record(struct dynmap_buf *leaf, int slot);
 u32 dynmap_node_count(struct dynmap_buf *buf);
 u64 dynmap_node_base(struct dynmap_buf *buf);
+
+/* What an inner node tells of its child @slot, but for where the child ends. */
+void dynmap_child_want(struct dynmap_buf *buf, int slot, struct dynmap_miss *want);
 
 /* Key of record @slot of a leaf. */
 u64 dynmap_leaf_key(struct dynmap_buf *leaf, int slot);
@@ -118,13 +125,23 @@ void dynmap_leaf_splice(struct dynmap_path *path, int slot, u32 remove,
 void dynmap_btree_prune(struct dynmap_tree *tree, struct dynmap_path *path);
 
 /**
- * dynmap_btree_clear() - drop what is left of a tree without records
- * @tree: the tree; one buffer for events is reserved
+ * dynmap_btree_last() - find the last leaf that is the tree's alone
+ * @tree: the tree
+ * @path: set to the way to it
  * @op: told what is missing
  *
- * Return: 0: the tree is empty, without a node; -ENOTEMPTY; -EAGAIN; -EUCLEAN.
+ * Return: 0; -ENOENT if the tree is empty or has no such leaf; -ESTALE if the last
+ * child of path->buf[path->top] is shared; -EAGAIN; -EUCLEAN.
  */
-int __must_check dynmap_btree_clear(struct dynmap_tree *tree, struct dynmap_op *op);
+int __must_check dynmap_btree_last(struct dynmap_tree *tree, struct dynmap_path *path,
+				   struct dynmap_op *op);
+
+/*
+ * Second phase, after dynmap_btree_last() with dynmap_btree_worst() nodes reserved:
+ * take the leaf, or the child that is shared, off the tree. Who shares it keeps
+ * it; nothing is entered for it.
+ */
+void dynmap_btree_cut_last(struct dynmap_tree *tree, struct dynmap_path *path);
 
 /**
  * dynmap_btree_put() - insert or replace the record of a key (not for maps)

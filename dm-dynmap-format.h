@@ -305,7 +305,7 @@ struct dynmap_disk_map {
  *    152    4 allocation size in blocks, 0: the pool's
  *    156    4 zero
  *    160    8 blocks written and mapped
- *    168    8 blocks exclusive to this volume
+ *    168    8 blocks born since its parent: they are this volume's alone
  *    176    8 blocks reserved, not yet written
  *    184    8 creation time, seconds since 1970
  *    192   16 uuid of the external origin
@@ -334,7 +334,10 @@ struct dynmap_disk_volume {
 };
 
 #define DYNMAP_VOLUME_DELETING	(1U << 0)
-#define DYNMAP_VOLUME_FLAGS	DYNMAP_VOLUME_DELETING
+#define DYNMAP_VOLUME_READ_ONLY	(1U << 1)
+#define DYNMAP_VOLUME_PROTECTED	(1U << 2)	/* it cannot be deleted */
+#define DYNMAP_VOLUME_FLAGS	(DYNMAP_VOLUME_DELETING | DYNMAP_VOLUME_READ_ONLY | \
+				 DYNMAP_VOLUME_PROTECTED)
 
 /*
  * Zone record: allocation state of 256 blocks. A zone without a record is
@@ -381,7 +384,9 @@ struct dynmap_disk_segment {
 };
 
 /*
- * Snapshot node: the inner node of a family of volumes, made by a snapshot.
+ * Snapshot node: the inner node of a family of volumes, made by a snapshot. It is
+ * dying when all volumes on one of its sides have been deleted: it goes once what
+ * they left is seen to.
  *
  * OFFSET SIZE DESCRIPTION
  *      0    8 id
@@ -390,10 +395,9 @@ struct dynmap_disk_segment {
  *     20    4 generation
  *     24   16 children: bit 63 set: snapshot node id, else volume id
  *     40   32 root of the divergence tree
- *     72    8 blocks born in this node's own interval and alive
- *     80   16 of those: dead on side 0, dead on side 1
- *     96    4 flags, zero
- *    100   28 zero
+ *     72    8 data blocks in use that were born after its parent, up to itself
+ *     80    4 flags, DYNMAP_SNAPSHOT_*
+ *     84   44 zero
  */
 struct dynmap_disk_snapshot {
 	__le64 id;
@@ -403,29 +407,36 @@ struct dynmap_disk_snapshot {
 	__le64 child[2];
 	struct dynmap_disk_root divergence_root;
 	__le64 own_blocks;
-	__le64 dead_blocks[2];
 	__le32 flags;
-	__u8 zero[28];
+	__u8 zero[44];
 };
+
+#define DYNMAP_SNAPSHOT_DYING	(1U << 0)
+#define DYNMAP_SNAPSHOT_SIDE	(1U << 1)	/* if dying: the side that was deleted is 1 */
+#define DYNMAP_SNAPSHOT_FLAGS	(DYNMAP_SNAPSHOT_DYING | DYNMAP_SNAPSHOT_SIDE)
+#define DYNMAP_MAX_SNAPSHOT_ID	0xffffffffffffULL
 
 #define DYNMAP_CHILD_IS_NODE	(1ULL << 63)
 
 /*
- * Divergence record: blocks that one side of a snapshot node stopped using.
+ * Divergence record: blocks, nodes among them, born before a snapshot node that one
+ * of its sides stopped using and the other did not.
  *
  * OFFSET SIZE DESCRIPTION
  *      0    8 first pbn
  *      8    4 length in blocks
  *     12    4 birth
  *     16    1 side that stopped using them, 0 or 1
- *     17    7 zero
+ *     17    1 they are: 0 data, 1 a node
+ *     18    6 zero
  */
 struct dynmap_disk_divergence {
 	__le64 pbn;
 	__le32 len;
 	__le32 birth;
 	__u8 side;
-	__u8 zero[7];
+	__u8 is_node;
+	__u8 zero[6];
 };
 
 /**
@@ -436,8 +447,9 @@ struct dynmap_disk_divergence {
  * @DYNMAP_REC_VOLUME_CREATE: volume created; data: uuid
  * @DYNMAP_REC_VOLUME_SET: attribute set, see enum dynmap_volume_attr
  * @DYNMAP_REC_VOLUME_DELETE: volume renamed to the internal id in lbn, to be emptied
- * @DYNMAP_REC_VOLUME_REAPED: an emptied volume is gone
  * @DYNMAP_REC_TRANSACTION: transaction id of user space is now lbn
+ * @DYNMAP_REC_REDIRECT: [lbn, lbn + len) maps to pbn, DATA, whatever was there
+ * @DYNMAP_REC_SNAPSHOT: volume created as a snapshot of volume lbn, at time pbn
  */
 enum dynmap_record_kind {
 	DYNMAP_REC_RESERVE = 1,
@@ -446,8 +458,9 @@ enum dynmap_record_kind {
 	DYNMAP_REC_VOLUME_CREATE = 4,
 	DYNMAP_REC_VOLUME_SET = 5,
 	DYNMAP_REC_VOLUME_DELETE = 6,
-	DYNMAP_REC_VOLUME_REAPED = 7,
 	DYNMAP_REC_TRANSACTION = 8,
+	DYNMAP_REC_REDIRECT = 9,
+	DYNMAP_REC_SNAPSHOT = 10,
 };
 
 /**
@@ -457,6 +470,9 @@ enum dynmap_record_kind {
  * @DYNMAP_ATTR_NAME: 16 bytes of the name; len tells which of its four parts
  * @DYNMAP_ATTR_FILL: fill byte of the default page (map.lbn)
  * @DYNMAP_ATTR_ALLOC: allocation size in blocks, 0: the pool's (map.lbn)
+ * @DYNMAP_ATTR_UUID: data: uuid
+ * @DYNMAP_ATTR_READ_ONLY: hosts cannot write to it: 0 or 1 (map.lbn)
+ * @DYNMAP_ATTR_PROTECTED: it cannot be deleted: 0 or 1 (map.lbn)
  */
 enum dynmap_volume_attr {
 	DYNMAP_ATTR_SIZE = 1,
@@ -464,6 +480,9 @@ enum dynmap_volume_attr {
 	DYNMAP_ATTR_NAME = 3,
 	DYNMAP_ATTR_FILL = 4,
 	DYNMAP_ATTR_ALLOC = 5,
+	DYNMAP_ATTR_UUID = 6,
+	DYNMAP_ATTR_READ_ONLY = 7,
+	DYNMAP_ATTR_PROTECTED = 8,
 };
 
 /*
@@ -472,7 +491,7 @@ enum dynmap_volume_attr {
  * OFFSET SIZE DESCRIPTION
  *      0    1 enum dynmap_record_kind
  *      1    1 attribute (VOLUME_SET), else zero
- *      2    2 length in blocks minus one (RESERVE, WRITTEN), part (VOLUME_SET)
+ *      2    2 length in blocks minus one (RESERVE, WRITTEN, REDIRECT)
  *      4    4 volume id
  *      8    8 lbn
  *     16    8 pbn, or the range in blocks (UNMAP)
@@ -637,8 +656,8 @@ DYNMAP_ASSERT_AT(dynmap_disk_snapshot, generation, 20);
 DYNMAP_ASSERT_AT(dynmap_disk_snapshot, child, 24);
 DYNMAP_ASSERT_AT(dynmap_disk_snapshot, divergence_root, 40);
 DYNMAP_ASSERT_AT(dynmap_disk_snapshot, own_blocks, 72);
-DYNMAP_ASSERT_AT(dynmap_disk_snapshot, dead_blocks, 80);
-DYNMAP_ASSERT_AT(dynmap_disk_snapshot, flags, 96);
+DYNMAP_ASSERT_AT(dynmap_disk_snapshot, flags, 80);
+DYNMAP_ASSERT_AT(dynmap_disk_snapshot, zero, 84);
 
 DYNMAP_ASSERT_SIZE(dynmap_disk_divergence, 24);
 DYNMAP_ASSERT_AT(dynmap_disk_divergence, len, 8);

@@ -33,6 +33,7 @@ int dynmap_cache_init(struct dynmap_cache *cache, struct dynmap_geometry *geo, u
 	INIT_LIST_HEAD(&cache->heal);
 	INIT_LIST_HEAD(&cache->healing);
 	dynmap_runlist_init(&cache->events);
+	INIT_LIST_HEAD(&cache->kills.bufs);
 	cache->buckets = dynmap_zalloc(sizeof(*cache->buckets) << cache->hash_bits);
 	return cache->buckets ? 0 : -ENOMEM;
 }
@@ -57,6 +58,7 @@ void dynmap_cache_exit(struct dynmap_cache *cache)
 	dynmap_buf_free_list(&cache->heal);
 	dynmap_buf_free_list(&cache->healing);
 	dynmap_buf_free_list(&cache->events.bufs);
+	dynmap_buf_free_list(&cache->kills.bufs);
 	dynmap_free(cache->buckets);
 	cache->buckets = NULL;
 }
@@ -87,6 +89,7 @@ void dynmap_cache_add_spare(struct dynmap_cache *cache, struct dynmap_buf *buf)
 {
 	buf->state = DYNMAP_BUF_SPARE;
 	buf->orphan = 0;
+	buf->final = 0;
 	buf->alien = 0;
 	list_add(&buf->list, &cache->spare);
 	cache->nr_spare++;
@@ -105,8 +108,9 @@ int dynmap_cache_reserve(struct dynmap_cache *cache, u32 nodes, u32 bufs)
 {
 	u32 copy;
 
-	/* Each node taken and each node given up is two events: see dynmap_node_shadow(). */
-	if (cache->nr_spare < nodes + bufs + 1 + DIV_ROUND_UP(4 * nodes, DYNMAP_RUNS_PER_BUF))
+	/* Each node taken is two events, each one given up two more, or two kills. */
+	if (cache->nr_spare < nodes + bufs + 2 + DIV_ROUND_UP(4 * nodes, DYNMAP_RUNS_PER_BUF) +
+			      DIV_ROUND_UP(2 * nodes, (u32)DYNMAP_KILLS_PER_BUF))
 		return -ENOMEM;
 	for (copy = 0; copy < cache->copies; copy++)
 		if (cache->nr_stock[copy] < nodes)
@@ -433,6 +437,34 @@ static void dynmap_node_give_up(struct dynmap_cache *cache, struct dynmap_buf *b
 	hlist_del_init(&buf->hash);
 }
 
+/* The same for a node that others may go on using. */
+static void dynmap_node_kill(struct dynmap_cache *cache, struct dynmap_buf *buf,
+			     const struct dynmap_share *share)
+{
+	struct dynmap_kill kill = {
+		.node = share->node,
+		.side = share->side,
+		.birth = le32_to_cpu(dynmap_node_head(buf)->generation),
+		.len = 1,
+		.is_node = true,
+	};
+	u32 copy;
+
+	for (copy = 0; copy < 2; copy++) {
+		if (buf->pbn[copy] == DYNMAP_PBN_NONE)
+			continue;
+		kill.pbn = buf->pbn[copy];
+		dynmap_kills_add(cache, &kill);
+	}
+}
+
+bool dynmap_node_is_shared(const struct dynmap_buf *buf, const struct dynmap_share *share)
+{
+	const struct dynmap_disk_node *node = buf->data;
+
+	return le32_to_cpu(node->generation) <= share->generation;
+}
+
 struct dynmap_buf *dynmap_node_new(struct dynmap_cache *cache, u8 kind, u8 level, u64 owner,
 				   u64 base)
 {
@@ -451,17 +483,21 @@ struct dynmap_buf *dynmap_node_new(struct dynmap_cache *cache, u8 kind, u8 level
 }
 
 struct dynmap_buf *dynmap_node_shadow(struct dynmap_cache *cache, struct dynmap_buf *buf,
-				      struct dynmap_ptr *ptr)
+				      struct dynmap_ptr *ptr, const struct dynmap_share *share)
 {
+	bool shared = dynmap_node_is_shared(buf, share);
 	struct dynmap_buf *copy = buf;
 
-	if (buf->state == DYNMAP_BUF_DIRTY)
+	if (buf->state == DYNMAP_BUF_DIRTY && !shared)
 		return buf;
-	dynmap_node_give_up(cache, buf);
-	if (buf->state == DYNMAP_BUF_SEALED) {
+	if (shared)
+		dynmap_node_kill(cache, buf, share);
+	else
+		dynmap_node_give_up(cache, buf);
+	if (shared || buf->state == DYNMAP_BUF_SEALED) {
 		copy = dynmap_cache_take_spare(cache);
 		memcpy(copy->data, buf->data, DYNMAP_BLOCK_BYTES);
-		buf->orphan = 1;
+		buf->orphan = !shared;
 	} else {
 		list_del_init(&buf->list);
 		cache->nr_clean--;
@@ -495,7 +531,7 @@ struct dynmap_ptr dynmap_node_ptr(struct dynmap_buf *buf)
 	struct dynmap_ptr ptr = {
 		.pbn = { buf->pbn[0], buf->pbn[1] },
 		.generation = le32_to_cpu(node->generation),
-		.crc = le32_to_cpu(node->crc),
+		.crc = buf->final ? buf->crc : le32_to_cpu(node->crc),
 	};
 
 	return ptr;
@@ -510,15 +546,20 @@ void dynmap_node_seal(struct dynmap_cache *cache, struct dynmap_buf *buf)
 			   (unsigned long long)buf->pbn[0], failed);
 		WARN_ON_ONCE(1);
 	}
-	dynmap_node_head(buf)->crc = cpu_to_le32(dynmap_node_crc(buf->data));
+	buf->crc = dynmap_node_crc(buf->data);
+	buf->final = 1;
 }
 
 void dynmap_cache_seal(struct dynmap_cache *cache)
 {
 	struct dynmap_buf *buf;
 
-	list_for_each_entry(buf, &cache->dirty, list)
+	list_for_each_entry(buf, &cache->dirty, list) {
 		buf->state = DYNMAP_BUF_SEALED;
+		if (buf->final)
+			dynmap_node_head(buf)->crc = cpu_to_le32(buf->crc);
+		buf->final = 0;
+	}
 	list_splice_tail_init(&cache->dirty, &cache->sealed);
 	cache->nr_dirty = 0;
 	cache->epoch++;
@@ -634,4 +675,44 @@ void dynmap_runlist_move(struct dynmap_runlist *to, struct dynmap_runlist *from)
 	to->blocks += from->blocks;
 	from->last = 0;
 	from->blocks = 0;
+}
+
+void dynmap_kills_add(struct dynmap_cache *cache, const struct dynmap_kill *kill)
+{
+	struct dynmap_kills *kills = &cache->kills;
+	struct dynmap_buf *buf;
+
+	if (list_empty(&kills->bufs) || kills->last == DYNMAP_KILLS_PER_BUF) {
+		buf = dynmap_cache_take_spare(cache);
+		list_add_tail(&buf->list, &kills->bufs);
+		kills->last = 0;
+	}
+	buf = list_last_entry(&kills->bufs, struct dynmap_buf, list);
+	((struct dynmap_kill *)buf->data)[kills->last++] = *kill;
+	kills->count++;
+}
+
+struct dynmap_kill *dynmap_kills_first(struct dynmap_cache *cache)
+{
+	struct dynmap_kills *kills = &cache->kills;
+
+	if (!kills->count)
+		return NULL;
+	return (struct dynmap_kill *)list_first_entry(&kills->bufs, struct dynmap_buf,
+						      list)->data + kills->first;
+}
+
+void dynmap_kills_pop(struct dynmap_cache *cache)
+{
+	struct dynmap_kills *kills = &cache->kills;
+	struct dynmap_buf *buf = list_first_entry(&kills->bufs, struct dynmap_buf, list);
+
+	kills->count--;
+	if (++kills->first < DYNMAP_KILLS_PER_BUF && kills->count)
+		return;
+	list_del_init(&buf->list);
+	dynmap_cache_add_spare(cache, buf);
+	kills->first = 0;
+	if (!kills->count)
+		kills->last = 0;
 }

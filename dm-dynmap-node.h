@@ -9,8 +9,9 @@
  * in a queue that the allocator drains.
  *
  * Invariants
- *  N1 a node whose epoch is the current one is DIRTY and may be changed in
- *     place; any other node is immutable;
+ *  N1 a node whose epoch is the current one is DIRTY; one that is not shared
+ *     (see struct dynmap_share) may then be changed in place; any other node is
+ *     immutable;
  *  N2 every ancestor of a DIRTY node is DIRTY;
  *  N3 a DIRTY or SEALED node is never evicted;
  *  N4 buffers and places are set aside before an operation changes anything
@@ -45,6 +46,8 @@ enum dynmap_buf_state {
  * @state: enum dynmap_buf_state
  * @used: touched since the eviction hand last passed
  * @orphan: SEALED, but no longer part of a tree
+ * @final: DIRTY, its content and @crc are those that will be written
+ * @crc: crc of a final node, in its header when all trees are sealed
  * @alien: read from a place where no node can lie (set by the allocator)
  * @bad: of a copy made for healing: which copies on disk are bad, a bit each
  * @heal: of a node just read: such a copy, or NULL
@@ -59,6 +62,8 @@ struct dynmap_buf {
 	u8 state;
 	u8 used;
 	u8 orphan;
+	u8 final;
+	u32 crc;
 	u8 alien;
 	u8 bad;
 	struct dynmap_buf *heal;
@@ -147,6 +152,53 @@ struct dynmap_runlist {
 };
 
 /**
+ * struct dynmap_share - what a tree shares with other trees
+ * @generation: nodes and blocks born in it or before may be in use elsewhere, 0:
+ *	none are
+ * @node: the snapshot node below which the tree is
+ * @side: on which of its sides
+ */
+struct dynmap_share {
+	u32 generation;
+	u32 side;
+	u64 node;
+};
+
+/**
+ * struct dynmap_kill - shared blocks that one side of a snapshot node gave up
+ * @pbn: the first
+ * @node: the snapshot node
+ * @len: how many
+ * @birth: generation in which they were allocated
+ * @side: the side
+ * @is_node: they hold a node, not data
+ */
+struct dynmap_kill {
+	u64 pbn;
+	u64 node;
+	u32 len;
+	u32 birth;
+	u8 side;
+	u8 is_node;
+};
+
+#define DYNMAP_KILLS_PER_BUF	(DYNMAP_BLOCK_BYTES / sizeof(struct dynmap_kill))
+
+/**
+ * struct dynmap_kills - a queue of them, kept in buffers
+ * @bufs: the buffers
+ * @first: taken already, of the first one
+ * @last: in the last one
+ * @count: how many in all
+ */
+struct dynmap_kills {
+	struct list_head bufs;
+	u32 first;
+	u32 last;
+	u32 count;
+};
+
+/**
  * struct dynmap_cache - the node cache of one pool
  * @geo: where blocks lie
  * @uuid: pool uuid
@@ -166,6 +218,7 @@ struct dynmap_runlist {
  * @stock: free places for new nodes, per copy
  * @nr_stock: how many
  * @events: places taken and given up since the allocator last looked
+ * @kills: shared nodes and blocks given up, for dm-dynmap-family.c
  * @heal: copies of nodes whose other copy was found bad
  * @healing: the same, being written by the checkpoint under way
  * @nr_heal: length of @heal
@@ -193,6 +246,7 @@ struct dynmap_cache {
 	u64 stock[2][DYNMAP_STOCK];
 	u32 nr_stock[2];
 	struct dynmap_runlist events;
+	struct dynmap_kills kills;
 	struct list_head heal;
 	struct list_head healing;
 	u32 nr_heal;
@@ -302,11 +356,17 @@ int dynmap_node_verify(struct dynmap_cache *cache, const void *data,
 struct dynmap_buf *dynmap_node_new(struct dynmap_cache *cache, u8 kind, u8 level,
 				   u64 owner, u64 base);
 
-/* Second phase: make a node DIRTY, moving it to a new place if it is not. */
-struct dynmap_buf *dynmap_node_shadow(struct dynmap_cache *cache, struct dynmap_buf *buf,
-				      struct dynmap_ptr *ptr);
+/* Is the node possibly part of other trees? */
+bool dynmap_node_is_shared(const struct dynmap_buf *buf, const struct dynmap_share *share);
 
-/* Second phase: a node left its tree; its places are given up. */
+/*
+ * Second phase: make a node of a tree that shares @share DIRTY and its own, moving
+ * it to a new place if it is not.
+ */
+struct dynmap_buf *dynmap_node_shadow(struct dynmap_cache *cache, struct dynmap_buf *buf,
+				      struct dynmap_ptr *ptr, const struct dynmap_share *share);
+
+/* Second phase: a node, not shared, left its tree; its places are given up. */
 void dynmap_node_drop(struct dynmap_cache *cache, struct dynmap_buf *buf);
 
 /* Pointer to a node, with its crc as last sealed. */
@@ -315,7 +375,7 @@ struct dynmap_ptr dynmap_node_ptr(struct dynmap_buf *buf);
 /* Checkpoint: compute the crc of a DIRTY node whose content is final. */
 void dynmap_node_seal(struct dynmap_cache *cache, struct dynmap_buf *buf);
 
-/* Checkpoint: all DIRTY nodes become SEALED and a new epoch begins. */
+/* Checkpoint: all DIRTY nodes become SEALED, with their crcs, and a new epoch begins. */
 void dynmap_cache_seal(struct dynmap_cache *cache);
 
 /*
@@ -344,5 +404,12 @@ struct dynmap_buf *dynmap_runlist_pop(struct dynmap_runlist *list, u32 *count);
 u32 dynmap_runlist_runs(struct dynmap_buf *buf, const struct dynmap_run **runs);
 /* Append all of @from to @to, leaving @from empty. */
 void dynmap_runlist_move(struct dynmap_runlist *to, struct dynmap_runlist *from);
+
+/* Append to the queue of kills; needs a spare buffer. */
+void dynmap_kills_add(struct dynmap_cache *cache, const struct dynmap_kill *kill);
+/* The first of the queue, to be changed in place; NULL when it is empty. */
+struct dynmap_kill *dynmap_kills_first(struct dynmap_cache *cache);
+/* The first is done with. */
+void dynmap_kills_pop(struct dynmap_cache *cache);
 
 #endif /* DM_DYNMAP_NODE_H */

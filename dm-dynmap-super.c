@@ -67,6 +67,9 @@ static const char *dynmap_super_check(const struct dynmap_disk_super *sb)
 	if (le64_to_cpu(sb->next_reap_id) <= DYNMAP_MAX_VOLUME_ID ||
 	    le64_to_cpu(sb->next_reap_id) > DYNMAP_MAX_REAP_ID + 1)
 		return "next id";
+	if (!sb->generation || !sb->next_snapshot_id ||
+	    le64_to_cpu(sb->next_snapshot_id) > DYNMAP_MAX_SNAPSHOT_ID + 1)
+		return "generation";
 	if (le64_to_cpu(sb->epoch) > DYNMAP_MAX_EPOCH)
 		return "epoch";
 	return dynmap_super_check_devices(sb);
@@ -238,12 +241,14 @@ static int dynmap_pool_init(struct dynmap_pool *pool, struct dynmap_store *store
 	if (!dynmap_btree_root_valid(&pool->geo, &sb->volume_root) ||
 	    !dynmap_btree_root_valid(&pool->geo, &sb->segment_root) ||
 	    !dynmap_btree_root_valid(&pool->geo, &sb->snapshot_root) ||
-	    le32_to_cpu(sb->segment_root.levels) || le32_to_cpu(sb->snapshot_root.levels)) {
+	    le32_to_cpu(sb->segment_root.levels)) {
 		dynmap_err("superblock: bad root");
 		return -EUCLEAN;
 	}
 	dynmap_btree_init(&pool->table.volumes, &pool->cache, DYNMAP_TREE_VOLUME, 0,
 			  &sb->volume_root);
+	dynmap_family_init(&pool->table.family, &pool->cache, &pool->alloc, &sb->snapshot_root,
+			   le64_to_cpu(sb->next_snapshot_id));
 	dynmap_btree_init(&pool->segments, &pool->cache, DYNMAP_TREE_SEGMENT, 0,
 			  &sb->segment_root);
 	return dynmap_alloc_init(&pool->alloc, &pool->cache, &sb->space_root);
@@ -270,10 +275,13 @@ bool dynmap_pool_wants_checkpoint(const struct dynmap_pool *pool)
 
 int dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *op)
 {
+	int ret;
+
 	if (pool->failed)
 		return -EROFS;
 	op->urgent = DYNMAP_URGENT_CHECKPOINT;
-	return dynmap_alloc_checkpoint(&pool->alloc, DYNMAP_PREPARE_ZONES, op);
+	ret = dynmap_family_settle(&pool->table.family, DYNMAP_PREPARE_ZONES, op);
+	return ret ? ret : dynmap_alloc_checkpoint(&pool->alloc, DYNMAP_PREPARE_ZONES, op);
 }
 
 int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
@@ -284,23 +292,30 @@ int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 	if (pool->failed)
 		return -EROFS;
 	op->urgent = DYNMAP_URGENT_CHECKPOINT;
-	ret = dynmap_table_checkpoint(&pool->table, op);
+	ret = dynmap_family_settle(&pool->table.family, ~0U, op);
+	if (!ret)
+		ret = dynmap_family_checkpoint(&pool->table.family, op);
+	if (!ret)
+		ret = dynmap_table_checkpoint(&pool->table, op);
 	if (!ret)
 		ret = dynmap_alloc_checkpoint(&pool->alloc, ~0U, op);
 	if (ret)
 		return ret;
 	dynmap_table_seal(&pool->table);
+	dynmap_family_seal(&pool->table.family);
 	dynmap_btree_seal(&pool->alloc.space);
 	dynmap_btree_seal(&pool->segments);
 	dynmap_btree_root(&pool->table.volumes, &sb->volume_root);
 	dynmap_btree_root(&pool->alloc.space, &sb->space_root);
 	dynmap_btree_root(&pool->segments, &sb->segment_root);
+	dynmap_btree_root(&pool->table.family.snaps, &sb->snapshot_root);
 	sb->epoch = cpu_to_le64(pool->cache.epoch);
 	sb->generation = cpu_to_le32(pool->cache.generation);
 	sb->incarnation = cpu_to_le64(pool->journal.incarnation);
 	sb->journal_seq = cpu_to_le64(dynmap_journal_seal(&pool->journal));
 	sb->transaction_id = cpu_to_le64(pool->table.transaction_id);
 	sb->next_reap_id = cpu_to_le64(pool->table.next_reap_id);
+	sb->next_snapshot_id = cpu_to_le64(pool->table.family.next_id);
 	sb->data_blocks = cpu_to_le64(pool->alloc.data_allocated);
 	dynmap_cache_heal_begin(&pool->cache);
 	dynmap_cache_seal(&pool->cache);
@@ -777,7 +792,8 @@ static int dynmap_replay_pass(struct dynmap_pool *pool, bool execute)
 			if (execute)
 				dynmap_helped(ret, pool, &op,
 					      dynmap_table_replay(&pool->table, record, &op));
-			else if (record->kind == DYNMAP_REC_RESERVE)
+			else if (record->kind == DYNMAP_REC_RESERVE ||
+				 record->kind == DYNMAP_REC_REDIRECT)
 				ret = dynmap_alloc_avoid(&pool->alloc,
 							 le64_to_cpu(record->map.pbn),
 							 le16_to_cpu(record->len) + 1);
@@ -848,6 +864,8 @@ static int dynmap_pool_recover(struct dynmap_pool *pool, bool readonly)
 	if (!ret)
 		ret = dynmap_replay_pass(pool, true);
 	pool->journal.replaying = false;
+	if (!ret)
+		dynmap_helped(ret, pool, &op, dynmap_family_settle(&pool->table.family, ~0U, &op));
 	if (!ret)
 		dynmap_helped(ret, pool, &op, dynmap_alloc_drain(&pool->alloc));
 	if (ret || readonly)

@@ -14,6 +14,7 @@
 #define DYNMAP_RECLAIM_STEPS	64
 #define DYNMAP_UNIT_SHARE	16	/* of the free space, at most, in one unit */
 #define DYNMAP_MAX_STREAM	2048U	/* blocks allocated for a stream at once */
+#define DYNMAP_KILLS_WAITING	64	/* more are seen to before the next change */
 #define DYNMAP_MAX_PIECES	DYNMAP_WINDOW_BLOCKS	/* that replace one record */
 
 /* A map record in host form; of a HOLE: the gap between records of one leaf. */
@@ -133,8 +134,11 @@ int dynmap_table_lookup(struct dynmap_volume *volume, u64 lbn, struct dynmap_map
 	mapping->lbn = lbn;
 	mapping->len = dynmap_extent_end(&extent) - lbn;
 	mapping->pbn = DYNMAP_PBN_NONE;
+	mapping->shared = false;
 	if (extent.kind == DYNMAP_HOLE)
 		return 0;
+	mapping->birth = extent.birth;
+	mapping->shared = extent.birth <= volume->map.share.generation;
 	mapping->pbn = extent.pbn + (lbn - extent.lbn);
 	if (extent.kind != DYNMAP_WINDOW)
 		return 0;
@@ -148,12 +152,30 @@ int dynmap_table_lookup(struct dynmap_volume *volume, u64 lbn, struct dynmap_map
 	return 0;
 }
 
+int dynmap_volume_refresh(struct dynmap_table *table, struct dynmap_volume *volume,
+				 struct dynmap_op *op)
+{
+	int ret;
+
+	if (volume->version == table->family.version)
+		return 0;
+	ret = dynmap_family_share(&table->family, le64_to_cpu(volume->disk.parent),
+				  le32_to_cpu(volume->disk.parent_slot), &volume->map.share, op);
+	if (!ret)
+		volume->version = table->family.version;
+	return ret;
+}
+
 /* First phase of every change of a map: nodes, buffers and room in the journal. */
 static int dynmap_map_prepare(struct dynmap_table *table, struct dynmap_volume *volume,
 			      struct dynmap_op *op)
 {
-	int ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&volume->map), 3, op);
+	int ret = dynmap_volume_refresh(table, volume, op);
 
+	if (!ret && table->cache->kills.count > DYNMAP_KILLS_WAITING)
+		ret = dynmap_family_settle(&table->family, ~0U, op);
+	if (!ret)
+		ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&volume->map), 3, op);
 	return ret ? ret : dynmap_journal_reserve(table->journal, 1, op);
 }
 
@@ -223,6 +245,7 @@ static void dynmap_map_reserve(struct dynmap_table *table, struct dynmap_volume 
 
 	dynmap_map_replace(volume, lbn, 0, &extent, 1);
 	volume->reserved += len;
+	volume->exclusive += len;
 	dynmap_journal_map(table, DYNMAP_REC_RESERVE, volume, lbn, len, pbn);
 }
 
@@ -528,6 +551,105 @@ static u32 dynmap_unmap_pieces(struct dynmap_volume *volume, const struct dynmap
 	return count;
 }
 
+/* [from, to) of an extent is no longer mapped: it is free, or others go on using it. */
+static void dynmap_give_up(struct dynmap_table *table, struct dynmap_volume *volume,
+			   const struct dynmap_extent *extent, u64 from, u64 to)
+{
+	const struct dynmap_share *share = &volume->map.share;
+	struct dynmap_kill kill = {
+		.pbn = extent->pbn + (from - extent->lbn),
+		.len = to - from,
+		.birth = extent->birth,
+		.node = share->node,
+		.side = share->side,
+	};
+
+	if (extent->birth <= share->generation) {
+		dynmap_kills_add(table->cache, &kill);
+		return;
+	}
+	dynmap_alloc_free(table->alloc, kill.pbn, kill.len);
+	volume->exclusive -= kill.len;
+}
+
+/* Map the first blocks of a redirected write, as far as one record or gap goes. */
+static int dynmap_redirect_piece(struct dynmap_table *table, struct dynmap_volume *volume,
+				 u64 lbn, u64 pbn, u32 *len, struct dynmap_op *op)
+{
+	struct dynmap_extent extent, pieces[DYNMAP_MAX_PIECES];
+	struct dynmap_extent piece = {
+		.lbn = lbn,
+		.pbn = pbn,
+		.birth = table->cache->generation,
+		.kind = DYNMAP_DATA,
+	};
+	u32 count = 0, left = 0;
+	struct dynmap_path path;
+	int ret;
+
+	ret = dynmap_map_find(volume, lbn, &path, &extent, op);
+	if (ret)
+		return ret;
+	piece.len = min((u64)*len, dynmap_extent_end(&extent) - lbn);
+	*len = piece.len;
+	/* Replay: a first attempt did it. */
+	if (extent.kind == DYNMAP_DATA && extent.pbn + (lbn - extent.lbn) == pbn)
+		return 0;
+	if (extent.kind != DYNMAP_HOLE)
+		ret = dynmap_alloc_may_free(table->alloc, extent.pbn + (lbn - extent.lbn),
+					    piece.len);
+	if (!ret)
+		ret = dynmap_map_prepare(table, volume, op);
+	if (!ret && table->journal->replaying)
+		ret = dynmap_alloc_data_at(table->alloc, pbn, piece.len);
+	else if (!ret)
+		dynmap_alloc_take_held(table->alloc, pbn, piece.len);
+	if (ret)
+		return ret;
+	if (extent.kind != DYNMAP_HOLE)
+		count = dynmap_unmap_pieces(volume, &extent, lbn, lbn + piece.len, pieces);
+	while (left < count && pieces[left].lbn < lbn)
+		left++;
+	memmove(&pieces[left + 1], &pieces[left], (count - left) * sizeof(*pieces));
+	pieces[left] = piece;
+	dynmap_map_replace(volume, extent.kind == DYNMAP_HOLE ? lbn : extent.lbn,
+			   extent.kind != DYNMAP_HOLE, pieces, count + 1);
+	if (extent.kind != DYNMAP_HOLE)
+		dynmap_give_up(table, volume, &extent, lbn, lbn + piece.len);
+	volume->mapped += piece.len;
+	volume->exclusive += piece.len;
+	dynmap_journal_map(table, DYNMAP_REC_REDIRECT, volume, lbn, piece.len, pbn);
+	return 0;
+}
+
+int dynmap_table_redirect(struct dynmap_table *table, struct dynmap_volume *volume, u64 *lbn,
+			  u64 *pbn, u32 *len, struct dynmap_op *op)
+{
+	u32 done;
+	int ret;
+
+	op->urgent = max_t(u8, op->urgent, DYNMAP_URGENT);
+	for (; *len; *len -= done, *lbn += done, *pbn += done) {
+		done = *len;
+		ret = dynmap_redirect_piece(table, volume, *lbn, *pbn, &done, op);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+int dynmap_table_hold(struct dynmap_table *table, struct dynmap_volume *volume, u32 want,
+		      u64 *pbn, u32 *len, struct dynmap_op *op)
+{
+	int ret = dynmap_volume_refresh(table, volume, op);
+
+	if (!ret)
+		ret = dynmap_alloc_hold(table->alloc, volume->goal, want, pbn, len);
+	if (!ret)
+		volume->goal = *pbn + *len;
+	return ret;
+}
+
 int dynmap_table_unmap(struct dynmap_table *table, struct dynmap_volume *volume, u64 *lbn,
 		       u64 end, struct dynmap_op *op)
 {
@@ -551,7 +673,7 @@ int dynmap_table_unmap(struct dynmap_table *table, struct dynmap_volume *volume,
 			return ret;
 		count = dynmap_unmap_pieces(volume, &extent, from, to, pieces);
 		dynmap_map_replace(volume, extent.lbn, 1, pieces, count);
-		dynmap_alloc_free(table->alloc, extent.pbn + (from - extent.lbn), to - from);
+		dynmap_give_up(table, volume, &extent, from, to);
 		dynmap_journal_map(table, DYNMAP_REC_UNMAP, volume, from, 0, to - from);
 	}
 	*lbn = to;
@@ -664,6 +786,7 @@ void dynmap_table_exit(struct dynmap_table *table)
 
 	if (!table->cache)
 		return;
+	dynmap_family_exit(&table->family);
 	list_for_each_entry_safe(volume, next, &table->loaded, list)
 		dynmap_free(volume);
 	INIT_LIST_HEAD(&table->loaded);
@@ -692,11 +815,51 @@ static void dynmap_volume_rename(struct dynmap_table *table, struct dynmap_volum
 	hlist_add_head(&volume->hash, dynmap_volume_bucket(table, id));
 }
 
+/* Bring a volume into memory; NULL if that is short. */
+static struct dynmap_volume *dynmap_volume_enter(struct dynmap_table *table, u64 id,
+						 const struct dynmap_disk_volume *disk)
+{
+	struct dynmap_volume *volume = dynmap_zalloc(sizeof(*volume));
+
+	if (!volume)
+		return NULL;
+	volume->id = id;
+	volume->disk = *disk;
+	volume->limit = DYNMAP_MAX_LBN;
+	volume->goal = DYNMAP_PBN_NONE;
+	volume->mapped = le64_to_cpu(disk->mapped_blocks);
+	volume->reserved = le64_to_cpu(disk->reserved_blocks);
+	volume->exclusive = le64_to_cpu(disk->exclusive_blocks);
+	volume->version = table->family.version;
+	dynmap_btree_init(&volume->map, table->cache, DYNMAP_TREE_MAP, id, &disk->root);
+	list_add_tail(&volume->list, &table->loaded);
+	hlist_add_head(&volume->hash, dynmap_volume_bucket(table, id));
+	return volume;
+}
+
+static void dynmap_volume_forget(struct dynmap_volume *volume)
+{
+	list_del(&volume->list);
+	hlist_del_init(&volume->hash);
+	dynmap_free(volume);
+}
+
+void dynmap_table_unload(struct dynmap_table *table)
+{
+	struct dynmap_volume *volume, *next;
+
+	list_for_each_entry_safe(volume, next, &table->loaded, list)
+		if (!volume->dirty && !volume->users)
+			dynmap_volume_forget(volume);
+	dynmap_family_unload(&table->family);
+}
+
 int dynmap_volume_load(struct dynmap_table *table, u64 id, struct dynmap_volume **result,
 		       struct dynmap_op *op)
 {
 	struct dynmap_disk_volume disk;
 	struct dynmap_volume *volume;
+	struct dynmap_share share;
 	u32 unit, flags, deleting;
 	int ret;
 
@@ -712,21 +875,19 @@ int dynmap_volume_load(struct dynmap_table *table, u64 id, struct dynmap_volume 
 	if (!dynmap_btree_root_valid(table->cache->geo, &disk.root) ||
 	    flags & ~DYNMAP_VOLUME_FLAGS || (flags & DYNMAP_VOLUME_DELETING) != deleting ||
 	    le64_to_cpu(disk.size_blocks) > DYNMAP_MAX_LBN ||
+	    le32_to_cpu(disk.parent_slot) > 1 ||
 	    unit & (unit - 1) || unit > DYNMAP_MAX_ALLOC_BLOCKS) {
 		dynmap_err("volume %llu: bad record", (unsigned long long)id);
 		return -EUCLEAN;
 	}
-	volume = dynmap_zalloc(sizeof(*volume));
+	ret = dynmap_family_share(&table->family, le64_to_cpu(disk.parent),
+				  le32_to_cpu(disk.parent_slot), &share, op);
+	if (ret)
+		return ret;
+	volume = dynmap_volume_enter(table, id, &disk);
 	if (!volume)
 		return -ENOMEM;
-	volume->id = id;
-	volume->disk = disk;
-	volume->limit = DYNMAP_MAX_LBN;
-	volume->mapped = le64_to_cpu(disk.mapped_blocks);
-	volume->reserved = le64_to_cpu(disk.reserved_blocks);
-	dynmap_btree_init(&volume->map, table->cache, DYNMAP_TREE_MAP, id, &disk.root);
-	list_add_tail(&volume->list, &table->loaded);
-	hlist_add_head(&volume->hash, dynmap_volume_bucket(table, id));
+	volume->map.share = share;
 	*result = volume;
 	return 0;
 }
@@ -738,7 +899,7 @@ static void dynmap_volume_record(struct dynmap_volume *volume)
 	disk->id = cpu_to_le64(volume->id);
 	dynmap_btree_root(&volume->map, &disk->root);
 	disk->mapped_blocks = cpu_to_le64(volume->mapped);
-	disk->exclusive_blocks = cpu_to_le64(volume->mapped);
+	disk->exclusive_blocks = cpu_to_le64(volume->exclusive);
 	disk->reserved_blocks = cpu_to_le64(volume->reserved);
 }
 
@@ -794,6 +955,76 @@ int dynmap_volume_create(struct dynmap_table *table, u64 id, u64 size_blocks, co
 	return 0;
 }
 
+int dynmap_volume_snapshot(struct dynmap_table *table, u64 id, u64 origin_id, const u8 *uuid,
+			   u64 created, struct dynmap_op *op)
+{
+	struct dynmap_disk_record record = {
+		.kind = DYNMAP_REC_SNAPSHOT,
+		.volume = cpu_to_le32(id),
+		.map.lbn = cpu_to_le64(origin_id),
+		.map.pbn = cpu_to_le64(created),
+	};
+	struct dynmap_volume *origin, *copy;
+	struct dynmap_disk_volume disk;
+	int ret;
+
+	if (id > DYNMAP_MAX_VOLUME_ID || origin_id > DYNMAP_MAX_VOLUME_ID)
+		return -EINVAL;
+	ret = dynmap_btree_get(&table->volumes, id, &disk, op);
+	if (!ret)
+		return -EEXIST;
+	if (ret == -ENOENT)
+		ret = dynmap_volume_load(table, origin_id, &origin, op);
+	if (!ret)
+		ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&table->volumes), 3, op);
+	if (!ret)
+		ret = dynmap_journal_reserve(table->journal, 2, op);
+	if (ret)
+		return ret;
+	dynmap_volume_record(origin);
+	copy = dynmap_volume_enter(table, id, &origin->disk);
+	if (!copy)
+		return -ENOMEM;
+	ret = dynmap_family_split(&table->family, &origin->disk, id, op);
+	if (ret) {
+		dynmap_volume_forget(copy);
+		return ret;
+	}
+	copy->disk.id = cpu_to_le64(id);
+	copy->disk.parent = origin->disk.parent;
+	copy->disk.parent_slot = cpu_to_le32(1);
+	copy->disk.generation = cpu_to_le32(table->cache->generation);
+	copy->disk.created = cpu_to_le64(created);
+	copy->disk.flags = 0;
+	memset(copy->disk.name, 0, sizeof(copy->disk.name));
+	memcpy(copy->disk.uuid, uuid, sizeof(copy->disk.uuid));
+	origin->exclusive = 0;
+	copy->exclusive = 0;
+	origin->map.share = (struct dynmap_share){
+		.generation = table->cache->generation - 1,
+		.node = le64_to_cpu(origin->disk.parent),
+	};
+	copy->map.share = origin->map.share;
+	copy->map.share.side = 1;
+	origin->version = table->family.version;
+	/* Their root, DIRTY perhaps, gets its crc in both records. */
+	origin->dirty = true;
+	copy->dirty = true;
+	dynmap_volume_record(copy);
+	/* The way there is in the cache: it cannot fail. */
+	if (WARN_ON_ONCE(dynmap_btree_put(&table->volumes, id, &copy->disk, op)))
+		return -EUCLEAN;
+	dynmap_journal_append(table->journal, &record);
+	record = (struct dynmap_disk_record){
+		.kind = DYNMAP_REC_VOLUME_SET,
+		.attr = DYNMAP_ATTR_UUID,
+		.volume = cpu_to_le32(id),
+	};
+	memcpy(record.data, uuid, sizeof(record.data));
+	dynmap_journal_append(table->journal, &record);
+	return 0;
+}
+
 /* Is this a value for that attribute? */
 static bool dynmap_attr_valid(u8 attr, u64 value)
 {
@@ -804,11 +1035,21 @@ static bool dynmap_attr_valid(u8 attr, u64 value)
 		return true;
 	case DYNMAP_ATTR_FILL:
 		return value <= 0xff;
+	case DYNMAP_ATTR_READ_ONLY:
+	case DYNMAP_ATTR_PROTECTED:
+		return value <= 1;
 	case DYNMAP_ATTR_ALLOC:
 		return !(value & (value - 1)) && value <= DYNMAP_MAX_ALLOC_BLOCKS;
 	default:
 		return false;
 	}
+}
+
+static void dynmap_volume_flag(struct dynmap_volume *volume, u32 flag, bool set)
+{
+	u32 flags = le32_to_cpu(volume->disk.flags);
+
+	volume->disk.flags = cpu_to_le32(set ? flags | flag : flags & ~flag);
 }
 
 /* Set an attribute; the value is valid. */
@@ -826,6 +1067,12 @@ static void dynmap_volume_set(struct dynmap_volume *volume, u8 attr, u64 value)
 		break;
 	case DYNMAP_ATTR_ALLOC:
 		volume->disk.alloc_blocks = cpu_to_le32(value);
+		break;
+	case DYNMAP_ATTR_READ_ONLY:
+		dynmap_volume_flag(volume, DYNMAP_VOLUME_READ_ONLY, value);
+		break;
+	case DYNMAP_ATTR_PROTECTED:
+		dynmap_volume_flag(volume, DYNMAP_VOLUME_PROTECTED, value);
 		break;
 	}
 	volume->dirty = true;
@@ -856,9 +1103,11 @@ int dynmap_volume_change(struct dynmap_table *table, u64 id, u8 attr, u64 value,
 
 int dynmap_volume_delete(struct dynmap_table *table, u64 id, struct dynmap_op *op)
 {
+	struct dynmap_snap *parent = NULL, *dying = NULL;
 	u64 reap_id = table->next_reap_id;
 	struct dynmap_volume *volume;
 	struct dynmap_path path;
+	u32 slot, side;
 	int ret;
 
 	if (id > DYNMAP_MAX_VOLUME_ID)
@@ -869,6 +1118,21 @@ int dynmap_volume_delete(struct dynmap_table *table, u64 id, struct dynmap_op *o
 		return ret;
 	if (volume->users)
 		return -ETXTBSY;
+	if (volume->disk.flags & cpu_to_le32(DYNMAP_VOLUME_PROTECTED))
+		return -EPERM;
+	slot = le32_to_cpu(volume->disk.parent_slot);
+	side = slot;
+	if (volume->disk.parent)
+		ret = dynmap_snap_get(&table->family, le64_to_cpu(volume->disk.parent), &parent, op);
+	if (!ret && parent)
+		ret = dynmap_family_next(&table->family, parent->id, &side, &dying, op);
+	if (!ret && dying && dynmap_snap_is_dying(dying)) {
+		dynmap_err("snapshot node %llu: a side that was deleted is in use",
+			   (unsigned long long)dying->id);
+		ret = -EUCLEAN;
+	}
+	if (ret)
+		return ret;
 	if (reap_id > DYNMAP_MAX_REAP_ID)
 		return -EOVERFLOW;
 	ret = dynmap_btree_find(&table->volumes, id, &path, op);
@@ -896,30 +1160,118 @@ int dynmap_volume_delete(struct dynmap_table *table, u64 id, struct dynmap_op *o
 		ret = dynmap_btree_put(&table->volumes, reap_id, &volume->disk, op);
 	if (WARN_ON_ONCE(ret))
 		return -EUCLEAN;
+	if (parent)
+		dynmap_snap_set_child(parent, slot, reap_id);
+	if (dying)
+		dynmap_snap_die(&table->family, dying, side);
 	table->next_reap_id++;
 	dynmap_journal_volume(table, DYNMAP_REC_VOLUME_DELETE, id, 0, reap_id);
 	return 0;
 }
 
-/* Remove the record of an emptied volume; -ENOTEMPTY if it is not. */
+/* Can the blocks of a leaf that are not shared be data in use? */
+static int dynmap_reap_check(struct dynmap_table *table, struct dynmap_volume *volume,
+			     struct dynmap_buf *leaf)
+{
+	struct dynmap_extent extent;
+	int i, ret = 0;
+
+	for (i = 0; i < (int)dynmap_node_count(leaf) && !ret; i++) {
+		dynmap_extent_read(leaf, i, &extent);
+		if (extent.birth > volume->map.share.generation)
+			ret = dynmap_alloc_may_free(table->alloc, extent.pbn, extent.len);
+	}
+	return ret;
+}
+
+/*
+ * Take the last leaf that is not shared off the map of a deleted volume; or what is
+ * shared: the survivor keeps it. -ENOENT: the map is empty.
+ */
+static int dynmap_reap_leaf(struct dynmap_table *table, struct dynmap_volume *volume,
+			    struct dynmap_op *op)
+{
+	struct dynmap_extent extent;
+	struct dynmap_path path;
+	int found, ret, i;
+
+	found = dynmap_btree_last(&volume->map, &path, op);
+	if (found && found != -ESTALE)
+		return found;
+	ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&volume->map), 4, op);
+	if (!ret && !found)
+		ret = dynmap_reap_check(table, volume, path.buf[0]);
+	if (ret)
+		return ret;
+	for (i = 0; !found && i < (int)dynmap_node_count(path.buf[0]); i++) {
+		dynmap_extent_read(path.buf[0], i, &extent);
+		if (extent.birth <= volume->map.share.generation)
+			continue;
+		dynmap_alloc_free_late(table->alloc, extent.pbn, extent.len, false);
+		volume->exclusive -= extent.len;
+	}
+	dynmap_btree_cut_last(&volume->map, &path);
+	volume->dirty = true;
+	return 0;
+}
+
+/* The volume that takes the place of an emptied one's parent; NULL if it is none. */
+static int dynmap_reap_survivor(struct dynmap_table *table, const struct dynmap_volume *volume,
+				struct dynmap_volume **survivor, struct dynmap_op *op)
+{
+	u32 side = le32_to_cpu(volume->disk.parent_slot);
+	struct dynmap_snap *snap;
+	int ret;
+	u64 id;
+
+	*survivor = NULL;
+	ret = dynmap_snap_get(&table->family, le64_to_cpu(volume->disk.parent), &snap, op);
+	if (ret)
+		return ret;
+	id = le64_to_cpu(snap->disk.child[!side]);
+	if (!dynmap_snap_is_dying(snap) || dynmap_snap_dead_side(snap) != side ||
+	    le64_to_cpu(snap->disk.child[side]) != volume->id) {
+		dynmap_err("snapshot node %llu: not the one of deleted volume %llu",
+			   (unsigned long long)snap->id, (unsigned long long)volume->id);
+		return -EUCLEAN;
+	}
+	return id & DYNMAP_CHILD_IS_NODE ? 0 : dynmap_volume_load(table, id, survivor, op);
+}
+
+/* An emptied volume goes, and its parent. */
 static int dynmap_volume_reaped(struct dynmap_table *table, struct dynmap_volume *volume,
 				struct dynmap_op *op)
 {
-	int ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&table->volumes), 3, op);
+	struct dynmap_volume *survivor = NULL;
+	struct dynmap_disk_snapshot left;
+	struct dynmap_path path;
+	int ret;
 
+	/* No kill may wait at the node that goes. */
+	ret = dynmap_family_settle(&table->family, ~0U, op);
 	if (!ret)
-		ret = dynmap_journal_reserve(table->journal, 1, op);
+		ret = dynmap_btree_find(&table->volumes, volume->id, &path, op);
+	if (!ret && volume->disk.parent)
+		ret = dynmap_reap_survivor(table, volume, &survivor, op);
 	if (!ret)
-		ret = dynmap_btree_clear(&volume->map, op);
-	volume->dirty = true;
-	if (!ret)
-		ret = dynmap_btree_remove(&table->volumes, volume->id, op);
+		ret = dynmap_alloc_reserve(table->alloc,
+					   dynmap_btree_worst(&table->volumes) +
+					   dynmap_btree_worst(&table->family.snaps), 4, op);
+	if (!ret && volume->disk.parent)
+		ret = dynmap_family_splice(&table->family, le64_to_cpu(volume->disk.parent), &left,
+					   op);
 	if (ret)
 		return ret;
-	dynmap_journal_volume(table, DYNMAP_REC_VOLUME_REAPED, volume->id, 0, 0);
-	list_del(&volume->list);
-	hlist_del_init(&volume->hash);
-	dynmap_free(volume);
+	if (survivor) {
+		survivor->disk.parent = left.parent;
+		survivor->disk.parent_slot = left.parent_slot;
+		survivor->exclusive += le64_to_cpu(left.own_blocks);
+		survivor->dirty = true;
+	}
+	/* The way there is in the cache: it cannot fail. */
+	if (WARN_ON_ONCE(dynmap_btree_remove(&table->volumes, volume->id, op)))
+		return -EUCLEAN;
+	dynmap_volume_forget(volume);
 	return 0;
 }
 
@@ -927,22 +1279,29 @@ int dynmap_volume_reap(struct dynmap_table *table, struct dynmap_op *op)
 {
 	struct dynmap_disk_volume disk;
 	struct dynmap_volume *volume;
-	u64 id, lbn = 0;
 	int ret, i;
+	u64 id;
 
 	op->urgent = max_t(u8, op->urgent, DYNMAP_URGENT);
 	ret = dynmap_btree_next(&table->volumes, DYNMAP_FIRST_REAP_ID, &disk, &id, op);
 	if (!ret)
 		ret = dynmap_volume_load(table, id, &volume, op);
+	if (!ret)
+		ret = dynmap_volume_refresh(table, volume, op);
+	if (!ret && table->cache->kills.count > DYNMAP_KILLS_WAITING)
+		ret = dynmap_family_settle(&table->family, ~0U, op);
 	if (ret)
 		return ret;
-	for (i = 0; i < DYNMAP_REAP_STEPS && volume->map.levels && lbn < DYNMAP_MAX_LBN; i++) {
-		ret = dynmap_table_unmap(table, volume, &lbn, DYNMAP_MAX_LBN, op);
-		if (ret)
+	for (i = 0; !ret && i < DYNMAP_REAP_STEPS; i++)
+		ret = dynmap_reap_leaf(table, volume, op);
+	if (ret != -ENOENT)
+		return ret;
+	if (volume->disk.parent) {
+		ret = dynmap_family_drain(&table->family, le64_to_cpu(volume->disk.parent), op);
+		if (ret != -ENOENT)
 			return ret;
 	}
-	ret = dynmap_volume_reaped(table, volume, op);
-	return ret == -ENOTEMPTY ? 0 : ret;
+	return dynmap_volume_reaped(table, volume, op);
 }
 
 int dynmap_volume_next(struct dynmap_table *table, u64 id, struct dynmap_disk_volume *disk,
@@ -1002,40 +1361,34 @@ static int dynmap_replay_map(struct dynmap_table *table, const struct dynmap_dis
 		return -EUCLEAN;
 	if (record->kind == DYNMAP_REC_RESERVE)
 		return dynmap_table_reserve_at(table, volume, lbn, len, pbn, op);
+	if (record->kind == DYNMAP_REC_REDIRECT)
+		return dynmap_table_redirect(table, volume, &lbn, &pbn, &len, op);
 	return dynmap_table_set_written(table, volume, lbn, pbn, len, op);
 }
 
-static int dynmap_replay_set(struct dynmap_table *table, u64 id, u8 attr, u64 value,
-			     struct dynmap_op *op)
+static int dynmap_replay_set(struct dynmap_table *table, u64 id,
+			     const struct dynmap_disk_record *record, struct dynmap_op *op)
 {
+	u64 value = le64_to_cpu(record->map.lbn);
 	struct dynmap_volume *volume;
 	int ret;
 
-	if (!dynmap_attr_valid(attr, value))
+	if (record->attr != DYNMAP_ATTR_UUID && !dynmap_attr_valid(record->attr, value))
 		return -EUCLEAN;
 	ret = dynmap_volume_load(table, id, &volume, op);
-	if (!ret)
-		dynmap_volume_set(volume, attr, value);
-	return ret;
-}
-
-/* A volume that is being deleted and is empty is gone. */
-static int dynmap_replay_reaped(struct dynmap_table *table, u64 id, struct dynmap_op *op)
-{
-	struct dynmap_volume *volume;
-	int ret = dynmap_volume_load(table, id, &volume, op);
-
-	if (!ret && id < DYNMAP_FIRST_REAP_ID)
-		ret = -EUCLEAN;
-	if (!ret)
-		ret = dynmap_volume_reaped(table, volume, op);
-	return ret == -ENOTEMPTY ? -EUCLEAN : ret;
+	if (ret)
+		return ret;
+	if (record->attr == DYNMAP_ATTR_UUID)
+		memcpy(volume->disk.uuid, record->data, sizeof(volume->disk.uuid));
+	dynmap_volume_set(volume, record->attr, value);
+	return 0;
 }
 
 int dynmap_table_replay(struct dynmap_table *table, const struct dynmap_disk_record *record,
 			struct dynmap_op *op)
 {
 	u64 id = le32_to_cpu(record->volume), value = le64_to_cpu(record->map.lbn);
+	static const u8 no_uuid[DYNMAP_UUID_BYTES];
 	int ret;
 
 	op->urgent = DYNMAP_URGENT_CHECKPOINT;
@@ -1043,12 +1396,13 @@ int dynmap_table_replay(struct dynmap_table *table, const struct dynmap_disk_rec
 	case DYNMAP_REC_RESERVE:
 	case DYNMAP_REC_WRITTEN:
 	case DYNMAP_REC_UNMAP:
+	case DYNMAP_REC_REDIRECT:
 		return dynmap_replay_map(table, record, op);
 	case DYNMAP_REC_VOLUME_CREATE:
 		ret = dynmap_volume_create(table, id, 0, record->data, 0, op);
 		break;
 	case DYNMAP_REC_VOLUME_SET:
-		ret = dynmap_replay_set(table, id, record->attr, value, op);
+		ret = dynmap_replay_set(table, id, record, op);
 		break;
 	case DYNMAP_REC_VOLUME_DELETE:
 		if (value < table->next_reap_id || value > DYNMAP_MAX_REAP_ID)
@@ -1056,8 +1410,9 @@ int dynmap_table_replay(struct dynmap_table *table, const struct dynmap_disk_rec
 		table->next_reap_id = value;
 		ret = dynmap_volume_delete(table, id, op);
 		break;
-	case DYNMAP_REC_VOLUME_REAPED:
-		ret = dynmap_replay_reaped(table, id, op);
+	case DYNMAP_REC_SNAPSHOT:
+		ret = dynmap_volume_snapshot(table, id, value, no_uuid,
+					     le64_to_cpu(record->map.pbn), op);
 		break;
 	case DYNMAP_REC_TRANSACTION:
 		table->transaction_id = value;

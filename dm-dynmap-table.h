@@ -3,13 +3,17 @@
  * The mapping table: from a volume's blocks to the pool's.
  *
  * Owns: volumes in memory and their records, the map trees, and every change
- * to them: reserve, mark written, unmap, create, set, delete. Each change is
- * two-phase: what can fail comes first and leaves no trace.
+ * to them: reserve, mark written, redirect, unmap, create, snapshot, set, delete.
+ * Each change is two-phase: what can fail comes first and leaves no trace.
  *
  * Life of a block:   HOLE --reserve--> RESERVED --set_written--> DATA
  *                      ^------------------ unmap -------------------'
  * RESERVED reads as the default page, so stale content of the pool is never
  * seen; a data write completes before set_written.
+ *
+ * Blocks that are shared (dm-dynmap-family.h) are never written: a write to them
+ * goes to blocks that are held for it meanwhile, and takes their place by
+ * dynmap_table_redirect() when it has ended.
  *
  * Locking: lookups with the metadata lock held for reading, all else for
  * writing. Errors -EAGAIN, -ENOMEM, -EBUSY: see struct dynmap_op.
@@ -17,7 +21,7 @@
 #ifndef DM_DYNMAP_TABLE_H
 #define DM_DYNMAP_TABLE_H
 
-#include "dm-dynmap-alloc.h"
+#include "dm-dynmap-family.h"
 #include "dm-dynmap-journal.h"
 
 #define DYNMAP_VOLUME_HASH_BITS	12
@@ -33,6 +37,10 @@
  * @disk: its record, but for root and counters, which are current below
  * @mapped: blocks written and mapped
  * @reserved: blocks reserved and not written
+ * @exclusive: of both, those that are not shared by birth; while a neighbour is
+ *	being deleted, without what was shared with that one alone
+ * @version: version of the families that map.share is of
+ * @goal: the next redirected write goes there if it is free
  * @limit: what is reserved ahead ends there: the length that hosts see
  * @dirty: the record in the volume tree is out of date
  * @users: targets that hold it (managed by the caller of dynmap_volume_get)
@@ -45,6 +53,9 @@ struct dynmap_volume {
 	struct dynmap_disk_volume disk;
 	u64 mapped;
 	u64 reserved;
+	u64 exclusive;
+	u32 version;
+	u64 goal;
 	u64 limit;
 	bool dirty;
 	u32 users;
@@ -55,6 +66,7 @@ struct dynmap_volume {
  * @cache: node cache
  * @alloc: allocator
  * @journal: journal
+ * @family: what volumes share
  * @volumes: the volume tree
  * @loaded: volumes in memory
  * @hash: the same, by id
@@ -68,6 +80,7 @@ struct dynmap_table {
 	struct dynmap_cache *cache;
 	struct dynmap_alloc *alloc;
 	struct dynmap_journal *journal;
+	struct dynmap_family family;
 	struct dynmap_tree volumes;
 	struct list_head loaded;
 	struct hlist_head hash[1 << DYNMAP_VOLUME_HASH_BITS];
@@ -84,9 +97,13 @@ struct dynmap_table {
  * @lbn: the block asked for
  * @len: blocks from there on that are alike and consecutive
  * @pbn: pool block of @lbn, unless a hole
+ * @birth: generation in which they were allocated
+ * @shared: others may use these blocks: they must not be written
  */
 struct dynmap_mapping {
 	u8 kind;
+	bool shared;
+	u32 birth;
 	u64 lbn;
 	u64 len;
 	u64 pbn;
@@ -176,6 +193,43 @@ int __must_check dynmap_table_set_written(struct dynmap_table *table,
 					  struct dynmap_volume *volume, u64 lbn, u64 pbn,
 					  u32 len, struct dynmap_op *op);
 
+/* Families have changed: what does the volume share now? As dynmap_snap_get(). */
+int __must_check dynmap_volume_refresh(struct dynmap_table *table, struct dynmap_volume *volume,
+				       struct dynmap_op *op);
+
+/**
+ * dynmap_table_hold() - blocks for a write to what is shared
+ * @table: the table
+ * @volume: the volume
+ * @want: blocks wanted
+ * @pbn: set to the first
+ * @len: set to how many
+ * @op: told what is missing
+ *
+ * What is held goes to dynmap_table_redirect() or dynmap_alloc_unhold().
+ *
+ * Return: 0; as dynmap_alloc_data(), -EAGAIN.
+ */
+int __must_check dynmap_table_hold(struct dynmap_table *table, struct dynmap_volume *volume,
+				   u32 want, u64 *pbn, u32 *len, struct dynmap_op *op);
+
+/**
+ * dynmap_table_redirect() - data of held blocks is complete: map them
+ * @table: the table
+ * @volume: the volume
+ * @lbn: first block; advanced past what was done
+ * @pbn: where it was written; likewise
+ * @len: blocks; what is left
+ * @op: told what is missing
+ *
+ * Whatever the range mapped before is given up. After an error that is final what
+ * is left is still held.
+ *
+ * Return: 0, -EAGAIN, -ENOMEM, -EBUSY, -ENOSPC (metadata), -EUCLEAN.
+ */
+int __must_check dynmap_table_redirect(struct dynmap_table *table, struct dynmap_volume *volume,
+				       u64 *lbn, u64 *pbn, u32 *len, struct dynmap_op *op);
+
 /**
  * dynmap_table_unmap() - unmap a range, one bounded step
  * @table: the table
@@ -231,11 +285,31 @@ int __must_check dynmap_volume_create(struct dynmap_table *table, u64 id, u64 si
 				      const u8 *uuid, u64 created, struct dynmap_op *op);
 
 /**
+ * dynmap_volume_snapshot() - create a volume that begins as a copy of another
+ * @table: the table
+ * @id: its id
+ * @origin_id: the other one, in use or not
+ * @uuid: its uuid
+ * @created: time, seconds since 1970
+ * @op: told what is missing
+ *
+ * Takes the same time for any size: both share the map tree.
+ *
+ * Return: 0; -EEXIST; -ENODATA: no such origin; -EINVAL (id); -EOVERFLOW; -EAGAIN,
+ * -ENOMEM, -EBUSY, -ENOSPC, -EUCLEAN.
+ */
+int __must_check dynmap_volume_snapshot(struct dynmap_table *table, u64 id, u64 origin_id,
+					const u8 *uuid, u64 created, struct dynmap_op *op);
+
+/* Forget volumes that nobody uses and that are as on disk. */
+void dynmap_table_unload(struct dynmap_table *table);
+
+/**
  * dynmap_volume_change() - set an attribute of a volume
  * @table: the table
  * @id: its id
- * @attr: DYNMAP_ATTR_FILL or DYNMAP_ATTR_ALLOC
- * @value: the fill byte, or a power of 2 of blocks, 0: as the pool
+ * @attr: DYNMAP_ATTR_FILL, _ALLOC, _READ_ONLY or _PROTECTED
+ * @value: the fill byte; a power of 2 of blocks, 0: as the pool; 0 or 1
  * @op: told what is missing
  *
  * The fill byte is what unwritten blocks hold: it can be chosen only while
@@ -252,7 +326,8 @@ int __must_check dynmap_volume_change(struct dynmap_table *table, u64 id, u8 att
  *
  * Its id is free at once; its space comes back by dynmap_volume_reap().
  * Return: 0; -ENODATA; -EBUSY is never returned for an open volume: the caller
- * checks volume->users first (-ETXTBSY here when users are left); -EOVERFLOW
+ * checks volume->users first (-ETXTBSY here when users are left); -EPERM: it is
+ * protected; -EOVERFLOW
  * after 4,278,190,080 deletions; -EUCLEAN; -EAGAIN...
  */
 int __must_check dynmap_volume_delete(struct dynmap_table *table, u64 id, struct dynmap_op *op);

@@ -2,11 +2,22 @@
 /* Checker, see check.h. Walks every tree and marks each block that it reaches. */
 #include "tools/check.h"
 
-/* @seen: per device, per slot: a bitmap of the blocks reached, made when needed. */
+/* With more snapshots their divergence is not compared: it takes their number squared. */
+#define DYNMAP_CHECK_SNAPSHOTS	256
+
+/* A bitmap of all blocks: per device, per slot, made when needed. */
+struct dynmap_set {
+	u64 **words[DYNMAP_MAX_DEVICES];
+};
+
+/*
+ * @seen: the blocks reached; @alone: those that one tree reached that shares none.
+ */
 struct dynmap_walk {
 	struct dynmap_pool *pool;
 	struct dynmap_check *check;
-	u64 **seen[DYNMAP_MAX_DEVICES];
+	struct dynmap_set seen;
+	struct dynmap_set alone;
 	bool no_memory;
 };
 
@@ -22,26 +33,76 @@ struct dynmap_walk {
 		(ret) = dynmap_pool_help((walk)->pool, op, ret);		\
 	} while (!(ret))
 
-/* Enter a run, which lies in one segment, into that segment's bitmap. */
-static void walk_mark(struct dynmap_walk *walk, u64 pbn, u64 len)
+static bool set_init(struct dynmap_walk *walk, struct dynmap_set *set)
 {
-	u32 segment = dynmap_pbn_segment(pbn), index = dynmap_pbn_index(pbn);
-	u64 **at = &walk->seen[dynmap_segment_dev(segment)][dynmap_segment_slot(segment)];
+	u32 dev;
 
-	if (!*at)
-		*at = dynmap_zalloc(DYNMAP_SEGMENT_WORDS * sizeof(**at));
-	if (!*at) {
-		walk->no_memory = true;
-		return;
+	memset(set, 0, sizeof(*set));
+	for (dev = 0; dev < walk->pool->geo.nr_devs; dev++) {
+		set->words[dev] = dynmap_zalloc(walk->pool->geo.dev[dev].slots * sizeof(u64 *));
+		walk->no_memory |= !set->words[dev];
 	}
-	for (; len; index++, pbn++, len--) {
-		if ((*at)[index / 64] >> (index % 64) & 1)
-			damaged(walk, "block %llu is used twice", (unsigned long long)pbn);
-		(*at)[index / 64] |= 1ULL << (index % 64);
+	return !walk->no_memory;
+}
+
+static void set_exit(struct dynmap_walk *walk, struct dynmap_set *set)
+{
+	u32 dev, slot;
+
+	for (dev = 0; dev < walk->pool->geo.nr_devs; dev++) {
+		for (slot = 0; set->words[dev] && slot < walk->pool->geo.dev[dev].slots; slot++)
+			dynmap_free(set->words[dev][slot]);
+		dynmap_free(set->words[dev]);
 	}
 }
 
-static void walk_node(struct dynmap_walk *walk, struct dynmap_buf *buf)
+/* The words of a segment; NULL if memory is short. */
+static u64 *set_segment(struct dynmap_walk *walk, struct dynmap_set *set, u32 segment)
+{
+	u64 **at = &set->words[dynmap_segment_dev(segment)][dynmap_segment_slot(segment)];
+
+	if (!*at)
+		*at = dynmap_zalloc(DYNMAP_SEGMENT_WORDS * sizeof(**at));
+	walk->no_memory |= !*at;
+	return *at;
+}
+
+static bool set_has(const u64 *words, u32 index)
+{
+	return words[index / 64] >> (index % 64) & 1;
+}
+
+static u64 set_count(struct dynmap_walk *walk, struct dynmap_set *set)
+{
+	u64 count = 0;
+	u32 dev, slot, word;
+
+	for (dev = 0; dev < walk->pool->geo.nr_devs; dev++)
+		for (slot = 0; slot < walk->pool->geo.dev[dev].slots; slot++)
+			for (word = 0; set->words[dev][slot] && word < DYNMAP_SEGMENT_WORDS; word++)
+				count += hweight64(set->words[dev][slot][word]);
+	return count;
+}
+
+/* Enter a run, which lies in one segment; a shared one may be met again. */
+static void walk_mark(struct dynmap_walk *walk, u64 pbn, u64 len, bool shared)
+{
+	u32 segment = dynmap_pbn_segment(pbn), index = dynmap_pbn_index(pbn);
+	u64 *seen = set_segment(walk, &walk->seen, segment);
+	u64 *alone = set_segment(walk, &walk->alone, segment);
+
+	if (!seen || !alone)
+		return;
+	for (; len; index++, pbn++, len--) {
+		if (set_has(shared ? alone : seen, index))
+			damaged(walk, "block %llu is used twice", (unsigned long long)pbn);
+		seen[index / 64] |= 1ULL << (index % 64);
+		if (!shared)
+			alone[index / 64] |= 1ULL << (index % 64);
+	}
+}
+
+static void walk_node(struct dynmap_walk *walk, struct dynmap_tree *tree, struct dynmap_buf *buf)
 {
 	struct dynmap_store *store = walk->pool->store;
 	void *block;
@@ -53,7 +114,7 @@ static void walk_node(struct dynmap_walk *walk, struct dynmap_buf *buf)
 	for (copy = 0; copy < 2; copy++) {
 		if (buf->pbn[copy] == DYNMAP_PBN_NONE)
 			continue;
-		walk_mark(walk, buf->pbn[copy], 1);
+		walk_mark(walk, buf->pbn[copy], 1, dynmap_node_is_shared(buf, &tree->share));
 		if (!block || buf->state != DYNMAP_BUF_CLEAN)
 			continue;
 		at = dynmap_pbn_locate(&walk->pool->geo, buf->pbn[copy], &dev);
@@ -87,16 +148,31 @@ static void walk_tree(struct dynmap_walk *walk, struct dynmap_tree *tree)
 		}
 		for (level = 0; level < path.levels; level++) {
 			if (path.buf[level] != before[level])
-				walk_node(walk, path.buf[level]);
+				walk_node(walk, tree, path.buf[level]);
 			before[level] = path.buf[level];
 		}
 		key = path.high;
 	} while (key != ~0ULL);
 }
 
+/* Nothing of a sibling that is being deleted is still to become the volume's. */
+static bool walk_settled(struct dynmap_walk *walk, struct dynmap_volume *volume)
+{
+	struct dynmap_snap *snap;
+	struct dynmap_op op = {};
+	int ret;
+
+	if (!volume->disk.parent)
+		return true;
+	with_nodes(ret, walk, &op, dynmap_snap_get(&walk->pool->table.family,
+						   le64_to_cpu(volume->disk.parent), &snap, &op));
+	return !ret && (!dynmap_snap_is_dying(snap) ||
+			dynmap_snap_dead_side(snap) == le32_to_cpu(volume->disk.parent_slot));
+}
+
 static void walk_volume(struct dynmap_walk *walk, struct dynmap_volume *volume)
 {
-	u64 lbn = 0, mapped = 0, reserved = 0;
+	u64 lbn = 0, mapped = 0, reserved = 0, exclusive = 0;
 	struct dynmap_mapping mapping;
 	struct dynmap_op op = {};
 	int ret;
@@ -108,20 +184,94 @@ static void walk_volume(struct dynmap_walk *walk, struct dynmap_volume *volume)
 			return;	/* walk_tree() told */
 		if (mapping.kind == DYNMAP_HOLE)
 			continue;
-		walk_mark(walk, mapping.pbn, mapping.len);
+		walk_mark(walk, mapping.pbn, mapping.len, mapping.shared);
+		if (!mapping.shared)
+			exclusive += mapping.len;
 		if (mapping.kind == DYNMAP_DATA)
 			mapped += mapping.len;
 		else
 			reserved += mapping.len;
 	}
-	if (mapped != volume->mapped || reserved != volume->reserved)
+	/* Of one that is being deleted what is shared is skipped. */
+	if (volume->id <= DYNMAP_MAX_VOLUME_ID &&
+	    (mapped != volume->mapped || reserved != volume->reserved))
 		repairable(walk, "volume %llu: %llu mapped, %llu reserved; counted %llu, %llu",
 			   (unsigned long long)volume->id, (unsigned long long)volume->mapped,
 			   (unsigned long long)volume->reserved, (unsigned long long)mapped,
 			   (unsigned long long)reserved);
+	if (walk_settled(walk, volume) && exclusive != volume->exclusive)
+		repairable(walk, "volume %llu: %llu exclusive, counted %llu",
+			   (unsigned long long)volume->id, (unsigned long long)volume->exclusive,
+			   (unsigned long long)exclusive);
 	walk->check->volumes++;
 	walk->check->mapped += mapped;
 	walk->check->reserved += reserved;
+}
+
+/* What a deleted volume has alone; what it shares is no longer its, and may be gone. */
+static void walk_remains(struct dynmap_walk *walk, struct dynmap_volume *volume,
+			 struct dynmap_miss *want, u64 *exclusive)
+{
+	struct dynmap_mapping mapping;
+	struct dynmap_miss below;
+	struct dynmap_op op = {};
+	struct dynmap_buf *buf;
+	u64 lbn, end;
+	int ret, i;
+
+	if (want->ptr.generation <= volume->map.share.generation)
+		return;
+	with_nodes(ret, walk, &op, dynmap_cache_get(&walk->pool->cache, want, &op, &buf));
+	if (ret) {
+		damaged(walk, "deleted volume %llu: unreadable: error %d",
+			(unsigned long long)volume->id, ret);
+		return;
+	}
+	walk_node(walk, &volume->map, buf);
+	for (i = 0; want->level && i < (int)dynmap_node_count(buf); i++) {
+		below.high = i + 1 < (int)dynmap_node_count(buf) ? 0 : want->high;
+		dynmap_child_want(buf, i, &below);
+		if (!below.high) {
+			struct dynmap_miss next;
+
+			dynmap_child_want(buf, i + 1, &next);
+			below.high = next.base;
+		}
+		walk_remains(walk, volume, &below, exclusive);
+	}
+	if (want->level || !dynmap_node_count(buf))
+		return;
+	end = min(want->high, dynmap_leaf_key(buf, dynmap_node_count(buf) - 1) +
+			      DYNMAP_MAX_EXTENT_BLOCKS);
+	end = min(end, (u64)DYNMAP_MAX_LBN);
+	for (lbn = dynmap_leaf_key(buf, 0); lbn < end; lbn += mapping.len) {
+		with_nodes(ret, walk, &op, dynmap_table_lookup(volume, lbn, &mapping, &op));
+		if (ret)
+			return;
+		if (mapping.kind == DYNMAP_HOLE || mapping.shared)
+			continue;
+		walk_mark(walk, mapping.pbn, mapping.len, false);
+		*exclusive += mapping.len;
+	}
+}
+
+static void walk_deleted(struct dynmap_walk *walk, struct dynmap_volume *volume)
+{
+	struct dynmap_miss want = {
+		.ptr = volume->map.root,
+		.high = ~0ULL,
+		.kind = DYNMAP_TREE_MAP,
+		.level = volume->map.levels - 1,
+	};
+	u64 exclusive = 0;
+
+	if (volume->map.levels)
+		walk_remains(walk, volume, &want, &exclusive);
+	if (walk_settled(walk, volume) && exclusive != volume->exclusive)
+		repairable(walk, "deleted volume %llu: %llu exclusive, counted %llu",
+			   (unsigned long long)volume->id, (unsigned long long)volume->exclusive,
+			   (unsigned long long)exclusive);
+	walk->check->volumes++;
 }
 
 static void walk_volumes(struct dynmap_walk *walk)
@@ -138,6 +288,8 @@ static void walk_volumes(struct dynmap_walk *walk)
 			   dynmap_btree_next(&table->volumes, id, &disk, &id, &op));
 		if (!ret)
 			with_nodes(ret, walk, &op, dynmap_volume_load(table, id, &volume, &op));
+		if (!ret)
+			with_nodes(ret, walk, &op, dynmap_volume_refresh(table, volume, &op));
 		if (ret == -ENOENT)
 			return;
 		if (ret) {
@@ -145,8 +297,261 @@ static void walk_volumes(struct dynmap_walk *walk)
 				(unsigned long long)id, ret);
 			return;
 		}
-		walk_volume(walk, volume);
+		if (id > DYNMAP_MAX_VOLUME_ID)
+			walk_deleted(walk, volume);
+		else
+			walk_volume(walk, volume);
 	}
+}
+
+/* Call @visit with each entry of a divergence tree. */
+static void each_divergence(struct dynmap_walk *walk, struct dynmap_snap *snap,
+			    void (*visit)(struct dynmap_walk *walk, struct dynmap_snap *snap,
+					  const struct dynmap_disk_divergence *entry, void *data),
+			    void *data)
+{
+	struct dynmap_disk_divergence entry;
+	struct dynmap_op op = {};
+	u64 key = 0;
+	int ret;
+
+	for (;; key++) {
+		with_nodes(ret, walk, &op,
+			   dynmap_btree_next(&snap->divergence, key, &entry, &key, &op));
+		if (ret)
+			return;		/* walk_tree() told */
+		visit(walk, snap, &entry, data);
+	}
+}
+
+/*
+ * What a dying node's survivor gave up is in use until it is drained; unless that
+ * side of an ancestor was deleted meanwhile: then it is the other side's.
+ */
+static void mark_waiting(struct dynmap_walk *walk, struct dynmap_snap *snap,
+			 const struct dynmap_disk_divergence *entry, void *data)
+{
+	u32 side = le32_to_cpu(snap->disk.parent_slot);
+	struct dynmap_snap *above;
+	struct dynmap_op op = {};
+	int ret;
+
+	if (entry->side == dynmap_snap_dead_side(snap))
+		return;
+	with_nodes(ret, walk, &op, dynmap_family_next(&walk->pool->table.family,
+						      le64_to_cpu(snap->disk.parent), &side,
+						      &above, &op));
+	if (ret) {
+		damaged(walk, "snapshot node %llu: no parent: error %d",
+			(unsigned long long)snap->id, ret);
+		return;
+	}
+	if (above && dynmap_snap_is_dying(above) &&
+	    le32_to_cpu(entry->birth) <= le32_to_cpu(above->disk.generation))
+		return;
+	walk_mark(walk, le64_to_cpu(entry->pbn), le32_to_cpu(entry->len), true);
+}
+
+static void set_add(struct dynmap_walk *walk, struct dynmap_set *set, u64 pbn, u64 len)
+{
+	u64 *words = set_segment(walk, set, dynmap_pbn_segment(pbn));
+	u32 index = dynmap_pbn_index(pbn);
+
+	for (; words && len; index++, len--)
+		words[index / 64] |= 1ULL << (index % 64);
+}
+
+/* @set: blocks born after @floor up to @generation that a side reaches; or of @data only. */
+struct dynmap_reach {
+	struct dynmap_set set;
+	u32 floor;
+	u32 generation;
+	bool data;
+};
+
+static void reach_waiting(struct dynmap_walk *walk, struct dynmap_snap *snap,
+			  const struct dynmap_disk_divergence *entry, void *data)
+{
+	struct dynmap_reach *reach = data;
+
+	if (entry->side != dynmap_snap_dead_side(snap) &&
+	    le32_to_cpu(entry->birth) <= reach->generation &&
+	    le32_to_cpu(entry->birth) > reach->floor && !(reach->data && entry->is_node))
+		set_add(walk, &reach->set, le64_to_cpu(entry->pbn), le32_to_cpu(entry->len));
+}
+
+static void reach_volume(struct dynmap_walk *walk, struct dynmap_volume *volume,
+			 struct dynmap_reach *reach)
+{
+	struct dynmap_share known = { .generation = reach->generation };
+	struct dynmap_mapping mapping;
+	struct dynmap_path path;
+	struct dynmap_op op = {};
+	u64 lbn, key = 0;
+	int ret, i, copy;
+
+	do {
+		with_nodes(ret, walk, &op, dynmap_btree_find(&volume->map, key, &path, &op));
+		if (ret)
+			return;
+		for (i = 0; i < (int)path.levels && !reach->data; i++)
+			for (copy = 0; copy < 2; copy++)
+				if (path.buf[i]->pbn[copy] != DYNMAP_PBN_NONE &&
+				    dynmap_node_is_shared(path.buf[i], &known))
+					set_add(walk, &reach->set, path.buf[i]->pbn[copy], 1);
+		key = path.high;
+	} while (key != ~0ULL);
+	for (lbn = 0; lbn < DYNMAP_MAX_LBN; lbn += mapping.len) {
+		with_nodes(ret, walk, &op, dynmap_table_lookup(volume, lbn, &mapping, &op));
+		if (ret)
+			return;
+		if (mapping.kind != DYNMAP_HOLE && mapping.birth <= reach->generation &&
+		    mapping.birth > reach->floor)
+			set_add(walk, &reach->set, mapping.pbn, mapping.len);
+	}
+}
+
+static void reach_child(struct dynmap_walk *walk, u64 child, struct dynmap_reach *reach)
+{
+	struct dynmap_table *table = &walk->pool->table;
+	struct dynmap_volume *volume;
+	struct dynmap_snap *snap;
+	struct dynmap_op op = {};
+	int ret, side;
+
+	if (!(child & DYNMAP_CHILD_IS_NODE)) {
+		with_nodes(ret, walk, &op, dynmap_volume_load(table, child, &volume, &op));
+		if (ret)
+			damaged(walk, "volume %llu of a snapshot node: error %d",
+				(unsigned long long)child, ret);
+		else if (child <= DYNMAP_MAX_VOLUME_ID)
+			reach_volume(walk, volume, reach);
+		return;
+	}
+	child &= ~DYNMAP_CHILD_IS_NODE;
+	with_nodes(ret, walk, &op, dynmap_snap_get(&table->family, child, &snap, &op));
+	if (ret) {
+		damaged(walk, "snapshot node %llu: error %d", (unsigned long long)child, ret);
+		return;
+	}
+	for (side = 0; side < 2; side++)
+		if (!dynmap_snap_is_dying(snap) || side != dynmap_snap_dead_side(snap))
+			reach_child(walk, le64_to_cpu(snap->disk.child[side]), reach);
+	if (dynmap_snap_is_dying(snap))
+		each_divergence(walk, snap, reach_waiting, reach);
+}
+
+static void take_divergence(struct dynmap_walk *walk, struct dynmap_snap *snap,
+			    const struct dynmap_disk_divergence *entry, void *data)
+{
+	struct dynmap_reach *reach = data;
+
+	set_add(walk, &reach[2 + entry->side].set, le64_to_cpu(entry->pbn),
+		le32_to_cpu(entry->len));
+}
+
+/* The counter of a node whose parent is not dying. */
+static void walk_own(struct dynmap_walk *walk, struct dynmap_snap *snap)
+{
+	struct dynmap_reach reach = {
+		.generation = le32_to_cpu(snap->disk.generation),
+		.data = true,
+	};
+	struct dynmap_snap *parent;
+	struct dynmap_op op = {};
+	u64 count;
+	int ret;
+
+	if (snap->disk.parent) {
+		with_nodes(ret, walk, &op,
+			   dynmap_snap_get(&walk->pool->table.family,
+					   le64_to_cpu(snap->disk.parent), &parent, &op));
+		if (ret || dynmap_snap_is_dying(parent))
+			return;
+		reach.floor = le32_to_cpu(parent->disk.generation);
+	}
+	if (!set_init(walk, &reach.set))
+		return;
+	reach_child(walk, le64_to_cpu(snap->disk.child[0]), &reach);
+	reach_child(walk, le64_to_cpu(snap->disk.child[1]), &reach);
+	count = set_count(walk, &reach.set);
+	if (!walk->no_memory && count != snap->own)
+		repairable(walk, "snapshot node %llu: %llu own blocks, counted %llu",
+			   (unsigned long long)snap->id, (unsigned long long)snap->own,
+			   (unsigned long long)count);
+	set_exit(walk, &reach.set);
+}
+
+/* The divergence tree holds exactly what one side reaches and the other does not. */
+static void walk_divergence(struct dynmap_walk *walk, struct dynmap_snap *snap)
+{
+	struct dynmap_reach reach[4] = {};
+	u32 dev, slot, word, side;
+	u64 *words[4], wanted;
+
+	for (side = 0; side < 4; side++) {
+		reach[side].generation = le32_to_cpu(snap->disk.generation);
+		set_init(walk, &reach[side].set);
+	}
+	for (side = 0; side < 2 && !walk->no_memory; side++)
+		reach_child(walk, le64_to_cpu(snap->disk.child[side]), &reach[side]);
+	if (!walk->no_memory)
+		each_divergence(walk, snap, take_divergence, reach);
+	for (dev = 0; dev < walk->pool->geo.nr_devs && !walk->no_memory; dev++)
+		for (slot = 0; slot < walk->pool->geo.dev[dev].slots; slot++) {
+			for (side = 0; side < 4; side++)
+				words[side] = set_segment(walk, &reach[side].set,
+							  dynmap_segment_number(dev, slot));
+			for (word = 0; word < DYNMAP_SEGMENT_WORDS && !walk->no_memory; word++)
+				for (side = 0; side < 2; side++) {
+					wanted = words[!side][word] & ~words[side][word];
+					if (words[2 + side][word] == wanted)
+						continue;
+					damaged(walk, "snapshot node %llu, side %u, blocks from %llu: divergence %016llx, counted %016llx",
+						(unsigned long long)snap->id, side,
+						(unsigned long long)dynmap_segment_pbn(dynmap_segment_number(dev, slot)) + word * 64,
+						(unsigned long long)words[2 + side][word],
+						(unsigned long long)wanted);
+				}
+		}
+	for (side = 0; side < 4; side++)
+		set_exit(walk, &reach[side].set);
+}
+
+static void walk_snapshots(struct dynmap_walk *walk)
+{
+	struct dynmap_family *family = &walk->pool->table.family;
+	struct dynmap_disk_snapshot disk;
+	struct dynmap_snap *snap;
+	struct dynmap_op op = {};
+	u64 id = 0;
+	int ret;
+
+	for (;; id++) {
+		with_nodes(ret, walk, &op, dynmap_btree_next(&family->snaps, id, &disk, &id, &op));
+		if (!ret)
+			with_nodes(ret, walk, &op, dynmap_snap_get(family, id, &snap, &op));
+		if (ret == -ENOENT)
+			break;
+		if (ret) {
+			damaged(walk, "snapshot nodes from %llu on are unreadable: error %d",
+				(unsigned long long)id, ret);
+			return;
+		}
+	}
+	list_for_each_entry(snap, &family->loaded, list) {
+		walk->check->snapshots++;
+		walk_tree(walk, &snap->divergence);
+		if (dynmap_snap_is_dying(snap))
+			each_divergence(walk, snap, mark_waiting, NULL);
+	}
+	if (walk->check->snapshots > DYNMAP_CHECK_SNAPSHOTS)
+		return;
+	list_for_each_entry(snap, &family->loaded, list)
+		if (!dynmap_snap_is_dying(snap)) {
+			walk_divergence(walk, snap);
+			walk_own(walk, snap);
+		}
 }
 
 /* Allocated in a segment is exactly what was reached. */
@@ -172,31 +577,30 @@ static void walk_compare(struct dynmap_walk *walk, u32 segment, const u64 *seen_
 int dynmap_check_pool(struct dynmap_pool *pool, struct dynmap_check *check)
 {
 	struct dynmap_walk walk = { .pool = pool, .check = check };
+	struct dynmap_alloc *alloc = &pool->alloc;
 	u32 dev, slot;
 
 	memset(check, 0, sizeof(*check));
-	for (dev = 0; dev < pool->geo.nr_devs; dev++) {
-		walk.seen[dev] = dynmap_zalloc(pool->geo.dev[dev].slots * sizeof(u64 *));
-		walk.no_memory |= !walk.seen[dev];
-	}
+	set_init(&walk, &walk.seen);
+	set_init(&walk, &walk.alone);
 	if (!walk.no_memory) {
 		walk_tree(&walk, &pool->segments);
-		walk_tree(&walk, &pool->alloc.space);
+		walk_tree(&walk, &alloc->space);
 		walk_tree(&walk, &pool->table.volumes);
+		walk_tree(&walk, &pool->table.family.snaps);
 		walk_volumes(&walk);
+		walk_snapshots(&walk);
 	}
-	for (dev = 0; dev < pool->geo.nr_devs; dev++) {
-		for (slot = 0; walk.seen[dev] && slot < pool->geo.dev[dev].slots; slot++) {
-			if (!walk.no_memory)
-				walk_compare(&walk, dynmap_segment_number(dev, slot),
-					     walk.seen[dev][slot]);
-			dynmap_free(walk.seen[dev][slot]);
-		}
-		dynmap_free(walk.seen[dev]);
-	}
-	if (check->mapped + check->reserved != pool->alloc.data_allocated)
-		repairable(&walk, "%llu data blocks allocated, %llu counted",
-			   (unsigned long long)pool->alloc.data_allocated,
-			   (unsigned long long)(check->mapped + check->reserved));
+	for (dev = 0; dev < pool->geo.nr_devs && !walk.no_memory; dev++)
+		for (slot = 0; slot < pool->geo.dev[dev].slots; slot++)
+			walk_compare(&walk, dynmap_segment_number(dev, slot),
+				     walk.seen.words[dev][slot]);
+	if (!walk.no_memory && set_count(&walk, &walk.seen) != alloc->data_allocated + alloc->meta_allocated)
+		repairable(&walk, "%llu data and %llu metadata blocks allocated, %llu counted",
+			   (unsigned long long)alloc->data_allocated,
+			   (unsigned long long)alloc->meta_allocated,
+			   (unsigned long long)set_count(&walk, &walk.seen));
+	set_exit(&walk, &walk.seen);
+	set_exit(&walk, &walk.alone);
 	return walk.no_memory ? -ENOMEM : 0;
 }

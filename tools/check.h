@@ -15,6 +15,7 @@
  * @damaged: faults that lose or endanger data
  * @repairable: faults of derived or redundant data
  * @volumes: volumes seen, those being deleted included
+ * @snapshots: snapshot nodes seen
  * @nodes: B-tree nodes seen
  * @mapped: blocks written and mapped
  * @reserved: blocks reserved
@@ -23,6 +24,7 @@ struct dynmap_check {
 	u64 damaged;
 	u64 repairable;
 	u64 volumes;
+	u64 snapshots;
 	u64 nodes;
 	u64 mapped;
 	u64 reserved;

@@ -18,13 +18,15 @@
 #include "store-mem.h"
 #include "tools/check.h"
 
-#define VOLUMES		4
+#define VOLUMES		7
 #define MAX_GROWTHS	6
 #define BLOCKS		1500
 #define SECTORS		(BLOCKS * DYNMAP_BLOCK_SECTORS)
 
+/* Snapshots have the uid of their origin: that of the family. */
 struct tag {
 	u64 uid;
+	u64 writer;
 	u64 sector;
 	u64 seq;
 };
@@ -32,6 +34,7 @@ struct tag {
 struct twin {
 	bool exists;
 	u64 uid;
+	u64 writer;
 	u64 now[SECTORS];
 	u64 durable[SECTORS];
 	bool unmapped[SECTORS];
@@ -41,7 +44,7 @@ static struct store_mem mem;
 static struct dynmap_pool pool;
 static struct twin twins[VOLUMES];
 static u64 rng_state, seq, commit_seq, next_uid = 1, op_number, seed;
-static u64 nr_writes, nr_cuts, nr_checks, nr_full, nr_reclaimed, nr_replayed, nr_grown;
+static u64 nr_writes, nr_redirects, nr_snapshots, nr_cuts, nr_checks, nr_full, nr_reclaimed, nr_replayed, nr_grown;
 static u32 alloc_blocks, nr_devs;
 
 /* xorshift64* (Vigna, "An experimental exploration of Marsaglia's generators", 2016). */
@@ -134,8 +137,8 @@ static bool reclaim(void)
 	return false;
 }
 
-/* Sector values of one block as a reader would see them. */
-static void read_block(struct dynmap_volume *volume, u32 v, u64 lbn, u64 *values)
+/* Sector values of one block as a reader would see them, and who wrote them. */
+static void read_block(struct dynmap_volume *volume, u32 v, u64 lbn, u64 *values, u64 *writers)
 {
 	static u8 data[DYNMAP_BLOCK_BYTES];
 	struct dynmap_mapping mapping;
@@ -148,6 +151,7 @@ static void read_block(struct dynmap_volume *volume, u32 v, u64 lbn, u64 *values
 	if (ret)
 		fail("lookup", v, lbn, -ret, 0);
 	memset(values, 0, DYNMAP_BLOCK_SECTORS * sizeof(*values));
+	memset(writers, 0, DYNMAP_BLOCK_SECTORS * sizeof(*writers));
 	if (mapping.kind != DYNMAP_DATA)
 		return;
 	at = dynmap_pbn_locate(&pool.geo, mapping.pbn, &dev);
@@ -157,17 +161,18 @@ static void read_block(struct dynmap_volume *volume, u32 v, u64 lbn, u64 *values
 		if (tag.uid != twins[v].uid || tag.sector != lbn * DYNMAP_BLOCK_SECTORS + i)
 			fail("foreign data", v, lbn, tag.uid, twins[v].uid);
 		values[i] = tag.seq;
+		writers[i] = tag.writer;
 	}
 }
 
 static void do_read(u32 v, u64 lbn, u64 len)
 {
 	struct dynmap_volume *volume = load(v);
-	u64 values[DYNMAP_BLOCK_SECTORS];
+	u64 values[DYNMAP_BLOCK_SECTORS], writers[DYNMAP_BLOCK_SECTORS];
 	u32 i;
 
 	for (; len; len--, lbn++) {
-		read_block(volume, v, lbn, values);
+		read_block(volume, v, lbn, values, writers);
 		for (i = 0; i < DYNMAP_BLOCK_SECTORS; i++)
 			if (values[i] != twins[v].now[lbn * DYNMAP_BLOCK_SECTORS + i])
 				fail("read", v, lbn, values[i],
@@ -179,7 +184,7 @@ static void do_read(u32 v, u64 lbn, u64 len)
 static bool write_data(u32 v, u64 lbn, u64 pbn, u64 len)
 {
 	static u8 data[DYNMAP_BLOCK_BYTES];
-	struct tag tag = { .uid = twins[v].uid, .seq = seq };
+	struct tag tag = { .uid = twins[v].uid, .writer = twins[v].writer, .seq = seq };
 	u32 dev, i;
 	u64 at;
 
@@ -193,6 +198,35 @@ static bool write_data(u32 v, u64 lbn, u64 pbn, u64 len)
 			return false;
 	}
 	return true;
+}
+
+/*
+ * Write up to *n blocks to a place of their own; 0, -ENOSPC; or -EIO: the power
+ * failed, or the write.
+ */
+static int redirect(struct dynmap_volume *volume, u32 v, u64 lbn, u64 *n)
+{
+	u64 pbn, at = lbn;
+	u32 len;
+	int ret;
+
+	helped(ret, dynmap_table_hold(&pool.table, volume, *n, &pbn, &len, &op));
+	if (ret)
+		return ret;
+	*n = len;
+	if (!write_data(v, lbn, pbn, len))
+		return -EIO;
+	nr_redirects++;
+	ret = below(20) ? 0 : -EIO;
+	if (!ret)
+		helped(ret, dynmap_table_redirect(&pool.table, volume, &at, &pbn, &len, &op));
+	if (ret)
+		dynmap_alloc_unhold(&pool.alloc, pbn, len);
+	if (ret == -ENOSPC && at > lbn) {
+		*n = at - lbn;
+		ret = 0;
+	}
+	return ret;
 }
 
 static void do_write(u32 v, u64 lbn, u64 len)
@@ -218,9 +252,18 @@ static void do_write(u32 v, u64 lbn, u64 len)
 		if (ret || mapping.kind == DYNMAP_HOLE)
 			fail("mapping for a write", v, lbn, -ret, 0);
 		n = min(len, mapping.len);
-		if (!write_data(v, lbn, mapping.pbn, n))
+		if (mapping.shared) {
+			ret = redirect(volume, v, lbn, &n);
+			if (ret == -ENOSPC && !mem.dead && reclaim())
+				continue;
+			if (ret == -EIO || mem.dead || ret == -ENOSPC)
+				return;
+			if (ret)
+				fail("redirect", v, lbn, -ret, 0);
+		} else if (!write_data(v, lbn, mapping.pbn, n)) {
 			return;
-		if (mapping.kind == DYNMAP_RESERVED) {
+		}
+		if (!mapping.shared && mapping.kind == DYNMAP_RESERVED) {
 			/* Now and then a write fails: nothing may be seen of it. */
 			if (!below(20))
 				return;
@@ -300,6 +343,31 @@ static void do_create(u32 v)
 	memset(&twins[v], 0, sizeof(twins[v]));
 	twins[v].exists = true;
 	twins[v].uid = next_uid++;
+	twins[v].writer = twins[v].uid;
+}
+
+/* Copy @v to the first volume that does not exist. */
+static void do_snapshot(u32 v)
+{
+	u8 uuid[DYNMAP_UUID_BYTES] = { v };
+	u32 copy = 0;
+	int ret;
+
+	while (copy < VOLUMES && twins[copy].exists)
+		copy++;
+	if (copy == VOLUMES)
+		return;
+	helped(ret, dynmap_volume_snapshot(&pool.table, copy, v, uuid, 0, &op));
+	if (ret && expected_error(ret))
+		return;
+	if (ret)
+		fail("snapshot", v, copy, -ret, 0);
+	nr_snapshots++;
+	twins[copy] = twins[v];
+	twins[copy].writer = next_uid++;
+	/* What was written before is durable with it. */
+	memcpy(twins[copy].durable, twins[v].now, sizeof(twins[v].now));
+	memset(twins[copy].unmapped, 0, sizeof(twins[v].unmapped));
 }
 
 static void do_delete(u32 v)
@@ -355,18 +423,21 @@ static void open_pool(void)
 static void accept(u32 v)
 {
 	struct dynmap_volume *volume = load(v);
-	u64 values[DYNMAP_BLOCK_SECTORS], lbn, at;
+	u64 values[DYNMAP_BLOCK_SECTORS], writers[DYNMAP_BLOCK_SECTORS], lbn, at;
 	struct twin *twin = &twins[v];
 	u32 i;
 
 	for (lbn = 0; lbn < BLOCKS; lbn++) {
-		read_block(volume, v, lbn, values);
+		read_block(volume, v, lbn, values, writers);
 		for (i = 0; i < DYNMAP_BLOCK_SECTORS; i++) {
 			at = lbn * DYNMAP_BLOCK_SECTORS + i;
 			if (values[i] != twin->durable[at] && values[i] <= commit_seq &&
 			    (values[i] || !twin->unmapped[at]))
 				fail("lost or stale after power cut", v, lbn, values[i],
 				     twin->durable[at]);
+			if (values[i] != twin->durable[at] && values[i] &&
+			    writers[i] != twin->writer)
+				fail("foreign after power cut", v, lbn, writers[i], twin->writer);
 			twin->now[at] = values[i];
 		}
 	}
@@ -445,7 +516,9 @@ static void one_operation(void)
 	u64 lbn = below(BLOCKS), len = 1 + below(below(4) ? 8 : 200);
 
 	len = min(len, BLOCKS - lbn);
-	if (!twins[v].exists) {
+	if (!twins[v].exists && below(100)) {
+		return;
+	} else if (!twins[v].exists) {
 		do_create(v);
 		if (!mem.dead)
 			do_commit();
@@ -459,15 +532,19 @@ static void one_operation(void)
 		do_commit();
 	} else if (dice < 950) {
 		do_checkpoint();
-	} else if (dice < 985) {
+	} else if (dice < 975) {
 		do_reap();
-	} else if (dice < 990) {
+	} else if (dice < 985) {
+		do_snapshot(v);
+		if (!mem.dead && below(2))
+			do_commit();
+	} else if (dice < 992) {
 		do_delete(v);
 		if (!mem.dead)
 			do_commit();
-	} else if (dice < 993) {
+	} else if (dice < 994) {
 		do_reopen();
-	} else if (dice < 994 && seed % 2) {
+	} else if (dice < 995 && seed % 2) {
 		do_grow();
 	} else if (!mem.lives) {
 		mem.lives = 1 + below(200);
@@ -526,9 +603,10 @@ int main(int argc, char **argv)
 	do_reopen();
 	dynmap_pool_close(&pool);
 	store_mem_exit(&mem);
-	printf("model: seed %llu, %u devices, unit %u: %llu operations, %llu writes, %llu power cuts, %llu records replayed, %llu checks, pool full %llu times, reclaimed %llu, grown %llu: clean\n",
+	printf("model: seed %llu, %u devices, unit %u: %llu operations, %llu writes, %llu redirected, %llu snapshots, %llu power cuts, %llu records replayed, %llu checks, pool full %llu times, reclaimed %llu, grown %llu: clean\n",
 	       (unsigned long long)seed, nr_devs, alloc_blocks, (unsigned long long)operations,
-	       (unsigned long long)nr_writes, (unsigned long long)nr_cuts,
+	       (unsigned long long)nr_writes, (unsigned long long)nr_redirects,
+	       (unsigned long long)nr_snapshots, (unsigned long long)nr_cuts,
 	       (unsigned long long)nr_replayed, (unsigned long long)nr_checks,
 	       (unsigned long long)nr_full, (unsigned long long)nr_reclaimed,
 	       (unsigned long long)nr_grown);

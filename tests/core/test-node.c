@@ -12,6 +12,8 @@ struct bench {
 	u64 next_pbn;
 };
 
+static const struct dynmap_share unshared;
+
 static const char *check_nothing(const struct dynmap_geometry *geo, const void *data, u64 high)
 {
 	return NULL;
@@ -87,7 +89,7 @@ static struct dynmap_buf *new_node(struct bench *bench, u8 fill)
 {
 	struct dynmap_buf *buf;
 
-	spares(bench, 3);
+	spares(bench, 5);
 	stock(bench, 1);
 	assert_int_equal(dynmap_cache_reserve(&bench->cache, 1, 0), 0);
 	buf = dynmap_node_new(&bench->cache, DYNMAP_TREE_VOLUME, 1, 9, 77);
@@ -136,7 +138,7 @@ static void test_reserve(void **state)
 	struct bench *bench = *state;
 
 	assert_int_equal(dynmap_cache_reserve(&bench->cache, 2, 1), -ENOMEM);
-	spares(bench, 5);
+	spares(bench, 7);
 	assert_int_equal(dynmap_cache_reserve(&bench->cache, 2, 1), -ENOSPC);
 	stock(bench, 2);
 	assert_int_equal(dynmap_cache_reserve(&bench->cache, 2, 1), 0);
@@ -313,7 +315,7 @@ static void test_read_late(void **state)
 	late = dynmap_node_fetch(cache, &miss);
 	spares(bench, 4);
 	stock(bench, 1);
-	dynmap_node_shadow(cache, buf, &ptr);
+	dynmap_node_shadow(cache, buf, &ptr, &unshared);
 	dynmap_cache_insert(cache, late);
 	assert_ptr_equal(dynmap_cache_peek(cache, miss.ptr.pbn[0]), late);
 	/* A new node takes the place. */
@@ -361,7 +363,7 @@ static void test_moved_is_not_healed(void **state)
 		stock(bench, 1);
 		ptr = miss.ptr;
 		if (moves)
-			dynmap_node_shadow(cache, buf, &ptr);
+			dynmap_node_shadow(cache, buf, &ptr, &unshared);
 		dynmap_cache_heal_begin(cache);
 		dynmap_cache_heal_write(cache);
 		dynmap_cache_heal_end(cache);
@@ -381,7 +383,7 @@ static void test_shadow(void **state)
 	u32 spare;
 
 	/* DIRTY: changed in place. */
-	assert_ptr_equal(dynmap_node_shadow(cache, buf, &ptr), buf);
+	assert_ptr_equal(dynmap_node_shadow(cache, buf, &ptr, &unshared), buf);
 	assert_int_equal(ptr.pbn[0], old.pbn[0]);
 	/* SEALED, being written: a copy at a new place; the old one is left alone. */
 	dynmap_node_seal(cache, buf);
@@ -389,7 +391,7 @@ static void test_shadow(void **state)
 	assert_int_equal(cache->epoch, 6);
 	spares(bench, 4);
 	stock(bench, 2);
-	copy = dynmap_node_shadow(cache, buf, &ptr);
+	copy = dynmap_node_shadow(cache, buf, &ptr, &unshared);
 	assert_ptr_not_equal(copy, buf);
 	assert_int_not_equal(ptr.pbn[0], old.pbn[0]);
 	assert_int_not_equal(ptr.pbn[1], old.pbn[1]);
@@ -410,7 +412,7 @@ static void test_shadow(void **state)
 	checkpoint(bench);
 	assert_int_equal(cache->nr_clean, 1);
 	old = ptr;
-	assert_ptr_equal(dynmap_node_shadow(cache, copy, &ptr), copy);
+	assert_ptr_equal(dynmap_node_shadow(cache, copy, &ptr, &unshared), copy);
 	assert_int_not_equal(ptr.pbn[0], old.pbn[0]);
 	assert_int_equal(cache->nr_clean, 0);
 	assert_int_equal(cache->nr_dirty, 1);

@@ -434,7 +434,7 @@ static void test_replay_refuses_what_does_not_fit(void **state)
 
 	assert_int_equal(fixture_write(fixture, volume, 0, 16, 1), 0);
 	replay_fails(fixture, &record);
-	record.kind = DYNMAP_REC_TRANSACTION + 1;
+	record.kind = DYNMAP_REC_SNAPSHOT + 1;
 	replay_fails(fixture, &record);
 	for (kind = DYNMAP_REC_RESERVE; kind <= DYNMAP_REC_UNMAP; kind++) {
 		record.kind = kind;
@@ -466,9 +466,11 @@ static void test_replay_refuses_what_does_not_fit(void **state)
 	replay_fails(fixture, &record);
 	record.volume = cpu_to_le32(DYNMAP_MAX_VOLUME_ID + 1);
 	replay_fails(fixture, &record);
-	record.kind = DYNMAP_REC_VOLUME_REAPED;
-	record.volume = cpu_to_le32(1);			/* not being deleted */
+	record.kind = DYNMAP_REC_SNAPSHOT;
+	record.volume = cpu_to_le32(7);
+	record.map.lbn = cpu_to_le64(55);		/* of no volume */
 	replay_fails(fixture, &record);
+	record.volume = cpu_to_le32(1);
 	record.kind = DYNMAP_REC_VOLUME_DELETE;
 	record.map.lbn = 0;				/* an id of a user's volume */
 	replay_fails(fixture, &record);

@@ -1,0 +1,509 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Families, see dm-dynmap-family.h. Callers: table (snapshots, deletion, what
+ * volumes give up), pool (checkpoints, opening).
+ */
+#include "dm-dynmap-family.h"
+
+void dynmap_family_init(struct dynmap_family *family, struct dynmap_cache *cache,
+			struct dynmap_alloc *alloc, const struct dynmap_disk_root *root,
+			u64 next_id)
+{
+	memset(family, 0, sizeof(*family));
+	family->cache = cache;
+	family->alloc = alloc;
+	family->next_id = next_id;
+	INIT_LIST_HEAD(&family->loaded);
+	dynmap_btree_init(&family->snaps, cache, DYNMAP_TREE_SNAPSHOT, 0, root);
+}
+
+static void dynmap_snap_free(struct dynmap_snap *snap)
+{
+	list_del(&snap->list);
+	hlist_del_init(&snap->hash);
+	dynmap_free(snap);
+}
+
+void dynmap_family_exit(struct dynmap_family *family)
+{
+	struct dynmap_snap *snap, *next;
+
+	if (!family->cache)
+		return;
+	list_for_each_entry_safe(snap, next, &family->loaded, list)
+		dynmap_snap_free(snap);
+}
+
+void dynmap_family_unload(struct dynmap_family *family)
+{
+	struct dynmap_snap *snap, *next;
+
+	list_for_each_entry_safe(snap, next, &family->loaded, list)
+		if (!snap->dirty)
+			dynmap_snap_free(snap);
+}
+
+static struct hlist_head *dynmap_snap_bucket(struct dynmap_family *family, u64 id)
+{
+	return &family->hash[hash_64(id, DYNMAP_SNAP_HASH_BITS)];
+}
+
+static u32 dynmap_snap_generation(const struct dynmap_snap *snap)
+{
+	return le32_to_cpu(snap->disk.generation);
+}
+
+static u64 dynmap_snap_parent(const struct dynmap_snap *snap)
+{
+	return le64_to_cpu(snap->disk.parent);
+}
+
+static u32 dynmap_snap_side(const struct dynmap_snap *snap)
+{
+	return le32_to_cpu(snap->disk.parent_slot);
+}
+
+static const char *dynmap_snap_check(const struct dynmap_family *family, u64 id,
+				     const struct dynmap_disk_snapshot *disk)
+{
+	u32 flags = le32_to_cpu(disk->flags);
+
+	if (!dynmap_btree_root_valid(family->cache->geo, &disk->divergence_root))
+		return "root";
+	if (flags & ~DYNMAP_SNAPSHOT_FLAGS || flags == DYNMAP_SNAPSHOT_SIDE)
+		return "flags";
+	if (le32_to_cpu(disk->parent_slot) > 1 || le64_to_cpu(disk->parent) >= family->next_id ||
+	    le64_to_cpu(disk->parent) == id)
+		return "parent";
+	if (!disk->generation || le32_to_cpu(disk->generation) >= family->cache->generation)
+		return "generation";
+	return NULL;
+}
+
+static struct dynmap_snap *dynmap_snap_new(struct dynmap_family *family, u64 id,
+					   const struct dynmap_disk_snapshot *disk)
+{
+	struct dynmap_snap *snap = dynmap_zalloc(sizeof(*snap));
+
+	if (!snap)
+		return NULL;
+	snap->id = id;
+	snap->disk = *disk;
+	snap->own = le64_to_cpu(disk->own_blocks);
+	dynmap_btree_init(&snap->divergence, family->cache, DYNMAP_TREE_DIVERGENCE, id,
+			  &disk->divergence_root);
+	list_add_tail(&snap->list, &family->loaded);
+	hlist_add_head(&snap->hash, dynmap_snap_bucket(family, id));
+	return snap;
+}
+
+int dynmap_snap_get(struct dynmap_family *family, u64 id, struct dynmap_snap **result,
+		    struct dynmap_op *op)
+{
+	struct dynmap_disk_snapshot disk;
+	struct dynmap_snap *snap;
+	const char *failed;
+	int ret;
+
+	hlist_for_each_entry(snap, dynmap_snap_bucket(family, id), hash)
+		if (snap->id == id) {
+			*result = snap;
+			return 0;
+		}
+	ret = dynmap_btree_get(&family->snaps, id, &disk, op);
+	if (ret && ret != -ENOENT)
+		return ret;
+	failed = ret ? "number" : dynmap_snap_check(family, id, &disk);
+	if (failed) {
+		dynmap_err("snapshot node %llu: bad %s", (unsigned long long)id, failed);
+		return -EUCLEAN;
+	}
+	*result = dynmap_snap_new(family, id, &disk);
+	return *result ? 0 : -ENOMEM;
+}
+
+int dynmap_family_next(struct dynmap_family *family, u64 parent, u32 *side,
+		       struct dynmap_snap **snap, struct dynmap_op *op)
+{
+	u32 generation = ~0U;
+	int ret;
+
+	for (; parent; parent = dynmap_snap_parent(*snap), *side = dynmap_snap_side(*snap)) {
+		ret = dynmap_snap_get(family, parent, snap, op);
+		if (ret)
+			return ret;
+		if (dynmap_snap_generation(*snap) >= generation) {
+			dynmap_err("snapshot node %llu: bad generation",
+				   (unsigned long long)parent);
+			return -EUCLEAN;
+		}
+		generation = dynmap_snap_generation(*snap);
+		if (!dynmap_snap_is_dying(*snap) || dynmap_snap_dead_side(*snap) == *side)
+			return 0;
+	}
+	*snap = NULL;
+	return 0;
+}
+
+int dynmap_family_share(struct dynmap_family *family, u64 parent, u32 side,
+			struct dynmap_share *share, struct dynmap_op *op)
+{
+	struct dynmap_snap *snap;
+	u32 at = side;
+	int ret = dynmap_family_next(family, parent, &at, &snap, op);
+
+	if (ret)
+		return ret;
+	share->node = parent;
+	share->side = side;
+	share->generation = snap ? dynmap_snap_generation(snap) : 0;
+	return 0;
+}
+
+void dynmap_snap_die(struct dynmap_family *family, struct dynmap_snap *snap, u32 side)
+{
+	snap->disk.flags |= cpu_to_le32(DYNMAP_SNAPSHOT_DYING | (side ? DYNMAP_SNAPSHOT_SIDE : 0));
+	snap->dirty = true;
+	family->version++;
+}
+
+void dynmap_snap_set_child(struct dynmap_snap *snap, u32 side, u64 child)
+{
+	snap->disk.child[side] = cpu_to_le64(child);
+	snap->dirty = true;
+}
+
+int dynmap_family_split(struct dynmap_family *family, struct dynmap_disk_volume *volume,
+			u64 copy, struct dynmap_op *op)
+{
+	struct dynmap_cache *cache = family->cache;
+	struct dynmap_snap *snap, *parent = NULL;
+	struct dynmap_disk_snapshot disk = {
+		.id = cpu_to_le64(family->next_id),
+		.parent = volume->parent,
+		.parent_slot = volume->parent_slot,
+		.generation = cpu_to_le32(cache->generation),
+		.child = { volume->id, cpu_to_le64(copy) },
+		.divergence_root.pbn_a = cpu_to_le64(DYNMAP_PBN_NONE),
+		.divergence_root.pbn_b = cpu_to_le64(DYNMAP_PBN_NONE),
+		.own_blocks = volume->exclusive_blocks,
+	};
+	int ret;
+
+	if (family->next_id > DYNMAP_MAX_SNAPSHOT_ID || cache->generation == ~0U)
+		return -EOVERFLOW;
+	if (volume->parent) {
+		ret = dynmap_snap_get(family, le64_to_cpu(volume->parent), &parent, op);
+		if (ret)
+			return ret;
+	}
+	snap = dynmap_snap_new(family, family->next_id, &disk);
+	if (!snap)
+		return -ENOMEM;
+	snap->dirty = true;
+	if (parent)
+		dynmap_snap_set_child(parent, le32_to_cpu(volume->parent_slot),
+				      DYNMAP_CHILD_IS_NODE | snap->id);
+	volume->parent = disk.id;
+	volume->parent_slot = 0;
+	volume->exclusive_blocks = 0;
+	family->next_id++;
+	cache->generation++;
+	return 0;
+}
+
+static void dynmap_divergence_read(struct dynmap_buf *leaf, int slot,
+				   struct dynmap_disk_divergence *entry, u64 *end)
+{
+	*entry = *(struct dynmap_disk_divergence *)dynmap_leaf_record(leaf, slot);
+	*end = le64_to_cpu(entry->pbn) + le32_to_cpu(entry->len);
+}
+
+/* The first blocks of a kill are free, or killed at the node's parent. */
+static void dynmap_kill_rise(struct dynmap_family *family, struct dynmap_snap *snap,
+			     struct dynmap_kill *kill, u32 len, u32 floor)
+{
+	struct dynmap_kill next = *kill;
+
+	kill->pbn += len;
+	kill->len -= len;
+	next.len = len;
+	if (next.birth > floor) {
+		if (!next.is_node)
+			snap->own -= len;
+		snap->dirty = true;
+		dynmap_alloc_free_late(family->alloc, next.pbn, len, next.is_node);
+		return;
+	}
+	next.node = dynmap_snap_parent(snap);
+	next.side = dynmap_snap_side(snap);
+	dynmap_kills_add(family->cache, &next);
+}
+
+/* The other side killed the first blocks before: take them out of their entry. */
+static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *snap,
+			     struct dynmap_kill *kill, const struct dynmap_disk_divergence *entry,
+			     u32 floor)
+{
+	u64 first = le64_to_cpu(entry->pbn), end = first + le32_to_cpu(entry->len), stop;
+	struct dynmap_disk_divergence left[2];
+	struct dynmap_path path;
+	u32 count = 0;
+
+	if (entry->side == kill->side || le32_to_cpu(entry->birth) != kill->birth ||
+	    entry->is_node != kill->is_node) {
+		dynmap_err("snapshot node %llu: block %llu was killed already",
+			   (unsigned long long)snap->id, (unsigned long long)kill->pbn);
+		return -EUCLEAN;
+	}
+	stop = min(end, kill->pbn + kill->len);
+	if (first < kill->pbn) {
+		left[count] = *entry;
+		left[count++].len = cpu_to_le32(kill->pbn - first);
+	}
+	if (stop < end) {
+		left[count] = *entry;
+		left[count].pbn = cpu_to_le64(stop);
+		left[count++].len = cpu_to_le32(end - stop);
+	}
+	dynmap_btree_write_path(&snap->divergence, kill->pbn, 1, &path);
+	dynmap_leaf_splice(&path, path.slot[0], 1, left, count);
+	if (!count)
+		dynmap_btree_prune(&snap->divergence, &path);
+	snap->dirty = true;
+	dynmap_kill_rise(family, snap, kill, stop - kill->pbn, floor);
+	return 0;
+}
+
+/* Enter the first blocks of a kill, up to @limit; joined with the entry before. */
+static void dynmap_kill_enter(struct dynmap_snap *snap, struct dynmap_kill *kill, u64 limit)
+{
+	u32 len = min((u64)kill->len, limit - kill->pbn);
+	struct dynmap_disk_divergence entry = {
+		.pbn = cpu_to_le64(kill->pbn),
+		.len = cpu_to_le32(len),
+		.birth = cpu_to_le32(kill->birth),
+		.side = kill->side,
+		.is_node = kill->is_node,
+	}, before;
+	struct dynmap_path path;
+	u64 end;
+
+	dynmap_btree_write_path(&snap->divergence, kill->pbn, 1, &path);
+	if (path.slot[0] >= 0) {
+		dynmap_divergence_read(path.buf[0], path.slot[0], &before, &end);
+		if (end == kill->pbn && before.birth == entry.birth &&
+		    before.side == entry.side && before.is_node == entry.is_node &&
+		    dynmap_pbn_index(kill->pbn)) {
+			before.len = cpu_to_le32(le32_to_cpu(before.len) + len);
+			dynmap_leaf_splice(&path, path.slot[0], 1, &before, 1);
+			goto entered;
+		}
+	}
+	dynmap_leaf_splice(&path, path.slot[0] + 1, 0, &entry, 1);
+entered:
+	snap->dirty = true;
+	kill->pbn += len;
+	kill->len -= len;
+}
+
+/* See to the first blocks of a kill at a node that is not dying. */
+static int dynmap_kill_at(struct dynmap_family *family, struct dynmap_snap *snap,
+			  struct dynmap_kill *kill, u32 floor, struct dynmap_op *op)
+{
+	struct dynmap_tree *tree = &snap->divergence;
+	struct dynmap_disk_divergence entry;
+	struct dynmap_path path;
+	u64 end, limit;
+	int ret;
+
+	ret = dynmap_alloc_reserve(family->alloc, dynmap_btree_worst(tree), 4, op);
+	if (ret)
+		return ret;
+	ret = dynmap_btree_find(tree, kill->pbn, &path, op);
+	if (ret && ret != -ENOENT)
+		return ret;
+	limit = ~0ULL;
+	if (!ret) {
+		limit = path.high;
+		if (path.slot[0] + 1 < (int)dynmap_node_count(path.buf[0]))
+			limit = dynmap_leaf_key(path.buf[0], path.slot[0] + 1);
+		if (path.slot[0] >= 0) {
+			dynmap_divergence_read(path.buf[0], path.slot[0], &entry, &end);
+			if (kill->pbn < end)
+				return dynmap_kill_match(family, snap, kill, &entry, floor);
+		}
+	}
+	dynmap_kill_enter(snap, kill, limit);
+	return 0;
+}
+
+/* See to the first kill, or to a part of it. */
+static int dynmap_kill_step(struct dynmap_family *family, struct dynmap_kill *kill,
+			    struct dynmap_op *op)
+{
+	struct dynmap_snap *snap = NULL;
+	struct dynmap_share above;
+	int ret = dynmap_alloc_reserve(family->alloc, 0, 4, op);
+
+	if (!ret && kill->node)
+		ret = dynmap_snap_get(family, kill->node, &snap, op);
+	if (!ret && snap)
+		ret = dynmap_family_share(family, dynmap_snap_parent(snap),
+					  dynmap_snap_side(snap), &above, op);
+	if (ret)
+		return ret;
+	if (!snap || kill->birth > dynmap_snap_generation(snap)) {
+		dynmap_alloc_free_late(family->alloc, kill->pbn, kill->len, kill->is_node);
+		kill->len = 0;
+	} else if (!dynmap_snap_is_dying(snap)) {
+		return dynmap_kill_at(family, snap, kill, above.generation, op);
+	} else if (dynmap_snap_dead_side(snap) == kill->side) {
+		kill->len = 0;		/* the survivor's */
+	} else {
+		dynmap_kill_rise(family, snap, kill, kill->len, above.generation);
+	}
+	return 0;
+}
+
+int dynmap_family_settle(struct dynmap_family *family, u32 most, struct dynmap_op *op)
+{
+	struct dynmap_kill *kill;
+	int ret;
+
+	for (;;) {
+		kill = dynmap_kills_first(family->cache);
+		if (!kill)
+			return 0;
+		if (!most--)
+			return -EINPROGRESS;
+		ret = dynmap_kill_step(family, kill, op);
+		if (ret)
+			return ret;
+		if (!kill->len)
+			dynmap_kills_pop(family->cache);
+	}
+}
+
+int dynmap_family_drain(struct dynmap_family *family, u64 id, struct dynmap_op *op)
+{
+	struct dynmap_disk_divergence entry;
+	struct dynmap_share above;
+	struct dynmap_kill kill;
+	struct dynmap_snap *snap;
+	struct dynmap_path path;
+	int ret, i;
+	u64 end;
+
+	ret = dynmap_snap_get(family, id, &snap, op);
+	if (!ret)
+		ret = dynmap_family_share(family, dynmap_snap_parent(snap),
+					  dynmap_snap_side(snap), &above, op);
+	if (!ret)
+		ret = dynmap_btree_last(&snap->divergence, &path, op);
+	if (!ret)
+		ret = dynmap_alloc_reserve(family->alloc, dynmap_btree_worst(&snap->divergence),
+					   8, op);
+	if (ret)
+		return ret;
+	for (i = 0; i < (int)dynmap_node_count(path.buf[0]); i++) {
+		dynmap_divergence_read(path.buf[0], i, &entry, &end);
+		if (entry.side == dynmap_snap_dead_side(snap))
+			continue;
+		kill = (struct dynmap_kill){
+			.pbn = le64_to_cpu(entry.pbn),
+			.len = le32_to_cpu(entry.len),
+			.birth = le32_to_cpu(entry.birth),
+			.is_node = entry.is_node,
+			.node = dynmap_snap_parent(snap),
+			.side = dynmap_snap_side(snap),
+		};
+		if (kill.birth > above.generation) {
+			kill.node = 0;	/* it is free */
+			snap->own -= kill.is_node ? 0 : kill.len;
+		}
+		dynmap_kills_add(family->cache, &kill);
+	}
+	dynmap_btree_cut_last(&snap->divergence, &path);
+	snap->dirty = true;
+	return 0;
+}
+
+int dynmap_family_splice(struct dynmap_family *family, u64 id, struct dynmap_disk_snapshot *left,
+			 struct dynmap_op *op)
+{
+	struct dynmap_snap *snap, *parent = NULL, *child = NULL;
+	u64 survivor;
+	int ret;
+
+	ret = dynmap_snap_get(family, id, &snap, op);
+	if (!ret)
+		ret = dynmap_alloc_reserve(family->alloc, dynmap_btree_worst(&family->snaps), 4,
+					   op);
+	if (ret)
+		return ret;
+	survivor = le64_to_cpu(snap->disk.child[!dynmap_snap_dead_side(snap)]);
+	if (dynmap_snap_parent(snap))
+		ret = dynmap_snap_get(family, dynmap_snap_parent(snap), &parent, op);
+	if (!ret && survivor & DYNMAP_CHILD_IS_NODE)
+		ret = dynmap_snap_get(family, survivor & ~DYNMAP_CHILD_IS_NODE, &child, op);
+	if (!ret)
+		ret = dynmap_btree_remove(&family->snaps, id, op);
+	if (ret && ret != -ENOENT)
+		return ret;
+	if (parent)
+		dynmap_snap_set_child(parent, dynmap_snap_side(snap), survivor);
+	if (child) {
+		child->disk.parent = snap->disk.parent;
+		child->disk.parent_slot = snap->disk.parent_slot;
+		child->own += snap->own;
+		child->dirty = true;
+	}
+	*left = snap->disk;
+	left->own_blocks = cpu_to_le64(snap->own);
+	dynmap_snap_free(snap);
+	family->version++;
+	return 0;
+}
+
+int dynmap_family_checkpoint(struct dynmap_family *family, struct dynmap_op *op)
+{
+	struct dynmap_snap *snap;
+	int ret;
+
+	list_for_each_entry(snap, &family->loaded, list) {
+		if (!snap->dirty)
+			continue;
+		ret = dynmap_alloc_reserve(family->alloc, dynmap_btree_worst(&family->snaps), 2,
+					   op);
+		if (ret)
+			return ret;
+		dynmap_btree_root(&snap->divergence, &snap->disk.divergence_root);
+		snap->disk.own_blocks = cpu_to_le64(snap->own);
+		ret = dynmap_btree_put(&family->snaps, snap->id, &snap->disk, op);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+void dynmap_family_seal(struct dynmap_family *family)
+{
+	struct dynmap_disk_snapshot *disk;
+	struct dynmap_snap *snap;
+	struct dynmap_path path;
+	struct dynmap_op op = {};
+
+	list_for_each_entry(snap, &family->loaded, list) {
+		if (!snap->dirty)
+			continue;
+		dynmap_btree_seal(&snap->divergence);
+		snap->dirty = false;
+		/* dynmap_family_checkpoint() put the record just before: it is dirty. */
+		if (WARN_ON_ONCE(dynmap_btree_find(&family->snaps, snap->id, &path, &op)))
+			continue;
+		disk = dynmap_leaf_record(path.buf[0], path.slot[0]);
+		dynmap_btree_root(&snap->divergence, &disk->divergence_root);
+	}
+	dynmap_btree_seal(&family->snaps);
+}

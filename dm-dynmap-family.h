@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Families: what volumes share.
+ *
+ * A snapshot makes a snapshot node, the parent of the volume and of its copy;
+ * volumes are the leaves of this binary forest. Blocks, of data and of nodes
+ * alike, carry their birth, the generation in which they were allocated. Nothing
+ * is counted:
+ *
+ *   - a block that a volume maps is its alone exactly if it was born after the
+ *     volume's parent (struct dynmap_share): one compare;
+ *   - when a volume gives up another one, the block is "killed" at its parent by
+ *     the volume's side. It is entered in the parent's divergence tree; or, if the
+ *     other side killed it before, the entry is removed and the block dies there:
+ *     it is free if it was born after the parent's parent, else it is killed in
+ *     its turn at that one.
+ *
+ * When a volume is deleted its parent is dying from that moment on: its place is
+ * already taken by the side that survives, whose volumes have the next parent as
+ * theirs. In the background its divergence tree is drained: what the survivor's
+ * side had killed dies, the rest is dropped; then the node goes.
+ *
+ * Owns: the tree of snapshot nodes, their divergence trees, the queue of kills.
+ * What is freed here is free after the next checkpoint (dynmap_alloc_free_late()):
+ * nothing of it is in the journal, replay may find other ways to the same end.
+ *
+ * Invariants
+ *  F1 the divergence tree of a node holds the blocks born up to its generation
+ *     that exactly one of its sides reaches, with the other one's number; while it
+ *     is dying some of them may be gone;
+ *  F2 a block is allocated exactly as long as a volume, its reserved space
+ *     included, reaches it or a kill of it waits in the queue; a checkpoint is
+ *     made with the queue empty;
+ *  F3 generations ascend from parents to children.
+ *
+ * Locking: metadata lock held for writing.
+ */
+#ifndef DM_DYNMAP_FAMILY_H
+#define DM_DYNMAP_FAMILY_H
+
+#include "dm-dynmap-alloc.h"
+
+#define DYNMAP_SNAP_HASH_BITS	8
+
+/**
+ * struct dynmap_snap - a snapshot node in memory
+ * @list: in the family's list
+ * @hash: in its hash, by @id
+ * @id: its number
+ * @divergence: its divergence tree
+ * @disk: its record, but for root and counter
+ * @own: data blocks in use, born after its parent up to itself; short of what a
+ *	dying parent still counts
+ * @dirty: the record in the tree is out of date
+ */
+struct dynmap_snap {
+	struct list_head list;
+	struct hlist_node hash;
+	u64 id;
+	struct dynmap_tree divergence;
+	struct dynmap_disk_snapshot disk;
+	u64 own;
+	bool dirty;
+};
+
+/**
+ * struct dynmap_family - all families of a pool
+ * @cache: node cache
+ * @alloc: allocator
+ * @snaps: the tree of snapshot nodes
+ * @loaded: those in memory
+ * @hash: the same, by id
+ * @next_id: of the next one
+ * @version: changes whenever a volume may have got another struct dynmap_share
+ */
+struct dynmap_family {
+	struct dynmap_cache *cache;
+	struct dynmap_alloc *alloc;
+	struct dynmap_tree snaps;
+	struct list_head loaded;
+	struct hlist_head hash[1 << DYNMAP_SNAP_HASH_BITS];
+	u64 next_id;
+	u32 version;
+};
+
+void dynmap_family_init(struct dynmap_family *family, struct dynmap_cache *cache,
+			struct dynmap_alloc *alloc, const struct dynmap_disk_root *root,
+			u64 next_id);
+void dynmap_family_exit(struct dynmap_family *family);
+
+/**
+ * dynmap_snap_get() - a snapshot node
+ * @family: the families
+ * @id: its number
+ * @snap: set to it
+ * @op: told what is missing
+ *
+ * Return: 0; -EUCLEAN if there is none or its record is bad; -EAGAIN, -ENOMEM.
+ */
+int __must_check dynmap_snap_get(struct dynmap_family *family, u64 id, struct dynmap_snap **snap,
+				 struct dynmap_op *op);
+
+/**
+ * dynmap_family_share() - what a volume shares
+ * @family: the families
+ * @parent: its parent, 0: none
+ * @side: on which side
+ * @share: set
+ * @op: told what is missing
+ *
+ * Return: as dynmap_snap_get().
+ */
+int __must_check dynmap_family_share(struct dynmap_family *family, u64 parent, u32 side,
+				     struct dynmap_share *share, struct dynmap_op *op);
+
+/**
+ * dynmap_family_settle() - see to the queue of kills
+ * @family: the families
+ * @most: see to that many at most
+ * @op: told what is missing
+ *
+ * Return: 0 once it is empty; -EINPROGRESS: @most were seen to, call again; -EAGAIN,
+ * -ENOMEM, -ENOSPC, -EBUSY; -EUCLEAN.
+ */
+int __must_check dynmap_family_settle(struct dynmap_family *family, u32 most,
+				      struct dynmap_op *op);
+
+/**
+ * dynmap_family_next() - the next ancestor that counts for what is on a side
+ * @family: the families
+ * @parent: a snapshot node, 0: none
+ * @side: on which side of it; set to the side of @snap
+ * @snap: set to it or the next ancestor that is not dying, or whose dying side this
+ *	is; NULL if there is none
+ * @op: told what is missing
+ *
+ * Return: as dynmap_snap_get().
+ */
+int __must_check dynmap_family_next(struct dynmap_family *family, u64 parent, u32 *side,
+				    struct dynmap_snap **snap, struct dynmap_op *op);
+
+/* Second phase: all volumes on one side of a node are deleted. */
+void dynmap_snap_die(struct dynmap_family *family, struct dynmap_snap *snap, u32 side);
+
+/**
+ * dynmap_family_split() - a snapshot node above a volume
+ * @family: the families
+ * @volume: its record; its new parent is entered, and its counter moves
+ * @copy: number of its copy, which becomes its sibling on side 1
+ * @op: told what is missing
+ *
+ * A new generation begins: what both have now was born before.
+ *
+ * Return: 0; nothing has changed: as dynmap_snap_get(); -EOVERFLOW: no more numbers.
+ */
+int __must_check dynmap_family_split(struct dynmap_family *family,
+				     struct dynmap_disk_volume *volume, u64 copy,
+				     struct dynmap_op *op);
+
+/* Second phase: the child of a node on one side has got another number. */
+void dynmap_snap_set_child(struct dynmap_snap *snap, u32 side, u64 child);
+
+/**
+ * dynmap_family_drain() - a step of emptying the divergence tree of a dying node
+ * @family: the families
+ * @id: the node
+ * @op: told what is missing
+ *
+ * Return: 0: go on; -ENOENT: it is empty; else as dynmap_family_settle().
+ */
+int __must_check dynmap_family_drain(struct dynmap_family *family, u64 id, struct dynmap_op *op);
+
+/**
+ * dynmap_family_splice() - a drained node goes
+ * @family: the families
+ * @id: the node
+ * @left: set to its record: its surviving child takes its place, and its counter
+ * @op: told what is missing
+ *
+ * Where the surviving child is a volume the caller sees to it.
+ *
+ * Return: 0; nothing has changed: as dynmap_family_settle().
+ */
+int __must_check dynmap_family_splice(struct dynmap_family *family, u64 id,
+				      struct dynmap_disk_snapshot *left, struct dynmap_op *op);
+
+/* Checkpoint: put the records that changed; no further changes; the trees are sealed. */
+int __must_check dynmap_family_checkpoint(struct dynmap_family *family, struct dynmap_op *op);
+void dynmap_family_seal(struct dynmap_family *family);
+/* Forget nodes that are not dirty; nobody holds one. */
+void dynmap_family_unload(struct dynmap_family *family);
+
+/* The side that was deleted of a dying node. */
+static inline u32 dynmap_snap_dead_side(const struct dynmap_snap *snap)
+{
+	return !!(le32_to_cpu(snap->disk.flags) & DYNMAP_SNAPSHOT_SIDE);
+}
+
+static inline bool dynmap_snap_is_dying(const struct dynmap_snap *snap)
+{
+	return le32_to_cpu(snap->disk.flags) & DYNMAP_SNAPSHOT_DYING;
+}
+
+#endif /* DM_DYNMAP_FAMILY_H */
