@@ -423,7 +423,7 @@ static int dynmap_message_create(struct dynmap_kpool *pool, unsigned int argc, c
 	return ret;
 }
 
-/* set <id> fill <byte> | allocation_size <sectors> */
+/* set <id> fill <byte> | allocation_size <sectors> | read_only 0|1 | protected 0|1 */
 static int dynmap_message_set(struct dynmap_kpool *pool, char **argv)
 {
 	struct dynmap_op op = {};
@@ -440,31 +440,82 @@ static int dynmap_message_set(struct dynmap_kpool *pool, char **argv)
 		   !(value % DYNMAP_BLOCK_SECTORS)) {
 		attr = DYNMAP_ATTR_ALLOC;
 		value /= DYNMAP_BLOCK_SECTORS;
+	} else if (!ret && !strcasecmp(argv[2], "read_only")) {
+		attr = DYNMAP_ATTR_READ_ONLY;
+	} else if (!ret && !strcasecmp(argv[2], "protected")) {
+		attr = DYNMAP_ATTR_PROTECTED;
 	} else {
-		DMERR("message set: expected set <id> fill <byte> or set <id> allocation_size <sectors>");
+		DMERR("message set: expected set <id> fill <byte>, allocation_size <sectors>, read_only 0|1 or protected 0|1");
 		return -EINVAL;
 	}
 	dynmap_khelped(ret, pool, &op,
 		       dynmap_volume_change(&pool->core.table, id, attr, value, &op));
 	if (ret == -EINVAL)
-		DMERR("message set: invalid value %s: expected a byte, or a power of 2 of sectors from 8 to 2097152 (0: as the pool)",
+		DMERR("message set: invalid value %s: expected a byte, a power of 2 of sectors from 8 to 2097152 (0: as the pool), or 0 or 1",
 		      argv[3]);
 	if (ret == -ENOTEMPTY || ret == -ETXTBSY)
 		DMERR("message set: volume %llu is in use or not empty: its fill byte stays", id);
 	return ret == -ETXTBSY || ret == -ENOTEMPTY ? -EBUSY : ret;
 }
 
-static int dynmap_message_delete(struct dynmap_kpool *pool, char **argv)
+static int dynmap_message_remove(struct dynmap_kpool *pool, u64 id)
 {
 	struct dynmap_op op = {};
-	u64 id;
-	int ret = dynmap_parse_id(argv[1], &id);
+	int ret;
 
-	if (ret)
-		return ret;
 	dynmap_khelped(ret, pool, &op, dynmap_volume_delete(&pool->core.table, id, &op));
 	if (!ret)
 		queue_work(pool->wq, &pool->reap_work);
+	return ret;
+}
+
+/*
+ * create_snap <id> <origin id> [<id> <origin id>]...: all at one instant, for which
+ * writes wait.
+ */
+static int dynmap_message_snapshot(struct dynmap_kpool *pool, unsigned int argc, char **argv)
+{
+	u8 uuid[DYNMAP_UUID_BYTES];
+	struct dynmap_op op = {};
+	u64 id, origin;
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 1; i < argc && !ret; i++)
+		ret = dynmap_parse_id(argv[i], &id);
+	if (ret)
+		return ret;
+	dynmap_kpool_freeze(pool);
+	for (i = 1; i < argc && !ret; i += 2) {
+		dynmap_parse_id(argv[i], &id);
+		dynmap_parse_id(argv[i + 1], &origin);
+		generate_random_uuid(uuid);
+		dynmap_khelped(ret, pool, &op,
+			       dynmap_volume_snapshot(&pool->core.table, id, origin, uuid,
+						      ktime_get_real_seconds(), &op));
+		if (ret)
+			DMERR("message create_snap: no snapshot %llu of volume %llu: error %d",
+			      id, origin, ret);
+	}
+	/* All or none. */
+	for (i -= 2; ret && i > 2; i -= 2) {
+		dynmap_parse_id(argv[i - 2], &id);
+		dynmap_message_remove(pool, id);
+	}
+	dynmap_kpool_thaw(pool);
+	return ret;
+}
+
+static int dynmap_message_delete(struct dynmap_kpool *pool, char **argv)
+{
+	u64 id;
+	int ret = dynmap_parse_id(argv[1], &id);
+
+	if (!ret)
+		ret = dynmap_message_remove(pool, id);
+	if (ret == -EPERM)
+		DMERR("message delete: volume %llu is protected: set %llu protected 0 allows it",
+		      id, id);
 	return ret == -ETXTBSY ? -EBUSY : ret;
 }
 
@@ -530,11 +581,10 @@ static int dynmap_pool_message(struct dm_target *ti, unsigned int argc, char **a
 		ret = dynmap_message_set(pool, argv);
 	} else if (argc == 3 && !strcasecmp(argv[0], "set_transaction_id")) {
 		ret = dynmap_message_transaction(pool, argv);
-	} else if (!strcasecmp(argv[0], "create_snap")) {
-		DMERR("message create_snap: snapshots are not supported yet");
-		ret = -EOPNOTSUPP;
+	} else if (argc >= 3 && argc % 2 && !strcasecmp(argv[0], "create_snap")) {
+		ret = dynmap_message_snapshot(pool, argc, argv);
 	} else {
-		DMERR("unknown message %s: expected create_thin <id> [<sectors>], delete <id>, list, set <id> <attribute> <value> or set_transaction_id <current> <new>",
+		DMERR("unknown message %s: expected create_thin <id> [<sectors>], create_snap <id> <origin id> [<id> <origin id>]..., delete <id>, list, set <id> <attribute> <value> or set_transaction_id <current> <new>",
 		      argv[0]);
 	}
 	if (ret == -ENOSPC) {

@@ -13,8 +13,9 @@
  *
  * A bio's way: dynmap_io_map() tries with the lock for reading; what needs
  * more (a node, space, padding) is trimmed to one block and goes to io_wq.
- * A first write comes back by its end_io to done_work, which marks it written
- * and completes it; FLUSH and FUA wait for commit_work.
+ * A first write, or one that was redirected because its blocks are shared, comes
+ * back by its end_io to done_work, which marks it written or maps it, and completes
+ * it; FLUSH and FUA wait for commit_work.
  */
 #ifndef DM_DYNMAP_KERNEL_H
 #define DM_DYNMAP_KERNEL_H
@@ -103,6 +104,7 @@ void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
  * @reclaims: rounds of reclaim so far; by @lock
  * @phase: which of @inflight new I/O counts in; by @lock
  * @inflight: per CPU, I/O under way that looked up before the phase changed
+ * @snapshotting: snapshots being made: no write may begin; by @lock
  * @list_lock: over the lists below and @bucket
  * @done: first writes whose data is complete
  * @flushes: bios that wait for a commit
@@ -143,6 +145,7 @@ struct dynmap_kpool {
 	u32 reclaims;
 	u32 phase;
 	unsigned long __percpu *inflight[2];
+	u32 snapshotting;
 	spinlock_t list_lock;		/* over the lists below and bucket */
 	struct bio_list done;
 	struct bio_list flushes;
@@ -186,7 +189,9 @@ struct dynmap_kvolume {
  * @kvolume: the target
  * @work: in io_wq
  * @end_io: saved bi_end_io while the bio is ours at completion
- * @lbn: first block
+ * @lbn: first block of the windows held
+ * @at: first block of a redirected write that is not yet mapped
+ * @src: old place of a block that is copied, DYNMAP_PBN_NONE: the default page
  * @pbn: where it goes
  * @len: blocks, if a first write
  * @dev: device it was sent to
@@ -195,6 +200,7 @@ struct dynmap_kvolume {
  * @exclusive: the window is held exclusively
  * @write: it writes
  * @first: it is a first write: mark written at completion
+ * @redirect: it goes to held blocks: map them at completion
  * @commit: it is FUA: commit before completion
  */
 struct dynmap_io {
@@ -202,6 +208,8 @@ struct dynmap_io {
 	struct work_struct work;
 	bio_end_io_t *end_io;
 	u64 lbn;
+	u64 at;
+	u64 src;
 	u64 pbn;
 	u32 len;
 	u32 dev;
@@ -210,6 +218,7 @@ struct dynmap_io {
 	bool exclusive;
 	bool write;
 	bool first;
+	bool redirect;
 	bool commit;
 };
 
@@ -255,6 +264,9 @@ int dynmap_kpool_commit(struct dynmap_kpool *pool);
 int dynmap_kpool_throttle(struct dynmap_kpool *pool);
 /* Checkpoint and wait; process context. */
 int dynmap_kpool_checkpoint(struct dynmap_kpool *pool);
+/* Keep writes from beginning and wait for those under way; let them begin. Process context. */
+void dynmap_kpool_freeze(struct dynmap_kpool *pool);
+void dynmap_kpool_thaw(struct dynmap_kpool *pool);
 /* End the quarantine of all that was freed; the caller has no I/O in flight. */
 int dynmap_kpool_release(struct dynmap_kpool *pool);
 /**

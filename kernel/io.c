@@ -7,6 +7,10 @@
  * trimmed to one block and handled by io_wq, so that nothing is ever split
  * there.
  *
+ * Shared blocks are never written: a write to them is redirected to blocks that are
+ * held for it, and completes like a first write. A part of a block is completed
+ * with the old content, which is read. It holds its windows like a first write.
+ *
  * First writes: the blocks are RESERVED (read as the default page) until the
  * data is on its way back; done_work marks them written, then the bio completes.
  * A block that is first-written in part is written whole, padded from the
@@ -126,15 +130,36 @@ static void dynmap_write_done(struct bio *bio)
 	struct dynmap_kpool *pool = io->kvolume->pool;
 
 	bio->bi_end_io = io->end_io;
-	if (bio->bi_status) {
+	if (bio->bi_status && !io->redirect) {
 		bio_endio(bio);
 		return;
 	}
 	dynmap_disks_set_written(&pool->disks, io->dev);
-	if (io->first)
+	if (io->first || io->redirect)
 		dynmap_queue_bio(pool, &pool->done, bio, &pool->done_work);
 	else
 		dynmap_queue_bio(pool, &pool->flushes, bio, &pool->commit_work);
+}
+
+/* The data of a first or redirected write is complete: map it; lock held. */
+static int dynmap_done_map(struct dynmap_kpool *pool, struct dynmap_io *io, struct dynmap_op *op)
+{
+	struct dynmap_volume *volume = io->kvolume->volume;
+
+	if (!io->redirect)
+		return dynmap_table_set_written(&pool->core.table, volume, io->lbn, io->pbn,
+						io->len, op);
+	return dynmap_table_redirect(&pool->core.table, volume, &io->at, &io->pbn, &io->len, op);
+}
+
+/* A write to held blocks failed, or could not be mapped: they are free again. */
+static void dynmap_unhold(struct dynmap_kpool *pool, struct dynmap_io *io)
+{
+	if (!io->redirect)
+		return;
+	down_write(&pool->lock);
+	dynmap_alloc_unhold(&pool->core.alloc, io->pbn, io->len);
+	up_write(&pool->lock);
 }
 
 static void dynmap_done_one(struct dynmap_kpool *pool, struct bio *bio)
@@ -143,9 +168,14 @@ static void dynmap_done_one(struct dynmap_kpool *pool, struct bio *bio)
 	struct dynmap_op op = {};
 	int ret;
 
-	dynmap_khelped(ret, pool, &op,
-		       dynmap_table_set_written(&pool->core.table, io->kvolume->volume, io->lbn,
-						io->pbn, io->len, &op));
+	if (bio->bi_status) {
+		dynmap_unhold(pool, io);
+		bio_endio(bio);
+		return;
+	}
+	dynmap_khelped(ret, pool, &op, dynmap_done_map(pool, io, &op));
+	if (ret)
+		dynmap_unhold(pool, io);
 	dynmap_windows_put(pool, io);
 	if (!ret && io->commit) {
 		dynmap_queue_bio(pool, &pool->flushes, bio, &pool->commit_work);
@@ -175,8 +205,7 @@ void dynmap_done_work(struct work_struct *work)
 		struct dynmap_io *io = dynmap_io(bio);
 		struct dynmap_op op = {};
 
-		ret = dynmap_table_set_written(&pool->core.table, io->kvolume->volume, io->lbn,
-					       io->pbn, io->len, &op);
+		ret = bio->bi_status ? -EIO : dynmap_done_map(pool, io, &op);
 		if (ret)
 			break;
 		bio_list_add(&ready, bio_list_pop(&bios));
@@ -226,7 +255,7 @@ static void dynmap_prepare_fua(struct dynmap_kpool *pool, struct bio *bio, struc
 {
 	if (!(bio->bi_opf & REQ_FUA))
 		return;
-	if (!io->first && !dynmap_journal_pending(&pool->core.journal))
+	if (!io->first && !io->redirect && !dynmap_journal_pending(&pool->core.journal))
 		return;
 	bio->bi_opf &= ~REQ_FUA;
 	io->commit = true;
@@ -252,18 +281,55 @@ static int dynmap_first_write(struct dynmap_kpool *pool, struct bio *bio,
 	return 0;
 }
 
+/* Send a write of whole shared blocks elsewhere; lock held for writing. */
+static int dynmap_redirect(struct dynmap_kpool *pool, struct bio *bio,
+			   struct dynmap_mapping *mapping, bool may_trim, struct dynmap_op *op)
+{
+	struct dynmap_io *io = dynmap_io(bio);
+	u64 blocks = min_t(u64, bio_sectors(bio) / DYNMAP_BLOCK_SECTORS, mapping->len);
+	u64 want;
+	int ret;
+
+	if (bio->bi_iter.bi_sector & (DYNMAP_BLOCK_SECTORS - 1) || !blocks)
+		return -EINPROGRESS;
+	want = dynmap_windows_take(pool, io, mapping->lbn, blocks, false);
+	if (!want)
+		return -EINPROGRESS;
+	ret = dynmap_table_hold(&pool->core.table, io->kvolume->volume, want, &io->pbn, &io->len,
+				op);
+	/* Not all that was wanted, and no way to do with less. */
+	if (!ret && io->len < blocks && !may_trim) {
+		dynmap_alloc_unhold(&pool->core.alloc, io->pbn, io->len);
+		ret = -EINPROGRESS;
+	}
+	if (ret) {
+		dynmap_windows_put(pool, io);
+		return ret;
+	}
+	io->redirect = true;
+	io->at = mapping->lbn;
+	mapping->pbn = io->pbn;
+	if (may_trim)
+		dynmap_trim(bio, (u64)io->len * DYNMAP_BLOCK_SECTORS);
+	return 0;
+}
+
 /*
  * A read or write whose mapping is known; lock held. DM_MAPIO_REMAPPED;
  * -ENODATA: read of the default page; -EINPROGRESS: not here, but in io_wq.
  */
 static int dynmap_io_mapped(struct dynmap_kpool *pool, struct bio *bio,
-			    const struct dynmap_mapping *mapping, bool may_trim)
+			    struct dynmap_mapping *mapping, bool may_trim, struct dynmap_op *op)
 {
 	struct dynmap_io *io = dynmap_io(bio);
 	u32 offset = bio->bi_iter.bi_sector & (DYNMAP_BLOCK_SECTORS - 1);
 	int ret;
 
-	if (mapping->kind != DYNMAP_DATA && io->write) {
+	if (mapping->shared && io->write) {
+		ret = dynmap_redirect(pool, bio, mapping, may_trim, op);
+		if (ret)
+			return ret;
+	} else if (mapping->kind != DYNMAP_DATA && io->write) {
 		ret = dynmap_first_write(pool, bio, mapping, may_trim);
 		if (ret)
 			return ret;
@@ -277,7 +343,7 @@ static int dynmap_io_mapped(struct dynmap_kpool *pool, struct bio *bio,
 	if (io->write)
 		dynmap_prepare_fua(pool, bio, io);
 	dynmap_enter(pool, io);
-	if (io->first || io->commit)
+	if (io->first || io->redirect || io->commit)
 		dynmap_hook(bio);
 	dynmap_remap(pool, bio, mapping->pbn);
 	return DM_MAPIO_REMAPPED;
@@ -291,14 +357,21 @@ static int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bool res
 	struct dynmap_volume *volume = io->kvolume->volume;
 	u64 lbn = dynmap_first_block(bio);
 	u64 end = DIV_ROUND_UP(bio_end_sector(bio), DYNMAP_BLOCK_SECTORS);
-	int ret = dynmap_table_lookup(volume, lbn, mapping, op);
+	int ret = 0;
+	bool changes;
 
+	if (io->write && pool->snapshotting)
+		return -EINPROGRESS;
+	if (reserve)
+		ret = dynmap_volume_refresh(&pool->core.table, volume, op);
+	if (!ret)
+		ret = dynmap_table_lookup(volume, lbn, mapping, op);
 	if (ret || !io->write)
 		return ret;
-	if (pool->read_only ||
-	    (mapping->kind != DYNMAP_DATA && pool->mode == DYNMAP_MODE_READ_ONLY))
+	changes = mapping->kind != DYNMAP_DATA || mapping->shared;
+	if (pool->read_only || (changes && pool->mode == DYNMAP_MODE_READ_ONLY))
 		return -EIO;
-	if (mapping->kind != DYNMAP_DATA &&
+	if (changes &&
 	    !dynmap_table_may_write(&pool->core.table, volume, pool->first_writes))
 		return -ENOSPC;
 	if (mapping->kind != DYNMAP_HOLE || !reserve)
@@ -424,46 +497,142 @@ static int dynmap_io_reserve(struct dynmap_kpool *pool, struct dynmap_volume *vo
 	return ret;
 }
 
-/* Look up for a write in place, and be counted; the kind in *kind. */
-static int dynmap_zero_lookup(struct dynmap_kpool *pool, struct dynmap_io *io, u64 lbn, u8 *kind,
-			      struct dynmap_op *op)
+/* Wait until nobody holds the window and no snapshot is made, or a while; 0. */
+static int dynmap_windows_wait(struct dynmap_kpool *pool, u32 bucket)
 {
-	struct dynmap_mapping mapping;
-	int ret = dynmap_table_lookup(io->kvolume->volume, lbn, &mapping, op);
-
-	if (ret)
-		return ret;
-	*kind = mapping.kind;
-	io->pbn = mapping.pbn;
-	if (mapping.kind == DYNMAP_DATA)
-		dynmap_enter(pool, io);
+	wait_event_timeout(pool->bucket_wait, !READ_ONCE(pool->reclaiming) &&
+			   !READ_ONCE(pool->snapshotting) &&
+			   !READ_ONCE(pool->bucket[bucket]), HZ / 10);
 	return 0;
+}
+
+/* Hold a block for the copy of a shared one, and its window; lock held. */
+static int dynmap_hold_copy(struct dynmap_kpool *pool, struct dynmap_io *io,
+			    const struct dynmap_mapping *mapping, struct dynmap_op *op)
+{
+	int ret;
+
+	if (!dynmap_windows_take(pool, io, mapping->lbn, 1, true))
+		return -EINPROGRESS;
+	ret = dynmap_table_hold(&pool->core.table, io->kvolume->volume, 1, &io->pbn, &io->len, op);
+	if (ret) {
+		dynmap_windows_put(pool, io);
+		return ret;
+	}
+	io->redirect = true;
+	io->at = mapping->lbn;
+	io->src = mapping->kind == DYNMAP_DATA ? mapping->pbn : DYNMAP_PBN_NONE;
+	dynmap_enter(pool, io);
+	return 0;
+}
+
+/* Read or write a block of the pool from or to a page, and wait. */
+static int dynmap_block_io(struct dynmap_kpool *pool, struct dynmap_io *io, u64 pbn,
+			   struct page *page, u32 from, u32 sectors, enum req_op op)
+{
+	u64 block = dynmap_pbn_locate(&pool->core.geo, pbn, &io->dev);
+	struct bio_vec vec;
+	struct bio bio;
+	int ret;
+
+	bio_init(&bio, pool->disks.bdev[io->dev], &vec, 1, op);
+	bio.bi_iter.bi_sector = block * DYNMAP_BLOCK_SECTORS + from;
+	__bio_add_page(&bio, page, sectors << SECTOR_SHIFT, 0);
+	ret = submit_bio_wait(&bio);
+	bio_uninit(&bio);
+	if (op == REQ_OP_WRITE)
+		dynmap_disks_set_written(&pool->disks, io->dev);
+	return ret;
+}
+
+/* What a block holds before it is written in part: its old content or the default page. */
+static int dynmap_block_old(struct dynmap_kpool *pool, struct dynmap_io *io, struct page *page)
+{
+	if (io->redirect && io->src != DYNMAP_PBN_NONE)
+		return dynmap_block_io(pool, io, io->src, page, 0, DYNMAP_BLOCK_SECTORS,
+				       REQ_OP_READ);
+	memset(page_address(page), io->kvolume->volume->disk.fill, DYNMAP_BLOCK_BYTES);
+	return 0;
+}
+
+/* Copy a shared block to the one that is held for it, with zeros in a part; and map it. */
+static int dynmap_zero_copy(struct dynmap_kpool *pool, struct dynmap_io *io, u32 from, u32 sectors)
+{
+	struct page *page = mempool_alloc(pool->pages, GFP_NOIO);
+	struct dynmap_op op = {};
+	int ret = dynmap_block_old(pool, io, page);
+
+	memset(page_address(page) + (from << SECTOR_SHIFT), 0, sectors << SECTOR_SHIFT);
+	if (!ret)
+		ret = dynmap_block_io(pool, io, io->pbn, page, 0, DYNMAP_BLOCK_SECTORS,
+				      REQ_OP_WRITE);
+	mempool_free(page, pool->pages);
+	if (!ret)
+		dynmap_khelped(ret, pool, &op, dynmap_done_map(pool, io, &op));
+	if (ret)
+		dynmap_unhold(pool, io);
+	io->redirect = false;
+	dynmap_windows_put(pool, io);
+	return ret;
+}
+
+/* Look up for writing zeros to a part of a block, and be counted: 1; 0: nothing is there. */
+static int dynmap_zero_try(struct dynmap_kpool *pool, struct dynmap_io *io, u64 lbn,
+			   struct dynmap_op *op)
+{
+	struct dynmap_volume *volume = io->kvolume->volume;
+	struct dynmap_mapping mapping;
+	int ret;
+
+	if (pool->mode == DYNMAP_MODE_READ_ONLY)
+		return -EIO;
+	if (pool->snapshotting)
+		return -EINPROGRESS;
+	ret = dynmap_volume_refresh(&pool->core.table, volume, op);
+	if (!ret)
+		ret = dynmap_table_lookup(volume, lbn, &mapping, op);
+	if (ret || mapping.kind != DYNMAP_DATA)
+		return ret;
+	if (mapping.shared) {
+		ret = dynmap_hold_copy(pool, io, &mapping, op);
+		return ret ? ret : 1;
+	}
+	io->pbn = mapping.pbn;
+	dynmap_enter(pool, io);
+	return 1;
 }
 
 /* Write zeros to [from, to), a part of one block, if the block is written at all. */
 static int dynmap_io_zero_part(struct dynmap_kpool *pool, struct dynmap_io *io, u64 from, u64 to)
 {
+	u32 at = from & (DYNMAP_BLOCK_SECTORS - 1), seen;
+	u64 lbn = from / DYNMAP_BLOCK_SECTORS;
 	struct dynmap_op op = {};
-	struct bio_vec vec;
-	struct bio bio;
-	u64 block;
-	u8 kind;
 	int ret;
 
 	if (from == to)
 		return 0;
-	dynmap_khelped(ret, pool, &op,
-		       pool->mode == DYNMAP_MODE_READ_ONLY ? -EIO :
-		       dynmap_zero_lookup(pool, io, from / DYNMAP_BLOCK_SECTORS, &kind, &op));
-	if (ret || kind != DYNMAP_DATA)
-		return ret;
-	block = dynmap_pbn_locate(&pool->core.geo, io->pbn, &io->dev);
-	bio_init(&bio, pool->disks.bdev[io->dev], &vec, 1, REQ_OP_WRITE);
-	bio.bi_iter.bi_sector = block * DYNMAP_BLOCK_SECTORS + (from & (DYNMAP_BLOCK_SECTORS - 1));
-	__bio_add_page(&bio, ZERO_PAGE(0), (to - from) << SECTOR_SHIFT, 0);
-	ret = submit_bio_wait(&bio);
-	bio_uninit(&bio);
-	dynmap_disks_set_written(&pool->disks, io->dev);
+	for (;;) {
+		down_write(&pool->lock);
+		seen = pool->reclaims;
+		ret = dynmap_zero_try(pool, io, lbn, &op);
+		up_write(&pool->lock);
+		if (ret >= 0)
+			break;
+		if (ret == -EINPROGRESS)
+			ret = dynmap_windows_wait(pool, dynmap_bucket(io->kvolume->volume, lbn));
+		else
+			ret = dynmap_kpool_make_room(pool, &op, ret, seen);
+		if (ret)
+			return ret;
+	}
+	if (!ret)
+		return 0;
+	if (io->redirect)
+		ret = dynmap_zero_copy(pool, io, at, to - from);
+	else
+		ret = dynmap_block_io(pool, io, io->pbn, ZERO_PAGE(0), at, to - from,
+				      REQ_OP_WRITE);
 	dynmap_leave(pool, io);
 	return ret;
 }
@@ -488,43 +657,36 @@ static void dynmap_io_zeroes(struct dynmap_kpool *pool, struct bio *bio)
 	dynmap_end(bio, ret);
 }
 
-/* Copy the bio into a default page at its offset. */
+/* Copy the bio into a block at its offset. */
 static void dynmap_pad(struct bio *bio, void *block)
 {
 	u32 at = (bio->bi_iter.bi_sector & (DYNMAP_BLOCK_SECTORS - 1)) << SECTOR_SHIFT;
 	struct bvec_iter iter;
 	struct bio_vec vec;
 
-	memset(block, dynmap_io(bio)->kvolume->volume->disk.fill, DYNMAP_BLOCK_BYTES);
 	bio_for_each_segment(vec, bio, iter) {
 		memcpy_from_page(block + at, vec.bv_page, vec.bv_offset, vec.bv_len);
 		at += vec.bv_len;
 	}
 }
 
-/* A first write of a part of a block, its window held exclusively. */
+/* A write of a part of a block that is not yet written or is shared, its window held. */
 static void dynmap_io_padded(struct dynmap_kpool *pool, struct bio *bio)
 {
 	struct dynmap_io *io = dynmap_io(bio);
 	struct page *page = mempool_alloc(pool->pages, GFP_NOIO);
-	struct bio_vec vec;
-	struct bio padded;
-	u64 block;
-	int ret;
+	int ret = dynmap_block_old(pool, io, page);
 
 	dynmap_pad(bio, page_address(page));
-	block = dynmap_pbn_locate(&pool->core.geo, io->pbn, &io->dev);
-	bio_init(&padded, pool->disks.bdev[io->dev], &vec, 1, REQ_OP_WRITE);
-	padded.bi_iter.bi_sector = block * DYNMAP_BLOCK_SECTORS;
-	__bio_add_page(&padded, page, DYNMAP_BLOCK_BYTES, 0);
-	ret = submit_bio_wait(&padded);
-	bio_uninit(&padded);
+	if (!ret)
+		ret = dynmap_block_io(pool, io, io->pbn, page, 0, DYNMAP_BLOCK_SECTORS,
+				      REQ_OP_WRITE);
 	mempool_free(page, pool->pages);
 	if (ret) {
+		dynmap_unhold(pool, io);
 		dynmap_end(bio, ret);
 		return;
 	}
-	dynmap_disks_set_written(&pool->disks, io->dev);
 	io->commit = bio->bi_opf & REQ_FUA;
 	dynmap_done_one(pool, bio);
 }
@@ -540,22 +702,17 @@ static int dynmap_slow_try(struct dynmap_kpool *pool, struct bio *bio, bool *pad
 	ret = dynmap_io_lookup(pool, bio, true, &mapping, op);
 	if (ret)
 		return ret;
-	*padded = io->write && mapping.kind != DYNMAP_DATA && !dynmap_is_whole(bio);
+	*padded = io->write && (mapping.kind != DYNMAP_DATA || mapping.shared) &&
+		  !dynmap_is_whole(bio);
 	if (!*padded)
-		return dynmap_io_mapped(pool, bio, &mapping, false);
+		return dynmap_io_mapped(pool, bio, &mapping, false, op);
+	if (mapping.shared)
+		return dynmap_hold_copy(pool, io, &mapping, op);
 	if (!dynmap_windows_take(pool, io, mapping.lbn, 1, true))
 		return -EINPROGRESS;
 	io->pbn = mapping.pbn;
 	io->len = 1;
 	dynmap_enter(pool, io);
-	return 0;
-}
-
-/* Wait until nobody holds the window, or a while; 0. */
-static int dynmap_windows_wait(struct dynmap_kpool *pool, u32 bucket)
-{
-	wait_event_timeout(pool->bucket_wait, !READ_ONCE(pool->reclaiming) &&
-			   !READ_ONCE(pool->bucket[bucket]), HZ / 10);
 	return 0;
 }
 
@@ -628,16 +785,16 @@ static int dynmap_map_fast(struct dynmap_kpool *pool, struct bio *bio)
 
 	down_read(&pool->lock);
 	ret = dynmap_io_lookup(pool, bio, false, &mapping, &op);
-	reserve = !ret && io->write && mapping.kind == DYNMAP_HOLE;
+	reserve = !ret && io->write && (mapping.kind == DYNMAP_HOLE || mapping.shared);
 	if (!ret && !reserve)
-		ret = dynmap_io_mapped(pool, bio, &mapping, true);
+		ret = dynmap_io_mapped(pool, bio, &mapping, true, &op);
 	up_read(&pool->lock);
 	if (!reserve)
 		return ret;
 	down_write(&pool->lock);
 	ret = dynmap_io_lookup(pool, bio, true, &mapping, &op);
 	if (!ret)
-		ret = dynmap_io_mapped(pool, bio, &mapping, true);
+		ret = dynmap_io_mapped(pool, bio, &mapping, true, &op);
 	up_write(&pool->lock);
 	return ret;
 }
@@ -652,6 +809,9 @@ int dynmap_io_map(struct dynmap_kvolume *kvolume, struct bio *bio)
 	io->kvolume = kvolume;
 	io->phase = -1;
 	io->write = bio_data_dir(bio) == WRITE;
+	if (io->write && bio->bi_iter.bi_size &&
+	    kvolume->volume->disk.flags & cpu_to_le32(DYNMAP_VOLUME_READ_ONLY))
+		return DM_MAPIO_KILL;
 	if (bio->bi_opf & REQ_PREFLUSH) {
 		dynmap_queue_bio(pool, &pool->flushes, bio, &pool->commit_work);
 		return DM_MAPIO_SUBMITTED;

@@ -126,6 +126,7 @@ static int dynmap_checkpoint_locked(struct dynmap_kpool *pool)
 		ret = dynmap_pool_checkpoint_io(&pool->core);
 		down_write(&pool->lock);
 		dynmap_pool_checkpoint_end(&pool->core, ret);
+		dynmap_table_unload(&pool->core.table);
 		if (ret)
 			dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
 		up_write(&pool->lock);
@@ -230,6 +231,35 @@ static void dynmap_pass_down(struct dynmap_kpool *pool, struct dynmap_runlist *l
 	bio_put(bio);
 }
 
+/* Wait for the I/O of the phase that ends; release_mutex held. */
+static void dynmap_phase_end(struct dynmap_kpool *pool, u32 old)
+{
+	while (dynmap_inflight(pool, old))
+		usleep_range(100, 1000);
+}
+
+void dynmap_kpool_freeze(struct dynmap_kpool *pool)
+{
+	u32 old;
+
+	mutex_lock(&pool->release_mutex);
+	down_write(&pool->lock);
+	pool->snapshotting++;
+	old = pool->phase;
+	pool->phase = !old;
+	up_write(&pool->lock);
+	dynmap_phase_end(pool, old);
+	mutex_unlock(&pool->release_mutex);
+}
+
+void dynmap_kpool_thaw(struct dynmap_kpool *pool)
+{
+	down_write(&pool->lock);
+	pool->snapshotting--;
+	up_write(&pool->lock);
+	wake_up_all(&pool->bucket_wait);
+}
+
 /*
  * Rule 3b: blocks leave quarantine when all I/O has ended that looked up
  * before the phase was changed. Two phases take turns; the mutex ensures that
@@ -248,8 +278,7 @@ static void dynmap_kpool_end_quarantine(struct dynmap_kpool *pool)
 	old = pool->phase;
 	pool->phase = !old;
 	up_write(&pool->lock);
-	while (dynmap_inflight(pool, old))
-		usleep_range(100, 1000);
+	dynmap_phase_end(pool, old);
 	if (READ_ONCE(pool->discard_passdown))
 		dynmap_pass_down(pool, &list);
 	do {
@@ -421,7 +450,10 @@ static void dynmap_reap_work(struct work_struct *work)
 	} while (!ret);
 	if (ret != -ENOENT)
 		DMERR("emptying a deleted volume stopped: error %d", ret);
-	ret = dynmap_kpool_commit(pool);
+	/* What is freed here is free after a checkpoint. */
+	ret = dynmap_kpool_checkpoint(pool);
+	if (!ret)
+		ret = dynmap_kpool_commit(pool);
 }
 
 /* A checkpoint when one is due, and when the pool has been idle with changes. */
