@@ -578,7 +578,7 @@ int dynmap_btree_last(struct dynmap_tree *tree, struct dynmap_path *path, struct
 
 	path->levels = tree->levels;
 	path->high = ~0ULL;
-	if (!tree->levels || tree->root.generation <= tree->share.generation)
+	if (!tree->levels || dynmap_share_has(&tree->share, tree->root.generation))
 		return -ENOENT;
 	if (tree->levels >= DYNMAP_MAX_LEVELS)
 		return -EUCLEAN;
@@ -593,7 +593,7 @@ int dynmap_btree_last(struct dynmap_tree *tree, struct dynmap_path *path, struct
 		if (!level)
 			return 0;
 		dynmap_child_want(path->buf[level], slot, &want);
-		if (want.ptr.generation <= tree->share.generation)
+		if (dynmap_share_has(&tree->share, want.ptr.generation))
 			return -ESTALE;
 	}
 }

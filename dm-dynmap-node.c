@@ -462,7 +462,7 @@ bool dynmap_node_is_shared(const struct dynmap_buf *buf, const struct dynmap_sha
 {
 	const struct dynmap_disk_node *node = buf->data;
 
-	return le32_to_cpu(node->generation) <= share->generation;
+	return dynmap_share_has(share, le32_to_cpu(node->generation));
 }
 
 struct dynmap_buf *dynmap_node_new(struct dynmap_cache *cache, u8 kind, u8 level, u64 owner,

@@ -164,6 +164,12 @@ struct dynmap_share {
 	u64 node;
 };
 
+/* Is something born in this generation possibly in use elsewhere? */
+static inline bool dynmap_share_has(const struct dynmap_share *share, u32 birth)
+{
+	return share->generation && birth <= share->generation;
+}
+
 /**
  * struct dynmap_kill - shared blocks that one side of a snapshot node gave up
  * @pbn: the first

@@ -138,7 +138,7 @@ int dynmap_table_lookup(struct dynmap_volume *volume, u64 lbn, struct dynmap_map
 	if (extent.kind == DYNMAP_HOLE)
 		return 0;
 	mapping->birth = extent.birth;
-	mapping->shared = extent.birth <= volume->map.share.generation;
+	mapping->shared = dynmap_share_has(&volume->map.share, extent.birth);
 	mapping->pbn = extent.pbn + (lbn - extent.lbn);
 	if (extent.kind != DYNMAP_WINDOW)
 		return 0;
@@ -564,7 +564,7 @@ static void dynmap_give_up(struct dynmap_table *table, struct dynmap_volume *vol
 		.side = share->side,
 	};
 
-	if (extent->birth <= share->generation) {
+	if (dynmap_share_has(share, extent->birth)) {
 		dynmap_kills_add(table->cache, &kill);
 		return;
 	}
@@ -1178,7 +1178,7 @@ static int dynmap_reap_check(struct dynmap_table *table, struct dynmap_volume *v
 
 	for (i = 0; i < (int)dynmap_node_count(leaf) && !ret; i++) {
 		dynmap_extent_read(leaf, i, &extent);
-		if (extent.birth > volume->map.share.generation)
+		if (!dynmap_share_has(&volume->map.share, extent.birth))
 			ret = dynmap_alloc_may_free(table->alloc, extent.pbn, extent.len);
 	}
 	return ret;
@@ -1205,7 +1205,7 @@ static int dynmap_reap_leaf(struct dynmap_table *table, struct dynmap_volume *vo
 		return ret;
 	for (i = 0; !found && i < (int)dynmap_node_count(path.buf[0]); i++) {
 		dynmap_extent_read(path.buf[0], i, &extent);
-		if (extent.birth <= volume->map.share.generation)
+		if (dynmap_share_has(&volume->map.share, extent.birth))
 			continue;
 		dynmap_alloc_free_late(table->alloc, extent.pbn, extent.len, false);
 		volume->exclusive -= extent.len;

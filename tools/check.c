@@ -11,13 +11,15 @@ struct dynmap_set {
 };
 
 /*
- * @seen: the blocks reached; @alone: those that one tree reached that shares none.
+ * @seen: the blocks reached; @alone: those that one tree reached that shares none;
+ * @data: those that hold data.
  */
 struct dynmap_walk {
 	struct dynmap_pool *pool;
 	struct dynmap_check *check;
 	struct dynmap_set seen;
 	struct dynmap_set alone;
+	u64 data;
 	bool no_memory;
 };
 
@@ -85,7 +87,7 @@ static u64 set_count(struct dynmap_walk *walk, struct dynmap_set *set)
 }
 
 /* Enter a run, which lies in one segment; a shared one may be met again. */
-static void walk_mark(struct dynmap_walk *walk, u64 pbn, u64 len, bool shared)
+static void walk_mark(struct dynmap_walk *walk, u64 pbn, u64 len, bool is_node, bool shared)
 {
 	u32 segment = dynmap_pbn_segment(pbn), index = dynmap_pbn_index(pbn);
 	u64 *seen = set_segment(walk, &walk->seen, segment);
@@ -96,6 +98,7 @@ static void walk_mark(struct dynmap_walk *walk, u64 pbn, u64 len, bool shared)
 	for (; len; index++, pbn++, len--) {
 		if (set_has(shared ? alone : seen, index))
 			damaged(walk, "block %llu is used twice", (unsigned long long)pbn);
+		walk->data += !is_node && !set_has(seen, index);
 		seen[index / 64] |= 1ULL << (index % 64);
 		if (!shared)
 			alone[index / 64] |= 1ULL << (index % 64);
@@ -114,7 +117,7 @@ static void walk_node(struct dynmap_walk *walk, struct dynmap_tree *tree, struct
 	for (copy = 0; copy < 2; copy++) {
 		if (buf->pbn[copy] == DYNMAP_PBN_NONE)
 			continue;
-		walk_mark(walk, buf->pbn[copy], 1, dynmap_node_is_shared(buf, &tree->share));
+		walk_mark(walk, buf->pbn[copy], 1, true, dynmap_node_is_shared(buf, &tree->share));
 		if (!block || buf->state != DYNMAP_BUF_CLEAN)
 			continue;
 		at = dynmap_pbn_locate(&walk->pool->geo, buf->pbn[copy], &dev);
@@ -184,7 +187,7 @@ static void walk_volume(struct dynmap_walk *walk, struct dynmap_volume *volume)
 			return;	/* walk_tree() told */
 		if (mapping.kind == DYNMAP_HOLE)
 			continue;
-		walk_mark(walk, mapping.pbn, mapping.len, mapping.shared);
+		walk_mark(walk, mapping.pbn, mapping.len, false, mapping.shared);
 		if (!mapping.shared)
 			exclusive += mapping.len;
 		if (mapping.kind == DYNMAP_DATA)
@@ -219,7 +222,7 @@ static void walk_remains(struct dynmap_walk *walk, struct dynmap_volume *volume,
 	u64 lbn, end;
 	int ret, i;
 
-	if (want->ptr.generation <= volume->map.share.generation)
+	if (dynmap_share_has(&volume->map.share, want->ptr.generation))
 		return;
 	with_nodes(ret, walk, &op, dynmap_cache_get(&walk->pool->cache, want, &op, &buf));
 	if (ret) {
@@ -250,7 +253,7 @@ static void walk_remains(struct dynmap_walk *walk, struct dynmap_volume *volume,
 			return;
 		if (mapping.kind == DYNMAP_HOLE || mapping.shared)
 			continue;
-		walk_mark(walk, mapping.pbn, mapping.len, false);
+		walk_mark(walk, mapping.pbn, mapping.len, false, false);
 		*exclusive += mapping.len;
 	}
 }
@@ -349,7 +352,7 @@ static void mark_waiting(struct dynmap_walk *walk, struct dynmap_snap *snap,
 	if (above && dynmap_snap_is_dying(above) &&
 	    le32_to_cpu(entry->birth) <= le32_to_cpu(above->disk.generation))
 		return;
-	walk_mark(walk, le64_to_cpu(entry->pbn), le32_to_cpu(entry->len), true);
+	walk_mark(walk, le64_to_cpu(entry->pbn), le32_to_cpu(entry->len), entry->is_node, true);
 }
 
 static void set_add(struct dynmap_walk *walk, struct dynmap_set *set, u64 pbn, u64 len)
@@ -595,11 +598,10 @@ int dynmap_check_pool(struct dynmap_pool *pool, struct dynmap_check *check)
 		for (slot = 0; slot < pool->geo.dev[dev].slots; slot++)
 			walk_compare(&walk, dynmap_segment_number(dev, slot),
 				     walk.seen.words[dev][slot]);
-	if (!walk.no_memory && set_count(&walk, &walk.seen) != alloc->data_allocated + alloc->meta_allocated)
-		repairable(&walk, "%llu data and %llu metadata blocks allocated, %llu counted",
+	if (!walk.no_memory && walk.data != alloc->data_allocated)
+		repairable(&walk, "%llu data blocks allocated, %llu counted",
 			   (unsigned long long)alloc->data_allocated,
-			   (unsigned long long)alloc->meta_allocated,
-			   (unsigned long long)set_count(&walk, &walk.seen));
+			   (unsigned long long)walk.data);
 	set_exit(&walk, &walk.seen);
 	set_exit(&walk, &walk.alone);
 	return walk.no_memory ? -ENOMEM : 0;

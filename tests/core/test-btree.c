@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Unit tests of the B-trees: a tree of divergence records (24 bytes, keyed by
+ * Unit tests of the B-trees: a tree of segment records (32 bytes, keyed by
  * their first word, used by nothing else yet) in a real pool's cache, against
  * an array of the keys that are in it.
  */
@@ -22,7 +22,7 @@ static int setup(void **state)
 	struct bench *bench = calloc(1, sizeof(*bench));
 
 	fixture_init(&bench->fixture, one_device, 16, 2);
-	dynmap_btree_init(&bench->tree, &bench->fixture.pool.cache, DYNMAP_TREE_DIVERGENCE, 1,
+	dynmap_btree_init(&bench->tree, &bench->fixture.pool.cache, DYNMAP_TREE_SEGMENT, 1,
 			  NULL);
 	*state = bench;
 	return 0;
@@ -45,9 +45,9 @@ static int reserve(struct bench *bench, struct dynmap_op *op)
 
 static int try_put(struct bench *bench, u64 key, struct dynmap_op *op)
 {
-	struct dynmap_disk_divergence record = {
-		.pbn = cpu_to_le64(key),
-		.birth = cpu_to_le32(~key),
+	struct dynmap_disk_segment record = {
+		.segment = cpu_to_le64(key),
+		.count = cpu_to_le32(~key),
 	};
 	int ret = reserve(bench, op);
 
@@ -79,7 +79,7 @@ static void take(struct bench *bench, u64 key)
 /* Walk the tree: exactly the keys of the array, in order, with their content. */
 static void compare(struct bench *bench)
 {
-	struct dynmap_disk_divergence record;
+	struct dynmap_disk_segment record;
 	u64 key = 0, found;
 	u32 count = 0;
 	int ret;
@@ -92,7 +92,7 @@ static void compare(struct bench *bench)
 		for (; key < found; key++)
 			assert_false(bench->in[key]);
 		assert_true(bench->in[found]);
-		assert_int_equal(le32_to_cpu(record.birth), (u32)~found);
+		assert_int_equal(le32_to_cpu(record.count), (u32)~found);
 		count++;
 		key = found + 1;
 	}
@@ -140,7 +140,7 @@ static void check_shape(struct bench *bench)
 	struct dynmap_miss want = {
 		.ptr = bench->tree.root,
 		.high = ~0ULL,
-		.kind = DYNMAP_TREE_DIVERGENCE,
+		.kind = DYNMAP_TREE_SEGMENT,
 		.level = bench->tree.levels - 1,
 	};
 	u32 sum = 0;
@@ -153,7 +153,7 @@ static void check_shape(struct bench *bench)
 static void test_empty(void **state)
 {
 	struct bench *bench = *state;
-	struct dynmap_disk_divergence record;
+	struct dynmap_disk_segment record;
 	struct dynmap_disk_root root;
 	struct dynmap_op op = {};
 	u64 found;
@@ -218,7 +218,7 @@ static void test_extents_end_within_their_leaf(void **state)
 static void test_ascending_fills_the_nodes(void **state)
 {
 	struct bench *bench = *state;
-	u32 capacity = dynmap_btree_capacity(DYNMAP_TREE_DIVERGENCE), key;
+	u32 capacity = dynmap_btree_capacity(DYNMAP_TREE_SEGMENT), key;
 	u64 before = bench->fixture.pool.cache.nr_dirty;
 
 	for (key = 0; key < 100 * capacity / 16 * 16 && key < KEYS; key++)
@@ -266,13 +266,13 @@ static void test_random_against_an_array(void **state)
 static void test_replacing_keeps_the_number(void **state)
 {
 	struct bench *bench = *state;
-	struct dynmap_disk_divergence record = { .len = cpu_to_le32(77) }, got;
+	struct dynmap_disk_segment record = { .slot = cpu_to_le32(77) }, got;
 	struct dynmap_op op = {};
 	u32 key;
 
 	for (key = 0; key < 1000; key++)
 		put(bench, key);
-	record.pbn = cpu_to_le64(500);
+	record.segment = cpu_to_le64(500);
 	assert_int_equal(HELPED(&bench->fixture, reserve(bench, &op)), 0);
 	assert_int_equal(dynmap_btree_put(&bench->tree, 500, &record, &op), 0);
 	assert_int_equal(dynmap_btree_get(&bench->tree, 500, &got, &op), 0);
