@@ -13,6 +13,7 @@ void dynmap_family_init(struct dynmap_family *family, struct dynmap_cache *cache
 	family->cache = cache;
 	family->alloc = alloc;
 	family->next_id = next_id;
+	family->durable = ~0ULL;
 	INIT_LIST_HEAD(&family->loaded);
 	dynmap_btree_init(&family->snaps, cache, DYNMAP_TREE_SNAPSHOT, 0, root);
 }
@@ -122,8 +123,9 @@ int dynmap_snap_get(struct dynmap_family *family, u64 id, struct dynmap_snap **r
 	return *result ? 0 : -ENOMEM;
 }
 
-int dynmap_family_next(struct dynmap_family *family, u64 parent, u32 *side,
-		       struct dynmap_snap **snap, struct dynmap_op *op)
+/* As dynmap_family_next(); if @surely, what died is taken for dying only when that is durable. */
+static int dynmap_family_climb(struct dynmap_family *family, u64 parent, u32 *side, bool surely,
+			       struct dynmap_snap **snap, struct dynmap_op *op)
 {
 	u32 generation = ~0U;
 	int ret;
@@ -138,19 +140,26 @@ int dynmap_family_next(struct dynmap_family *family, u64 parent, u32 *side,
 			return -EUCLEAN;
 		}
 		generation = dynmap_snap_generation(*snap);
-		if (!dynmap_snap_is_dying(*snap) || dynmap_snap_dead_side(*snap) == *side)
+		if (!dynmap_snap_is_dying(*snap) || dynmap_snap_dead_side(*snap) == *side ||
+		    (surely && (*snap)->death > family->durable))
 			return 0;
 	}
 	*snap = NULL;
 	return 0;
 }
 
-int dynmap_family_share(struct dynmap_family *family, u64 parent, u32 side,
+int dynmap_family_next(struct dynmap_family *family, u64 parent, u32 *side,
+		       struct dynmap_snap **snap, struct dynmap_op *op)
+{
+	return dynmap_family_climb(family, parent, side, false, snap, op);
+}
+
+int dynmap_family_share(struct dynmap_family *family, u64 parent, u32 side, bool surely,
 			struct dynmap_share *share, struct dynmap_op *op)
 {
 	struct dynmap_snap *snap;
 	u32 at = side;
-	int ret = dynmap_family_next(family, parent, &at, &snap, op);
+	int ret = dynmap_family_climb(family, parent, &at, surely, &snap, op);
 
 	if (ret)
 		return ret;
@@ -164,6 +173,15 @@ void dynmap_snap_die(struct dynmap_family *family, struct dynmap_snap *snap, u32
 {
 	snap->disk.flags |= cpu_to_le32(DYNMAP_SNAPSHOT_DYING | (side ? DYNMAP_SNAPSHOT_SIDE : 0));
 	snap->dirty = true;
+	snap->death = ++family->deaths;
+	family->version += snap->death <= family->durable;
+}
+
+void dynmap_family_durable(struct dynmap_family *family, u64 deaths)
+{
+	if (deaths <= family->durable)
+		return;
+	family->durable = deaths;
 	family->version++;
 }
 
@@ -350,7 +368,7 @@ static int dynmap_kill_step(struct dynmap_family *family, struct dynmap_kill *ki
 		ret = dynmap_snap_get(family, kill->node, &snap, op);
 	if (!ret && snap)
 		ret = dynmap_family_share(family, dynmap_snap_parent(snap),
-					  dynmap_snap_side(snap), &above, op);
+					  dynmap_snap_side(snap), false, &above, op);
 	if (ret)
 		return ret;
 	if (!snap || kill->birth > dynmap_snap_generation(snap)) {
@@ -398,7 +416,7 @@ int dynmap_family_drain(struct dynmap_family *family, u64 id, struct dynmap_op *
 	ret = dynmap_snap_get(family, id, &snap, op);
 	if (!ret)
 		ret = dynmap_family_share(family, dynmap_snap_parent(snap),
-					  dynmap_snap_side(snap), &above, op);
+					  dynmap_snap_side(snap), false, &above, op);
 	if (!ret)
 		ret = dynmap_btree_last(&snap->divergence, &path, op);
 	if (!ret)

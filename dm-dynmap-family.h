@@ -17,7 +17,8 @@
  *
  * When a volume is deleted its parent is dying from that moment on: its place is
  * already taken by the side that survives, whose volumes have the next parent as
- * theirs. In the background its divergence tree is drained: what the survivor's
+ * theirs; but blocks that become the survivor's alone are not overwritten before the
+ * deletion is durable: a power failure might bring the volume back. In the background its divergence tree is drained: what the survivor's
  * side had killed dies, the rest is dropped; then the node goes.
  *
  * Owns: the tree of snapshot nodes, their divergence trees, the queue of kills.
@@ -51,6 +52,7 @@
  * @disk: its record, but for root and counter
  * @own: data blocks in use, born after its parent up to itself; short of what a
  *	dying parent still counts
+ * @death: which of the family's deaths made it dying, 0: a durable one
  * @dirty: the record in the tree is out of date
  */
 struct dynmap_snap {
@@ -60,6 +62,7 @@ struct dynmap_snap {
 	struct dynmap_tree divergence;
 	struct dynmap_disk_snapshot disk;
 	u64 own;
+	u64 death;
 	bool dirty;
 };
 
@@ -71,6 +74,10 @@ struct dynmap_snap {
  * @loaded: those in memory
  * @hash: the same, by id
  * @next_id: of the next one
+ * @deaths: nodes that began to die since opening
+ * @committing: how many of them the commit under way makes durable
+ * @sealed: the same, the checkpoint
+ * @durable: how many are durable; in replay all
  * @version: changes whenever a volume may have got another struct dynmap_share
  */
 struct dynmap_family {
@@ -80,6 +87,10 @@ struct dynmap_family {
 	struct list_head loaded;
 	struct hlist_head hash[1 << DYNMAP_SNAP_HASH_BITS];
 	u64 next_id;
+	u64 deaths;
+	u64 committing;
+	u64 sealed;
+	u64 durable;
 	u32 version;
 };
 
@@ -105,13 +116,15 @@ int __must_check dynmap_snap_get(struct dynmap_family *family, u64 id, struct dy
  * @family: the families
  * @parent: its parent, 0: none
  * @side: on which side
+ * @surely: deletions that are not yet durable do not count: it may be written to
  * @share: set
  * @op: told what is missing
  *
  * Return: as dynmap_snap_get().
  */
 int __must_check dynmap_family_share(struct dynmap_family *family, u64 parent, u32 side,
-				     struct dynmap_share *share, struct dynmap_op *op);
+				     bool surely, struct dynmap_share *share,
+				     struct dynmap_op *op);
 
 /**
  * dynmap_family_settle() - see to the queue of kills
@@ -187,6 +200,10 @@ int __must_check dynmap_family_splice(struct dynmap_family *family, u64 id,
 /* Checkpoint: put the records that changed; no further changes; the trees are sealed. */
 int __must_check dynmap_family_checkpoint(struct dynmap_family *family, struct dynmap_op *op);
 void dynmap_family_seal(struct dynmap_family *family);
+
+/* So many deaths are durable. */
+void dynmap_family_durable(struct dynmap_family *family, u64 deaths);
+
 /* Forget nodes that are not dirty; nobody holds one. */
 void dynmap_family_unload(struct dynmap_family *family);
 

@@ -320,6 +320,7 @@ int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 	dynmap_cache_heal_begin(&pool->cache);
 	dynmap_cache_seal(&pool->cache);
 	dynmap_alloc_seal(&pool->alloc);
+	pool->table.family.sealed = pool->table.family.deaths;
 	return 0;
 }
 
@@ -387,12 +388,14 @@ void dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error)
 	}
 	dynmap_cache_written(&pool->cache);
 	dynmap_alloc_sealed_durable(&pool->alloc);
+	dynmap_family_durable(&pool->table.family, pool->table.family.sealed);
 	pool->journal.tail = le64_to_cpu(pool->super->journal_seq);
 }
 
 void dynmap_pool_commit_begin(struct dynmap_pool *pool)
 {
 	dynmap_alloc_commit_begin(&pool->alloc);
+	pool->table.family.committing = pool->table.family.deaths;
 	dynmap_journal_commit_begin(&pool->journal);
 }
 
@@ -405,6 +408,8 @@ void dynmap_pool_commit_end(struct dynmap_pool *pool, int error)
 {
 	dynmap_journal_commit_end(&pool->journal, error);
 	dynmap_alloc_commit_end(&pool->alloc, error);
+	if (!error)
+		dynmap_family_durable(&pool->table.family, pool->table.family.committing);
 }
 
 int dynmap_pool_commit(struct dynmap_pool *pool)
@@ -870,6 +875,7 @@ static int dynmap_pool_recover(struct dynmap_pool *pool, bool readonly)
 		dynmap_helped(ret, pool, &op, dynmap_alloc_drain(&pool->alloc));
 	if (ret || readonly)
 		return ret;
+	pool->table.family.durable = pool->table.family.deaths;
 	pool->journal.incarnation++;
 	pool->journal.tail = pool->journal.head;
 	pool->journal.durable = pool->journal.head;

@@ -160,7 +160,8 @@ int dynmap_volume_refresh(struct dynmap_table *table, struct dynmap_volume *volu
 	if (volume->version == table->family.version)
 		return 0;
 	ret = dynmap_family_share(&table->family, le64_to_cpu(volume->disk.parent),
-				  le32_to_cpu(volume->disk.parent_slot), &volume->map.share, op);
+				  le32_to_cpu(volume->disk.parent_slot),
+				  volume->id <= DYNMAP_MAX_VOLUME_ID, &volume->map.share, op);
 	if (!ret)
 		volume->version = table->family.version;
 	return ret;
@@ -881,7 +882,8 @@ int dynmap_volume_load(struct dynmap_table *table, u64 id, struct dynmap_volume 
 		return -EUCLEAN;
 	}
 	ret = dynmap_family_share(&table->family, le64_to_cpu(disk.parent),
-				  le32_to_cpu(disk.parent_slot), &share, op);
+				  le32_to_cpu(disk.parent_slot), id <= DYNMAP_MAX_VOLUME_ID, &share,
+				  op);
 	if (ret)
 		return ret;
 	volume = dynmap_volume_enter(table, id, &disk);
@@ -1154,6 +1156,7 @@ int dynmap_volume_delete(struct dynmap_table *table, u64 id, struct dynmap_op *o
 	ret = dynmap_btree_remove(&table->volumes, id, op);
 	dynmap_volume_rename(table, volume, reap_id);
 	volume->disk.flags |= cpu_to_le32(DYNMAP_VOLUME_DELETING);
+	volume->version = table->family.version - 1;
 	volume->dirty = true;
 	dynmap_volume_record(volume);
 	if (!ret)

@@ -1,0 +1,186 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Snapshots: copies that stay what they were, whatever is written to either side;
+# deletion in any order; file systems under load; many of them.
+. ./lib.sh
+
+MIB=8
+SECTORS=$((MIB * 2048))
+
+used() { dmsetup status "$POOL" | cut -d' ' -f6 | cut -d/ -f1; }
+snap() { dmsetup message "$POOL" 0 create_snap "$@"; }
+delete() { dmsetup message "$POOL" 0 delete "$1" || fail "cannot delete $1"; }
+active() { create "vol$1" "0 $SECTORS dynmap /dev/mapper/$POOL $1"; }
+
+# same VOLUME FILE
+same() { cmp -n $((MIB << 20)) "$2" "/dev/mapper/$1" || fail "$1 is not $2"; }
+
+# random_writes VOLUME FILE COUNT: the same random writes to both, of 512 bytes to 40 KiB.
+random_writes() {
+	local i at len
+	for i in $(seq "$3"); do
+		at=$((RANDOM % (SECTORS - 80))) len=$((1 + RANDOM % 80))
+		[ $((i % 3)) -ne 0 ] || { at=$((at / 8 * 8)); len=$((len / 8 * 8 + 8)); }
+		dd if=/dev/urandom of=/run/piece bs=512 count=$len status=none
+		dd if=/run/piece of="/dev/mapper/$1" bs=512 seek=$at oflag=direct conv=notrunc status=none ||
+			fail "write to $1"
+		dd if=/run/piece of="$2" bs=512 seek=$at conv=notrunc status=none
+	done
+}
+
+# closed: all volumes and the pool removed, and without a fault.
+closed() {
+	local name
+	for name in $(dmsetup ls --target dynmap | awk '/\(/ { print $1 }'); do remove "$name"; done
+	remove "$POOL"
+	"$TOOLS/dynmap" check "$@" > /run/out || fail "the checker: $(tail -n 3 /run/out)"
+}
+
+opened() {
+	disk a 64 && disk b 64
+	pool 128 0 "" /dev/a /dev/b && volume 0 $SECTORS || { fail "no volume"; return 1; }
+	dd if=/dev/urandom of=/run/image0 bs=1M count=$MIB status=none
+	dd if=/run/image0 of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none
+}
+
+both_sides() {
+	opened || return
+	snap 1 0 || fail "no snapshot of an active volume"
+	active 1
+	cp /run/image0 /run/image1
+	same vol1 /run/image1
+	random_writes vol0 /run/image0 40
+	same vol1 /run/image1
+	random_writes vol1 /run/image1 40
+	same vol0 /run/image0
+	snap 2 1 || fail "no snapshot of a snapshot"
+	active 2
+	cp /run/image1 /run/image2
+	random_writes vol1 /run/image1 20
+	random_writes vol2 /run/image2 20
+	# Discards and zeros on shared blocks are one side's alone.
+	blkdiscard -o 1048576 -l 1048576 /dev/mapper/vol2
+	dd if=/dev/zero of=/run/image2 bs=1M seek=1 count=1 conv=notrunc status=none
+	fallocate --zero-range -o 3000320 -l 20480 /dev/mapper/vol1 2> /dev/null ||
+		dd if=/dev/zero of=/dev/mapper/vol1 bs=512 seek=5860 count=40 oflag=direct conv=notrunc status=none
+	dd if=/dev/zero of=/run/image1 bs=512 seek=5860 count=40 conv=notrunc status=none
+	sync
+	for i in 0 1 2; do same vol$i /run/image$i; done
+	closed /dev/a /dev/b
+	pool 128 0 "" /dev/a /dev/b
+	for i in 0 1 2; do active $i; same vol$i /run/image$i; done
+	closed /dev/a /dev/b
+}
+
+# settles N: so many blocks in units are in use, within 20 s.
+settles() {
+	for _ in $(seq 100); do
+		[ "$(used)" = "$1" ] && return
+		sleep 0.2
+	done
+	fail "in use: $(used), wanted $1"
+}
+
+deletion() {
+	local before
+	opened || return
+	before=$(used)
+	for i in 1 2 3 4; do snap $i $((i - 1)); active $i; cp /run/image$((i - 1)) /run/image$i
+		random_writes vol$i /run/image$i 15
+	done
+	remove vol0; delete 0
+	remove vol2; delete 2
+	for i in 1 3 4; do same vol$i /run/image$i; done
+	random_writes vol3 /run/image3 15
+	remove vol4; delete 4
+	remove vol1; delete 1
+	same vol3 /run/image3
+	[ "$(used)" -ge "$before" ] || fail "in use: $(used), less than one volume's $before"
+	remove vol3; delete 3
+	settles 0
+	closed /dev/a /dev/b
+}
+
+# A file system that is written to meanwhile, copied 8 times: each copy is whole.
+file_system() {
+	local i
+	disk a 512
+	pool 128 0 "" /dev/a && volume 0 262144 || { fail "no volume"; return; }
+	mkfs.ext4 -q -E lazy_itable_init=1,nodiscard /dev/mapper/vol0
+	mount /dev/mapper/vol0 /run/mnt
+	(while [ ! -e /run/stop ]; do
+		dd if=/dev/urandom of="/run/mnt/$((RANDOM % 20))" bs=16k count=$((RANDOM % 20)) conv=fsync status=none
+	done) &
+	for i in $(seq 8); do
+		sleep 0.3
+		snap "$i" 0 || fail "no snapshot $i"
+	done
+	touch /run/stop; wait $!; rm -f /run/stop
+	umount /run/mnt
+	for i in $(seq 8); do
+		create "vol$i" "0 262144 dynmap /dev/mapper/$POOL $i"
+		mount "/dev/mapper/vol$i" /run/mnt && umount /run/mnt || fail "mount of $i"
+		e2fsck -fn "/dev/mapper/vol$i" > /run/out 2>&1 || fail "copy $i: $(tail -n 3 /run/out)"
+	done
+	closed /dev/a
+}
+
+# Two volumes, written to in turn, are copied at one instant.
+group() {
+	local a b i
+	disk a 64
+	pool 128 0 "" /dev/a && volume 0 2048 && volume 1 2048 || { fail "no volumes"; return; }
+	(for i in $(seq 400); do
+		printf '%-512s' "$i" | dd of=/dev/mapper/vol$((i % 2)) bs=512 oflag=direct conv=notrunc status=none
+	done) &
+	sleep 0.5
+	snap 10 0 11 1 || fail "no group"
+	wait $!
+	for i in 10 11; do create vol$i "0 2048 dynmap /dev/mapper/$POOL $i"; done
+	a=$(head -c 20 /dev/mapper/vol10 | tr -d '\0 ') b=$(head -c 20 /dev/mapper/vol11 | tr -d '\0 ')
+	[ $((a - b)) -eq 1 ] || [ $((b - a)) -eq 1 ] || fail "not one instant: $a, $b"
+	refused "no snapshot 12" snap 13 0 12 9
+	[ -z "$(dmsetup message "$POOL" 0 list | grep '^13 ')" ] || fail "half a group is left"
+	closed /dev/a
+}
+
+refusals() {
+	opened || return
+	snap 1 0
+	refused "no snapshot 1 of volume 0" snap 1 0
+	refused "no snapshot 2 of volume 77" snap 2 77
+	refused "invalid volume id" snap 2 x
+	dmsetup message "$POOL" 0 set 1 protected 1 || fail "cannot protect"
+	refused "is protected" dmsetup message "$POOL" 0 delete 1
+	dmsetup message "$POOL" 0 set 1 protected 0
+	dmsetup message "$POOL" 0 set 1 read_only 1 || fail "cannot make read-only"
+	active 1
+	same vol1 /run/image0
+	dd if=/dev/zero of=/dev/mapper/vol1 bs=4k count=1 oflag=direct status=none 2> /dev/null &&
+		fail "a write to a read-only copy"
+	same vol1 /run/image0
+	remove vol1; delete 1
+	closed /dev/a /dev/b
+}
+
+many() {
+	local count=1000
+	opened || return
+	seq 1 $count | sed 's/.*/create_snap & 0/' > /run/creations
+	echo "# $("$TOOLS/messages" "$POOL" < /run/creations)" || fail "creation"
+	random_writes vol0 /run/image1 1
+	for i in 1 $((count / 2)) $count; do active "$i"; same "vol$i" /run/image0; remove "vol$i"; done
+	seq 1 $count | shuf | sed 's/.*/delete &/' > /run/deletions
+	echo "# $("$TOOLS/messages" "$POOL" < /run/deletions)" || fail "deletion"
+	remove vol0; delete 0
+	settles 0
+	closed /dev/a /dev/b
+}
+
+run "both sides go their own ways" both_sides
+run "deleted in any order" deletion
+run "copies of a file system in use" file_system
+run "a group at one instant" group
+run "what is refused" refusals
+run "a thousand snapshots" many
+finish
