@@ -49,6 +49,20 @@ static void twin_range(struct twin_volume *volume, const struct twin_mark *mark)
 	}
 }
 
+/* What was there when the copy was made is durable with it. */
+static void twin_snapshot(struct twin_volume *copy, const struct twin_volume *origin, u64 uid)
+{
+	u32 i;
+
+	memset(copy, 0, sizeof(*copy));
+	copy->uid = uid;
+	copy->exists = TWIN_MAYBE;
+	for (i = 0; i < TWIN_SECTORS; i++) {
+		copy->sector[i].done = origin->sector[i].done;
+		copy->sector[i].durable = origin->sector[i].done;
+	}
+}
+
 static void twin_flush(struct twin *twin, u32 flush, bool begin)
 {
 	struct twin_sector *sector;
@@ -80,6 +94,9 @@ void twin_apply(struct twin *twin, const struct twin_mark *mark)
 		break;
 	case TWIN_CREATE_DONE:
 		volume->exists = TWIN_YES;
+		break;
+	case TWIN_SNAPSHOT_BEGIN:
+		twin_snapshot(volume, &twin->volume[mark->sector], mark->seq);
 		break;
 	case TWIN_DELETE_BEGIN:
 		volume->exists = TWIN_MAYBE;
@@ -135,7 +152,8 @@ static const char *twin_judge(const struct twin_volume *volume, u32 at, const vo
 			return "acknowledged data is lost";
 		return NULL;
 	}
-	if (tag->uid != volume->uid || tag->sector != at)
+	/* A copy holds what its origin wrote. */
+	if ((tag->uid != volume->uid && tag->seq != sector->durable.value) || tag->sector != at)
 		return "another's data";
 	for (i = sizeof(*tag) / 8; i < 64; i++)
 		if (word[i] != tag->seq)

@@ -7,7 +7,8 @@
  * oracles that compare a pool with it:
  *  - no acknowledged loss: a sector holds what the last acknowledged flush or
  *    FUA covered, or something submitted later to the same sector;
- *  - no leak: anything else is poison or another's data;
+ *  - no leak: anything else is poison or another's data; a snapshot holds exactly
+ *    what its origin held, or what was written to it;
  *  - a volume exists if its creation was acknowledged and its deletion had not
  *    begun, and not once that was acknowledged.
  */
@@ -42,6 +43,7 @@ enum twin_op {
 	TWIN_CREATE_DONE,
 	TWIN_DELETE_BEGIN,
 	TWIN_DELETE_DONE,
+	TWIN_SNAPSHOT_BEGIN,	/* a copy of volume @sector, @seq: uid */
 };
 
 struct twin_mark {

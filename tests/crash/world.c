@@ -168,6 +168,17 @@ static struct dynmap_volume *load(struct world *world, u32 id)
 	return volume;
 }
 
+/* The data of held blocks is there. */
+static void map_held(struct world *world, u32 id, u64 lbn, u64 pbn, u32 len)
+{
+	struct dynmap_volume *volume = load(world, id);
+	int ret = HELPED(world, dynmap_table_redirect(&world->pool.table, volume, &lbn, &pbn, &len,
+						      &op));
+
+	if (ret)
+		world_die("a block cannot be redirected", ret);
+}
+
 /* The data of a write under way is there. */
 static void complete_write(struct world *world, const struct world_write *write)
 {
@@ -176,7 +187,9 @@ static void complete_write(struct world *world, const struct world_write *write)
 
 	trace_store_done(&world->store, write->id);
 	world->store.written[write->dev] = true;
-	if (write->first) {
+	if (write->redirect) {
+		map_held(world, write->volume, write->lbn, write->pbn, write->blocks);
+	} else if (write->first) {
 		struct dynmap_volume *volume = load(world, write->volume);
 
 		ret = HELPED(world, dynmap_table_set_written(&world->pool.table, volume,
@@ -207,7 +220,7 @@ static int prepare(struct world *world, struct dynmap_volume *volume, u64 lbn, u
 	struct dynmap_table *table = &world->pool.table;
 	int ret = HELPED(world, dynmap_table_lookup(volume, lbn, mapping, &op));
 
-	if (!ret && mapping->kind != DYNMAP_DATA &&
+	if (!ret && (mapping->kind != DYNMAP_DATA || mapping->shared) &&
 	    !dynmap_table_may_write(table, volume, world->nr_writes))
 		return -ENOSPC;
 	if (!ret && mapping->kind == DYNMAP_HOLE) {
@@ -224,6 +237,20 @@ static int prepare(struct world *world, struct dynmap_volume *volume, u64 lbn, u
 	if (ret && ret != -ENOSPC)
 		world_die("no place for a write", ret);
 	return ret;
+}
+
+/* Hold blocks for a write to shared ones: how many, 0 if there is no space. */
+static u32 hold(struct world *world, struct dynmap_volume *volume, u32 want, u64 *pbn)
+{
+	u32 len;
+	int ret = HELPED(world, dynmap_table_hold(&world->pool.table, volume, want, pbn, &len,
+						  &op));
+
+	if (ret == -ENOSPC)
+		return 0;
+	if (ret)
+		world_die("no block is held", ret);
+	return len;
 }
 
 static void tags(struct world *world, u32 volume, u64 sector, u32 sectors, u64 seq, u8 *data)
@@ -249,6 +276,13 @@ static bool begin_write(struct world *world, u32 id, u64 lbn, u64 len)
 		if (prepare(world, volume, lbn, len, &mapping))
 			return false;
 		n = min(len, mapping.len);
+		if (mapping.shared) {
+			n = hold(world, volume, n, &mapping.pbn);
+			if (!n)
+				return false;
+			if (world->nr_writes == WORLD_WRITES)
+				complete_writes(world);
+		}
 		write = &world->write[world->nr_writes++];
 		write->volume = id;
 		write->lbn = lbn;
@@ -256,6 +290,7 @@ static bool begin_write(struct world *world, u32 id, u64 lbn, u64 len)
 		write->blocks = n;
 		write->seq = ++world->now.seq;
 		write->first = mapping.kind != DYNMAP_DATA;
+		write->redirect = mapping.shared;
 		tags(world, id, lbn * DYNMAP_BLOCK_SECTORS, n * DYNMAP_BLOCK_SECTORS, write->seq,
 		     data);
 		block = dynmap_pbn_locate(&world->pool.geo, mapping.pbn, &write->dev);
@@ -276,6 +311,22 @@ static void write_blocks(struct world *world, u32 id, u64 lbn, u64 len)
 	complete_writes(world);
 }
 
+/* Read a shared block, to be written elsewhere, to mapping->pbn; false: no space. */
+static bool copy_block(struct world *world, struct dynmap_volume *volume,
+		       struct dynmap_mapping *mapping, u8 *data)
+{
+	struct dynmap_store *store = &world->store.store;
+	u64 block;
+	u32 dev;
+
+	if (mapping->kind == DYNMAP_DATA) {
+		block = dynmap_pbn_locate(&world->pool.geo, mapping->pbn, &dev);
+		if (store->ops->read(store, dev, block, data))
+			world_die("read", 0);
+	}
+	return hold(world, volume, 1, &mapping->pbn);
+}
+
 /* Write sectors inside of one block, @value 0: zeros; as the kernel pads and remaps. */
 static void write_part(struct world *world, u32 id, u64 sector, u32 sectors, bool fua)
 {
@@ -290,7 +341,9 @@ static void write_part(struct world *world, u32 id, u64 sector, u32 sectors, boo
 	complete_writes(world);
 	if (prepare(world, volume, lbn, 1, &mapping))
 		return;
-	first = mapping.kind != DYNMAP_DATA;
+	first = mapping.kind != DYNMAP_DATA || mapping.shared;
+	if (mapping.shared && !copy_block(world, volume, &mapping, data))
+		return;
 	must_commit = fua && (first || dynmap_journal_pending(&world->pool.journal));
 	if (fua && !must_commit)
 		flags = TRACE_FUA;
@@ -306,7 +359,9 @@ static void write_part(struct world *world, u32 id, u64 sector, u32 sectors, boo
 					     offset, sectors, data + offset * SECTOR_BYTES, flags);
 	trace_store_done(&world->store, request);
 	world->store.written[dev] = true;
-	if (first && HELPED(world, dynmap_table_set_written(&world->pool.table, volume, lbn,
+	if (mapping.shared)
+		map_held(world, id, lbn, mapping.pbn, 1);
+	else if (first && HELPED(world, dynmap_table_set_written(&world->pool.table, volume, lbn,
 							    mapping.pbn, 1, &op)))
 		world_die("a block cannot be marked written", 0);
 	mark(world, TWIN_DONE, id, sector, sectors, world->now.seq);
@@ -343,26 +398,43 @@ static void discard(struct world *world, u32 id, u64 sector, u32 sectors)
 	mark(world, TWIN_UNMAP_DONE, id, from, count, world->now.seq);
 }
 
-/* Zeros over a part of a block, where it is written. */
-static void zero_part(struct world *world, u32 id, u64 from, u64 to)
+/* Zeros over a part of a block, where it is written; false: no space. */
+static bool zero_part(struct world *world, u32 id, u64 from, u64 to)
 {
 	struct dynmap_volume *volume = load(world, id);
+	u8 data[DYNMAP_BLOCK_BYTES] = {};
 	struct dynmap_mapping mapping;
 	u64 block;
 	u32 dev;
 
 	if (from == to)
-		return;
+		return true;
 	if (HELPED(world, dynmap_table_lookup(volume, from / DYNMAP_BLOCK_SECTORS, &mapping, &op)))
 		world_die("lookup", 0);
 	if (mapping.kind != DYNMAP_DATA)
-		return;
+		return true;
+	if (mapping.shared) {
+		if (!dynmap_table_may_write(&world->pool.table, volume, 0) ||
+		    !copy_block(world, volume, &mapping, data))
+			return false;
+		memset(data + (from & (DYNMAP_BLOCK_SECTORS - 1)) * SECTOR_BYTES, 0,
+		       (to - from) * SECTOR_BYTES);
+		block = dynmap_pbn_locate(&world->pool.geo, mapping.pbn, &dev);
+		trace_store_done(&world->store,
+				 trace_store_submit(&world->store, dev,
+						    block * DYNMAP_BLOCK_SECTORS,
+						    DYNMAP_BLOCK_SECTORS, data, 0));
+		world->store.written[dev] = true;
+		map_held(world, id, from / DYNMAP_BLOCK_SECTORS, mapping.pbn, 1);
+		return true;
+	}
 	block = dynmap_pbn_locate(&world->pool.geo, mapping.pbn, &dev);
 	trace_store_done(&world->store,
 			 trace_store_submit(&world->store, dev, block * DYNMAP_BLOCK_SECTORS +
 					    (from & (DYNMAP_BLOCK_SECTORS - 1)), to - from, NULL,
 					    0));
 	world->store.written[dev] = true;
+	return true;
 }
 
 /* WRITE ZEROES that keeps the space. */
@@ -374,9 +446,9 @@ static void write_zeroes(struct world *world, u32 id, u64 from, u64 to)
 	complete_writes(world);
 	world->now.seq++;
 	mark(world, TWIN_UNMAP_SUBMIT, id, from, to - from, world->now.seq);
-	zero_part(world, id, from, min(to, lbn * DYNMAP_BLOCK_SECTORS));
-	if (lbn <= end)
-		zero_part(world, id, end * DYNMAP_BLOCK_SECTORS, to);
+	if (!zero_part(world, id, from, min(to, lbn * DYNMAP_BLOCK_SECTORS)) ||
+	    (lbn <= end && !zero_part(world, id, end * DYNMAP_BLOCK_SECTORS, to)))
+		return;
 	if (lbn < end)
 		unmap_blocks(world, id, lbn, end);
 	for (; lbn < end; lbn += mapping.len)
@@ -417,6 +489,27 @@ static void delete(struct world *world, u32 id)
 	commit(world);
 	mark(world, TWIN_DELETE_DONE, id, 0, 0, 0);
 	world->now.exists[id] = false;
+}
+
+/* As the kernel: no write is under way. */
+static void snapshot(struct world *world, u32 id, u32 origin)
+{
+	u8 uuid[DYNMAP_UUID_BYTES] = { id + 1 };
+	int ret;
+
+	complete_writes(world);
+	world->now.uid[id] = ++world->now.next_uid;
+	mark(world, TWIN_SNAPSHOT_BEGIN, id, origin, 0, world->now.uid[id]);
+	ret = HELPED(world, dynmap_volume_snapshot(&world->pool.table, id, origin, uuid, 1, &op));
+	if (ret == -ENOSPC) {
+		mark(world, TWIN_DELETE_DONE, id, 0, 0, 0);
+		return;
+	}
+	if (ret)
+		world_die("snapshot", ret);
+	commit(world);
+	mark(world, TWIN_CREATE_DONE, id, 0, 0, 0);
+	world->now.exists[id] = true;
 }
 
 static void reap(struct world *world)
@@ -578,12 +671,36 @@ static void op_zeroes(struct world *world, u64 a, u64 b)
 
 static void op_create_delete(struct world *world, u64 a, u64 b)
 {
-	u32 id = 1 + b % 2;
+	u32 id = 1;
 
 	if (world->now.exists[id])
 		delete(world, id);
 	else
 		create(world, id);
+}
+
+/* Copies 2 and 3 of volume 0 come and go. */
+static void op_snapshot(struct world *world, u64 a, u64 b)
+{
+	u32 id = 3 - b % 2;
+
+	if (world->now.exists[id])
+		delete(world, id);
+	else
+		snapshot(world, id, a & 4 && world->now.exists[5 - id] ? 5 - id : 0);
+}
+
+/* Write to a copy. */
+static void op_write_copy(struct world *world, u64 a, u64 b)
+{
+	u32 id = 3 - b % 2;
+
+	if (!world->now.exists[id])
+		return;
+	if (b & 2)
+		write_part(world, id, (a + 1) % TWIN_BLOCKS * DYNMAP_BLOCK_SECTORS + 3, 3, false);
+	else
+		write_blocks(world, id, (a + 1) % (TWIN_BLOCKS - 8), 1 + b % 7);
 }
 
 static void op_reap(struct world *world, u64 a, u64 b)
@@ -640,6 +757,8 @@ static const struct {
 	{ 'l', op_reclaim },
 	{ 'g', op_grow },
 	{ 'x', op_fill },
+	{ 't', op_snapshot },
+	{ 'y', op_write_copy },
 };
 
 u32 world_nr_ops(void)

@@ -49,6 +49,7 @@ struct world_write {
 	u32 blocks;
 	u64 seq;
 	bool first;
+	bool redirect;
 };
 
 enum world_step { WORLD_IDLE, WORLD_BEGUN, WORLD_WRITTEN };
