@@ -855,8 +855,9 @@ int dynmap_alloc_hold(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 *pbn, 
 	if (*len < min_t(u32, want, DYNMAP_GOOD_RUN))
 		dynmap_alloc_search(alloc, want, pbn, len);
 	if (!*len) {
-		bool soon = alloc->quarantined || alloc->cache->kills.count || (dynmap_meta_quarantined(alloc) &&
-				alloc->free_blocks > dynmap_meta_free(alloc));
+		bool soon = alloc->quarantined || alloc->cache->kills.count ||
+			    (dynmap_meta_quarantined(alloc) &&
+			     alloc->free_blocks > dynmap_meta_free(alloc));
 
 		return soon ? -EBUSY : -ENOSPC;
 	}

@@ -533,7 +533,8 @@ static bool dynmap_btree_join(struct dynmap_tree *tree, struct dynmap_path *path
 	if (!slot || count * 4 > capacity)
 		return false;
 	left = dynmap_child_peek(tree, parent, slot - 1);
-	if (!left || dynmap_node_is_shared(left, &tree->share) || (count + dynmap_node_count(left)) * 4 > capacity * 3)
+	if (!left || dynmap_node_is_shared(left, &tree->share) ||
+	    (count + dynmap_node_count(left)) * 4 > capacity * 3)
 		return false;
 	if (!level && tree->kind == DYNMAP_TREE_MAP &&
 	    dynmap_leaf_key(right, count - 1) + DYNMAP_MAX_EXTENT_BLOCKS >

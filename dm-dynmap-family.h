@@ -17,9 +17,10 @@
  *
  * When a volume is deleted its parent is dying from that moment on: its place is
  * already taken by the side that survives, whose volumes have the next parent as
- * theirs; but blocks that become the survivor's alone are not overwritten before the
- * deletion is durable: a power failure might bring the volume back. In the background its divergence tree is drained: what the survivor's
- * side had killed dies, the rest is dropped; then the node goes.
+ * theirs; but blocks that become the survivor's alone are not overwritten before
+ * the deletion is durable: a power failure might bring the volume back. In the
+ * background the dying node's divergence tree is drained: what the survivor's side
+ * had killed dies, the rest is dropped; then the node goes.
  *
  * Owns: the tree of snapshot nodes, their divergence trees, the queue of kills.
  * What is freed here is free after the next checkpoint (dynmap_alloc_free_late()):

@@ -153,7 +153,7 @@ int dynmap_table_lookup(struct dynmap_volume *volume, u64 lbn, struct dynmap_map
 }
 
 int dynmap_volume_refresh(struct dynmap_table *table, struct dynmap_volume *volume,
-				 struct dynmap_op *op)
+			  struct dynmap_op *op)
 {
 	int ret;
 
@@ -978,7 +978,8 @@ int dynmap_volume_snapshot(struct dynmap_table *table, u64 id, u64 origin_id, co
 	if (ret == -ENOENT)
 		ret = dynmap_volume_load(table, origin_id, &origin, op);
 	if (!ret)
-		ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&table->volumes), 3, op);
+		ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&table->volumes), 3,
+					   op);
 	if (!ret)
 		ret = dynmap_journal_reserve(table->journal, 2, op);
 	if (ret)
@@ -1125,7 +1126,8 @@ int dynmap_volume_delete(struct dynmap_table *table, u64 id, struct dynmap_op *o
 	slot = le32_to_cpu(volume->disk.parent_slot);
 	side = slot;
 	if (volume->disk.parent)
-		ret = dynmap_snap_get(&table->family, le64_to_cpu(volume->disk.parent), &parent, op);
+		ret = dynmap_snap_get(&table->family, le64_to_cpu(volume->disk.parent), &parent,
+				      op);
 	if (!ret && parent)
 		ret = dynmap_family_next(&table->family, parent->id, &side, &dying, op);
 	if (!ret && dying && dynmap_snap_is_dying(dying)) {

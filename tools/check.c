@@ -216,7 +216,7 @@ static void walk_remains(struct dynmap_walk *walk, struct dynmap_volume *volume,
 			 struct dynmap_miss *want, u64 *exclusive)
 {
 	struct dynmap_mapping mapping;
-	struct dynmap_miss below;
+	struct dynmap_miss below, next;
 	struct dynmap_op op = {};
 	struct dynmap_buf *buf;
 	u64 lbn, end;
@@ -232,11 +232,9 @@ static void walk_remains(struct dynmap_walk *walk, struct dynmap_volume *volume,
 	}
 	walk_node(walk, &volume->map, buf);
 	for (i = 0; want->level && i < (int)dynmap_node_count(buf); i++) {
-		below.high = i + 1 < (int)dynmap_node_count(buf) ? 0 : want->high;
 		dynmap_child_want(buf, i, &below);
-		if (!below.high) {
-			struct dynmap_miss next;
-
+		below.high = want->high;
+		if (i + 1 < (int)dynmap_node_count(buf)) {
 			dynmap_child_want(buf, i + 1, &next);
 			below.high = next.base;
 		}
@@ -246,7 +244,7 @@ static void walk_remains(struct dynmap_walk *walk, struct dynmap_volume *volume,
 		return;
 	end = min(want->high, dynmap_leaf_key(buf, dynmap_node_count(buf) - 1) +
 			      DYNMAP_MAX_EXTENT_BLOCKS);
-	end = min(end, (u64)DYNMAP_MAX_LBN);
+	end = min_t(u64, end, DYNMAP_MAX_LBN);
 	for (lbn = dynmap_leaf_key(buf, 0); lbn < end; lbn += mapping.len) {
 		with_nodes(ret, walk, &op, dynmap_table_lookup(volume, lbn, &mapping, &op));
 		if (ret)
@@ -485,12 +483,33 @@ static void walk_own(struct dynmap_walk *walk, struct dynmap_snap *snap)
 	set_exit(walk, &reach.set);
 }
 
+/* In one segment. */
+static void compare_divergence(struct dynmap_walk *walk, struct dynmap_snap *snap,
+			       struct dynmap_reach *reach, u32 segment)
+{
+	u64 *words[4], wanted;
+	u32 side, word;
+
+	for (side = 0; side < 4; side++)
+		words[side] = set_segment(walk, &reach[side].set, segment);
+	for (word = 0; word < DYNMAP_SEGMENT_WORDS && !walk->no_memory; word++)
+		for (side = 0; side < 2; side++) {
+			wanted = words[!side][word] & ~words[side][word];
+			if (words[2 + side][word] == wanted)
+				continue;
+			damaged(walk, "snapshot node %llu, side %u, from block %llu: %016llx entered, counted %016llx",
+				(unsigned long long)snap->id, side,
+				(unsigned long long)dynmap_segment_pbn(segment) + word * 64,
+				(unsigned long long)words[2 + side][word],
+				(unsigned long long)wanted);
+		}
+}
+
 /* The divergence tree holds exactly what one side reaches and the other does not. */
 static void walk_divergence(struct dynmap_walk *walk, struct dynmap_snap *snap)
 {
 	struct dynmap_reach reach[4] = {};
-	u32 dev, slot, word, side;
-	u64 *words[4], wanted;
+	u32 dev, slot, side;
 
 	for (side = 0; side < 4; side++) {
 		reach[side].generation = le32_to_cpu(snap->disk.generation);
@@ -500,23 +519,9 @@ static void walk_divergence(struct dynmap_walk *walk, struct dynmap_snap *snap)
 		reach_child(walk, le64_to_cpu(snap->disk.child[side]), &reach[side]);
 	if (!walk->no_memory)
 		each_divergence(walk, snap, take_divergence, reach);
-	for (dev = 0; dev < walk->pool->geo.nr_devs && !walk->no_memory; dev++)
-		for (slot = 0; slot < walk->pool->geo.dev[dev].slots; slot++) {
-			for (side = 0; side < 4; side++)
-				words[side] = set_segment(walk, &reach[side].set,
-							  dynmap_segment_number(dev, slot));
-			for (word = 0; word < DYNMAP_SEGMENT_WORDS && !walk->no_memory; word++)
-				for (side = 0; side < 2; side++) {
-					wanted = words[!side][word] & ~words[side][word];
-					if (words[2 + side][word] == wanted)
-						continue;
-					damaged(walk, "snapshot node %llu, side %u, blocks from %llu: divergence %016llx, counted %016llx",
-						(unsigned long long)snap->id, side,
-						(unsigned long long)dynmap_segment_pbn(dynmap_segment_number(dev, slot)) + word * 64,
-						(unsigned long long)words[2 + side][word],
-						(unsigned long long)wanted);
-				}
-		}
+	for (dev = 0; dev < walk->pool->geo.nr_devs; dev++)
+		for (slot = 0; slot < walk->pool->geo.dev[dev].slots; slot++)
+			compare_divergence(walk, snap, reach, dynmap_segment_number(dev, slot));
 	for (side = 0; side < 4; side++)
 		set_exit(walk, &reach[side].set);
 }

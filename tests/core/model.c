@@ -44,7 +44,8 @@ static struct store_mem mem;
 static struct dynmap_pool pool;
 static struct twin twins[VOLUMES];
 static u64 rng_state, seq, commit_seq, next_uid = 1, op_number, seed;
-static u64 nr_writes, nr_redirects, nr_snapshots, nr_cuts, nr_checks, nr_full, nr_reclaimed, nr_replayed, nr_grown;
+static u64 nr_writes, nr_redirects, nr_snapshots, nr_cuts, nr_checks, nr_full, nr_reclaimed;
+static u64 nr_replayed, nr_grown;
 static u32 alloc_blocks, nr_devs;
 
 /* xorshift64* (Vigna, "An experimental exploration of Marsaglia's generators", 2016). */

@@ -361,8 +361,9 @@ static void write_part(struct world *world, u32 id, u64 sector, u32 sectors, boo
 	world->store.written[dev] = true;
 	if (mapping.shared)
 		map_held(world, id, lbn, mapping.pbn, 1);
-	else if (first && HELPED(world, dynmap_table_set_written(&world->pool.table, volume, lbn,
-							    mapping.pbn, 1, &op)))
+	else if (first &&
+		 HELPED(world, dynmap_table_set_written(&world->pool.table, volume, lbn,
+							mapping.pbn, 1, &op)))
 		world_die("a block cannot be marked written", 0);
 	mark(world, TWIN_DONE, id, sector, sectors, world->now.seq);
 	if (must_commit)
