@@ -164,6 +164,26 @@ static void test_freed_blocks_stay_in_quarantine(void **state)
 	assert_int_equal(other.len, run.len);
 }
 
+/* The end of quarantine may come at any time: it finds only what is durable. */
+static void test_quarantine_waits_for_the_record(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_alloc *alloc = alloc_of(bench);
+	struct run run;
+	int error;
+
+	for (error = -EIO; error <= 0; error -= -EIO) {
+		assert_int_equal(take(bench, DYNMAP_PBN_NONE, 32, &run), 0);
+		give_back(bench, &run);
+		assert_false(dynmap_alloc_release(alloc, &alloc->quarantine));
+		dynmap_alloc_commit_begin(alloc);
+		assert_false(dynmap_alloc_release(alloc, &alloc->quarantine));
+		dynmap_alloc_commit_end(alloc, error);
+		assert_int_equal(dynmap_alloc_release(alloc, &alloc->quarantine), !error);
+	}
+	assert_int_equal(alloc->quarantined, 0);
+}
+
 static void test_goal_is_met(void **state)
 {
 	struct bench *bench = *state;
@@ -303,6 +323,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_fills_up_to_the_floor, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_freed_blocks_stay_in_quarantine, setup_one,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_quarantine_waits_for_the_record, setup_one,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_goal_is_met, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_devices_fill_evenly, setup_three, teardown),

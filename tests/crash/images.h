@@ -8,8 +8,9 @@
  * Durable is, per device, what was completed before the submission of a flush
  * that has completed, and completed writes with FUA. Of all else that has been
  * submitted any subset of 512-byte sectors may be there, each old or new. A write
- * with PREFLUSH is a flush, and then a write. A discard is a write of zeros that
- * may be lost in part.
+ * with PREFLUSH is a flush, and then a write. A discard is a write that may be lost
+ * in part: of zeros, as the recorder's disks make it, or of junk, which is what the
+ * simulator's devices hold after it.
  *
  * With few volatile sectors all subsets are made; with many: none, all, each
  * prefix in the order of submission (so each block is torn at each sector), each

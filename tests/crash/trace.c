@@ -180,9 +180,15 @@ u32 trace_store_submit(struct trace_store *store, u32 dev, u64 sector, u32 secto
 
 void trace_store_discard(struct trace_store *store, u32 dev, u64 sector, u64 sectors)
 {
-	u32 id = submit(store, TRACE_DISCARD, dev, sector, sectors, NULL, 0);
+	static u8 junk[MAX_EVENT_SECTORS * SECTOR_BYTES];
+	u32 n;
 
-	trace_store_done(store, id);
+	for (n = 0; n < MAX_EVENT_SECTORS; n++)
+		twin_fill(junk + n * SECTOR_BYTES, 0xdead, n, 1);
+	for (; sectors; sector += n, sectors -= n) {
+		n = min_t(u64, sectors, MAX_EVENT_SECTORS);
+		trace_store_done(store, submit(store, TRACE_DISCARD, dev, sector, n, junk, 0));
+	}
 }
 
 void trace_store_done(struct trace_store *store, u32 id)

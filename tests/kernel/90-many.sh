@@ -1,15 +1,40 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# Ten thousand volumes in one pool. The figures are for people: nothing is
-# decided by time.
+# Ten thousand volumes in one pool: time and memory. The figures are for people:
+# nothing is decided by time.
 . ./lib.sh
 
 MANY=10000
+ACTIVE=200
 
 now() { date +%s%3N; }
 
+# Bytes in use but for caches of files; bytes of the kernel's objects alone.
+memory() {
+	awk '/^MemTotal:/ { sum += $2 }
+	     /^(MemFree|Buffers|Cached|SReclaimable):/ { sum -= $2 }
+	     END { print sum * 1024 }' /proc/meminfo
+}
+objects() { awk '/^(SUnreclaim|Percpu):/ { sum += $2 } END { print sum * 1024 }' /proc/meminfo; }
+
+# active TARGET WORDS: ACTIVE devices with a table of these words, in which # is the
+# device's number. Prints the bytes of objects for each.
+active() {
+	local before i
+	before=$(objects)
+	for ((i = 0; i < ACTIVE; i++)); do
+		echo "many$i,,,rw,0 2097152 ${1//\#/$i}"
+	done | paste -s -d ';' | "${DM[@]}" create --concise || return
+	echo $((($(objects) - before) / ACTIVE))
+}
+
+inactive() {
+	local i
+	for ((i = 0; i < ACTIVE; i++)); do echo "many$i"; done | xargs dmsetup --noudevsync remove
+}
+
 many() {
-	local begin
+	local begin before used others round
 	disk a 4096
 	pool 128 0 "" /dev/a || fail "no pool"
 	seq -f "create_thin %.0f 2097152" 0 $((MANY - 1)) | "$TOOLS/messages" "$POOL" > /run/out ||
@@ -17,10 +42,23 @@ many() {
 	echo "# created: $(cat /run/out)"
 	expect "volumes" "$(dmsetup message "$POOL" 0 list | wc -l)" $MANY
 	remove "$POOL"
-	begin=$(now)
+	before=$(memory) begin=$(now)
 	pool 128 0 "" /dev/a || fail "does not open again"
 	echo "# opened in $(($(now) - begin)) ms"
 	expect "volumes" "$(dmsetup message "$POOL" 0 list | wc -l)" $MANY
+	used=$((($(memory) - before) / MANY))
+	echo "# memory of the pool with all of them: $used bytes for each"
+	# KASAN's own objects count, too.
+	[ "$used" -lt 1024 ] || grep -q kasan_ /proc/kallsyms || fail "more than 1 KiB for each"
+	# What device-mapper itself needs is no less; the first round warms up.
+	for round in 1 2 3; do
+		others=$(active error) || fail "no other devices"
+		inactive
+		used=$(active "dynmap /dev/mapper/$POOL #") || fail "no active volumes"
+		inactive
+		[ "$round" -eq 1 ] || echo "# memory: $used bytes for an active volume, $others for" \
+			"a device of the error target"
+	done
 	volume 7777 2097152 && dd if=/dev/zero of=/dev/mapper/vol7777 bs=4k count=1 oflag=direct \
 		status=none || fail "a volume cannot be used"
 	remove vol7777
