@@ -160,6 +160,22 @@ static void fixture_data(struct fixture *fixture, struct dynmap_volume *volume, 
 	dynmap_block_free(data);
 }
 
+/* Write up to *n shared blocks elsewhere. */
+static int fixture_redirect(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn,
+			    u64 *n, u64 value)
+{
+	struct dynmap_table *table = &fixture->pool.table;
+	u64 pbn;
+	u32 len;
+	int ret = HELPED(fixture, dynmap_table_hold(table, volume, *n, &pbn, &len, &op));
+
+	if (ret)
+		return ret;
+	*n = len;
+	fixture_data(fixture, volume, lbn, pbn, len, value);
+	return HELPED(fixture, dynmap_table_redirect(table, volume, &lbn, &pbn, &len, &op));
+}
+
 int fixture_write(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn, u64 len,
 		  u64 value)
 {
@@ -180,6 +196,12 @@ int fixture_write(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn
 			return ret;
 		assert_int_not_equal(mapping.kind, DYNMAP_HOLE);
 		n = min(len, mapping.len);
+		if (mapping.shared) {
+			ret = fixture_redirect(fixture, volume, lbn, &n, value);
+			if (ret)
+				return ret;
+			continue;
+		}
 		fixture_data(fixture, volume, lbn, mapping.pbn, n, value);
 		ret = HELPED(fixture, dynmap_table_set_written(table, volume, lbn, mapping.pbn, n,
 							       &op));
@@ -203,7 +225,8 @@ u64 fixture_read(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn)
 		return 0;
 	at = dynmap_pbn_locate(&fixture->pool.geo, mapping.pbn, &dev);
 	memcpy(&tag, store_mem_block(&fixture->mem, dev, at), sizeof(tag));
-	assert_int_equal(tag.volume, volume->id);
+	/* A snapshot holds what its origin wrote. */
+	assert_true(tag.volume == volume->id || volume->disk.parent);
 	assert_int_equal(tag.lbn, lbn);
 	return tag.value;
 }

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Unit tests of families: what snapshots share, and what becomes of it. */
+#include "fixture.h"
+
+static void snapshot(struct fixture *fixture, u64 id, u64 origin)
+{
+	u8 uuid[DYNMAP_UUID_BYTES] = { id + 1 };
+
+	assert_int_equal(HELPED(fixture, dynmap_volume_snapshot(&fixture->pool.table, id, origin,
+								uuid, 5, &op)), 0);
+}
+
+static void delete(struct fixture *fixture, u64 id)
+{
+	assert_int_equal(HELPED(fixture, dynmap_volume_delete(&fixture->pool.table, id, &op)), 0);
+}
+
+/* All that was deleted is gone, and free. */
+static void reap(struct fixture *fixture)
+{
+	int ret;
+
+	do {
+		ret = HELPED(fixture, dynmap_volume_reap(&fixture->pool.table, &op));
+	} while (!ret);
+	assert_int_equal(ret, -ENOENT);
+	fixture_check(fixture);
+}
+
+static bool shared(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn)
+{
+	struct dynmap_mapping mapping;
+
+	assert_int_equal(HELPED(fixture, dynmap_volume_refresh(&fixture->pool.table, volume,
+							       &op)), 0);
+	assert_int_equal(HELPED(fixture, dynmap_table_lookup(volume, lbn, &mapping, &op)), 0);
+	return mapping.shared;
+}
+
+static void test_both_sides(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *origin = fixture_create(fixture, 1), *copy;
+	u64 before, lbn;
+
+	assert_int_equal(fixture_write(fixture, origin, 0, 100, 11), 0);
+	before = fixture->pool.alloc.data_allocated;
+	snapshot(fixture, 2, 1);
+	copy = fixture_load(fixture, 2);
+	assert_int_equal(fixture->pool.alloc.data_allocated, before);
+	assert_int_equal(copy->mapped, 100);
+	assert_int_equal(copy->exclusive, 0);
+	assert_int_equal(fixture_write(fixture, origin, 10, 1, 12), 0);
+	assert_int_equal(fixture->pool.alloc.data_allocated, before + 1);
+	assert_int_equal(fixture_write(fixture, copy, 20, 5, 13), 0);
+	assert_int_equal(fixture_unmap(fixture, copy, 40, 50), 0);
+	assert_int_equal(origin->exclusive, 1);
+	assert_int_equal(copy->exclusive, 5);
+	for (lbn = 0; lbn < 100; lbn++) {
+		assert_int_equal(fixture_read(fixture, origin, lbn), lbn == 10 ? 12 : 11);
+		assert_int_equal(fixture_read(fixture, copy, lbn),
+				 lbn >= 20 && lbn < 25 ? 13 : lbn >= 40 && lbn < 50 ? 0 : 11);
+	}
+	fixture_check(fixture);
+	assert_int_equal(fixture_write(fixture, origin, 10, 1, 14), 0);
+	assert_int_equal(fixture->pool.alloc.data_allocated, before + 6);
+}
+
+/* As many blocks are touched for a small volume as for a large one. */
+static void test_constant(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u64 lbn, before;
+
+	assert_int_equal(fixture_write(fixture, volume, 0, 1, 1), 0);
+	for (lbn = 0; lbn < 500; lbn++)
+		assert_int_equal(fixture_write(fixture, volume, lbn * 40, 1, 2), 0);
+	fixture_check(fixture);
+	before = fixture->pool.cache.nr_dirty;
+	snapshot(fixture, 2, 1);
+	assert_true(fixture->pool.cache.nr_dirty - before <= 2);
+}
+
+/* Overwritten in place again once the deletion is durable, not before. */
+static void test_unshared_when_durable(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *origin = fixture_create(fixture, 1);
+	u64 before;
+
+	assert_int_equal(fixture_write(fixture, origin, 0, 50, 1), 0);
+	snapshot(fixture, 2, 1);
+	assert_true(shared(fixture, origin, 7));
+	delete(fixture, 2);
+	assert_true(shared(fixture, origin, 7));
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	assert_false(shared(fixture, origin, 7));
+	before = fixture->pool.alloc.data_allocated;
+	assert_int_equal(fixture_write(fixture, origin, 0, 50, 2), 0);
+	assert_int_equal(fixture->pool.alloc.data_allocated, before);
+	reap(fixture);
+	assert_int_equal(origin->exclusive, before);
+	assert_int_equal(origin->disk.parent, 0);
+}
+
+static void test_deleted_in_any_order(void **state)
+{
+	struct fixture *fixture = *state;
+	u64 order[8] = {}, i, round, meta;
+
+	reap(fixture);
+	meta = fixture->pool.alloc.meta_allocated;
+	for (round = 0; round < 12; round++) {
+		fixture_create(fixture, 0);
+		assert_int_equal(fixture_write(fixture, fixture_load(fixture, 0), 0, 300, 1), 0);
+		for (i = 1; i < 8; i++) {
+			snapshot(fixture, i, fixture_below(i));
+			assert_int_equal(fixture_write(fixture,
+						       fixture_load(fixture, fixture_below(i + 1)),
+						       fixture_below(300), 1 + fixture_below(60),
+						       2 + i), 0);
+			assert_int_equal(fixture_unmap(fixture,
+						       fixture_load(fixture, fixture_below(i + 1)),
+						       fixture_below(200), 200), 0);
+		}
+		fixture_check(fixture);
+		for (i = 0; i < 8; i++) {
+			u64 at = fixture_below(i + 1);
+
+			order[i] = order[at];
+			order[at] = i;
+		}
+		for (i = 0; i < 8; i++) {
+			delete(fixture, order[i]);
+			if (fixture_below(3))
+				reap(fixture);
+		}
+		reap(fixture);
+		assert_int_equal(fixture->pool.alloc.data_allocated, 0);
+		assert_true(fixture->pool.alloc.meta_allocated <= meta);
+		assert_int_equal(fixture->pool.table.family.snaps.levels, 0);
+	}
+}
+
+/* Reserved blocks that are shared are written by nobody. */
+static void test_reserved(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *origin = fixture_create(fixture, 1), *copy;
+
+	assert_int_equal(fixture_write(fixture, origin, 0, 1, 1), 0);
+	assert_int_equal(origin->reserved, 15);
+	snapshot(fixture, 2, 1);
+	copy = fixture_load(fixture, 2);
+	assert_int_equal(fixture_write(fixture, origin, 5, 2, 2), 0);
+	assert_int_equal(fixture_write(fixture, copy, 5, 2, 3), 0);
+	assert_int_equal(fixture_read(fixture, origin, 6), 2);
+	assert_int_equal(fixture_read(fixture, copy, 6), 3);
+	assert_int_equal(fixture_read(fixture, copy, 7), 0);
+	fixture_check(fixture);
+}
+
+static void test_reopened(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *origin = fixture_create(fixture, 1);
+
+	assert_int_equal(fixture_write(fixture, origin, 0, 64, 1), 0);
+	fixture_check(fixture);
+	snapshot(fixture, 2, 1);
+	assert_int_equal(fixture_write(fixture, origin, 3, 9, 2), 0);
+	snapshot(fixture, 3, 2);
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 3), 5, 1, 3), 0);
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 1), 5), 2);
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 2), 5), 1);
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 3), 5), 3);
+	assert_int_equal(fixture_load(fixture, 3)->disk.uuid[0], 4);
+	fixture_check(fixture);
+}
+
+static void test_unloaded(void **state)
+{
+	struct fixture *fixture = *state;
+
+	assert_int_equal(fixture_write(fixture, fixture_create(fixture, 1), 0, 64, 1), 0);
+	snapshot(fixture, 2, 1);
+	dynmap_table_unload(&fixture->pool.table);
+	assert_false(list_empty(&fixture->pool.table.loaded));
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	dynmap_table_unload(&fixture->pool.table);
+	assert_true(list_empty(&fixture->pool.table.loaded));
+	assert_true(list_empty(&fixture->pool.table.family.loaded));
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 2), 5), 1);
+	assert_true(shared(fixture, fixture_load(fixture, 1), 5));
+	fixture_check(fixture);
+}
+
+static int try(struct fixture *fixture, u64 id, u64 origin)
+{
+	u8 uuid[DYNMAP_UUID_BYTES] = {};
+
+	return HELPED(fixture, dynmap_volume_snapshot(&fixture->pool.table, id, origin, uuid, 5,
+						      &op));
+}
+
+static void test_refused(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_table *table = &fixture->pool.table;
+	u32 generation;
+
+	fixture_create(fixture, 1);
+	assert_int_equal(try(fixture, 1, 1), -EEXIST);
+	assert_int_equal(try(fixture, 2, 3), -ENODATA);
+	assert_int_equal(try(fixture, DYNMAP_MAX_VOLUME_ID + 1, 1), -EINVAL);
+	assert_int_equal(try(fixture, 2, DYNMAP_MAX_VOLUME_ID + 1), -EINVAL);
+	assert_int_equal(HELPED(fixture, dynmap_volume_change(table, 1, DYNMAP_ATTR_PROTECTED, 1,
+							      &op)), 0);
+	assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, 1, &op)), -EPERM);
+	assert_int_equal(HELPED(fixture, dynmap_volume_change(table, 1, DYNMAP_ATTR_PROTECTED, 2,
+							      &op)), -EINVAL);
+	assert_int_equal(HELPED(fixture, dynmap_volume_change(table, 1, DYNMAP_ATTR_PROTECTED, 0,
+							      &op)), 0);
+	generation = fixture->pool.cache.generation;
+	fixture->pool.cache.generation = ~0U;
+	assert_int_equal(try(fixture, 2, 1), -EOVERFLOW);
+	fixture->pool.cache.generation = generation;
+	assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, 1, &op)), 0);
+	reap(fixture);
+}
+
+/* Bad records of snapshot nodes are found when they are needed. */
+static void test_bad_records(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_family *family = &fixture->pool.table.family;
+	struct dynmap_disk_snapshot good, bad;
+	struct dynmap_snap *snap;
+	u32 i;
+
+	fixture_create(fixture, 1);
+	snapshot(fixture, 2, 1);
+	fixture_check(fixture);
+	assert_int_equal(HELPED(fixture, dynmap_btree_get(&family->snaps, 1, &good, &op)), 0);
+	for (i = 0; i < 6; i++) {
+		bad = good;
+		switch (i) {
+		case 0:
+			bad.flags = cpu_to_le32(4);
+			break;
+		case 1:
+			bad.flags = cpu_to_le32(DYNMAP_SNAPSHOT_SIDE);
+			break;
+		case 2:
+			bad.parent = cpu_to_le64(1);
+			break;
+		case 3:
+			bad.parent_slot = cpu_to_le32(2);
+			break;
+		case 4:
+			bad.generation = cpu_to_le32(77);
+			break;
+		case 5:
+			bad.divergence_root.levels = cpu_to_le32(99);
+			break;
+		}
+		assert_int_equal(HELPED(fixture, dynmap_alloc_reserve(family->alloc, 9, 2, &op)),
+				 0);
+		assert_int_equal(HELPED(fixture, dynmap_btree_put(&family->snaps, 1, &bad, &op)),
+				 0);
+		dynmap_family_unload(family);
+		assert_int_equal(HELPED(fixture, dynmap_snap_get(family, 1, &snap, &op)),
+				 -EUCLEAN);
+	}
+	assert_int_equal(HELPED(fixture, dynmap_snap_get(family, 9, &snap, &op)), -EUCLEAN);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		FIXTURE_TEST(test_both_sides, one),
+		FIXTURE_TEST(test_constant, two),
+		FIXTURE_TEST(test_unshared_when_durable, one),
+		FIXTURE_TEST(test_deleted_in_any_order, two),
+		FIXTURE_TEST(test_reserved, one),
+		FIXTURE_TEST(test_reopened, two),
+		FIXTURE_TEST(test_unloaded, one),
+		FIXTURE_TEST(test_refused, one),
+		FIXTURE_TEST(test_bad_records, one),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
