@@ -144,20 +144,22 @@ int dynmap_kpool_checkpoint(struct dynmap_kpool *pool)
 	return ret;
 }
 
+/*
+ * Hundreds may have to wait here, in turn for minutes on a slow machine: they do
+ * not queue for the mutex, but look again whether a checkpoint is still due.
+ */
 int dynmap_kpool_throttle(struct dynmap_kpool *pool)
 {
 	int ret = 0;
-	bool due;
 
-	if (!dynmap_pool_wants_checkpoint(&pool->core))
-		return 0;
-	mutex_lock(&pool->commit_mutex);
-	down_read(&pool->lock);
-	due = dynmap_pool_wants_checkpoint(&pool->core);
-	up_read(&pool->lock);
-	if (due)
+	while (!ret && dynmap_pool_wants_checkpoint(&pool->core)) {
+		if (!mutex_trylock(&pool->commit_mutex)) {
+			schedule_timeout_idle(DIV_ROUND_UP(HZ, 100));
+			continue;
+		}
 		ret = dynmap_checkpoint_locked(pool);
-	mutex_unlock(&pool->commit_mutex);
+		mutex_unlock(&pool->commit_mutex);
+	}
 	return ret;
 }
 
