@@ -179,6 +179,9 @@ static int write_all(const char *device, unsigned int seconds, __u64 seed)
 	int status, result = 0;
 	__u32 i;
 
+	/* What an earlier run did not flush may have been lost since. */
+	for (i = 0; i < SECTORS; i++)
+		ledger->entry[i].flushing = ledger->entry[i].acked;
 	for (i = 0; i < PROCESSES; i++) {
 		if (fork())
 			continue;
