@@ -218,8 +218,10 @@ static int prepare(struct world *world, struct dynmap_volume *volume, u64 lbn, u
 		   struct dynmap_mapping *mapping)
 {
 	struct dynmap_table *table = &world->pool.table;
-	int ret = HELPED(world, dynmap_table_lookup(volume, lbn, mapping, &op));
+	int ret = HELPED(world, dynmap_volume_refresh(table, volume, &op));
 
+	if (!ret)
+		ret = HELPED(world, dynmap_table_lookup(volume, lbn, mapping, &op));
 	if (!ret && (mapping->kind != DYNMAP_DATA || mapping->shared) &&
 	    !dynmap_table_may_write(table, volume, world->nr_writes))
 		return -ENOSPC;
@@ -487,6 +489,9 @@ static void delete(struct world *world, u32 id)
 	ret = HELPED(world, dynmap_volume_delete(&world->pool.table, id, &op));
 	if (ret)
 		world_die("delete", ret);
+	/* The deletion may be lost: what its origin writes now must not be seen in it. */
+	if (id > 1)
+		write_blocks(world, 0, 1, 2);
 	commit(world);
 	mark(world, TWIN_DELETE_DONE, id, 0, 0, 0);
 	world->now.exists[id] = false;
