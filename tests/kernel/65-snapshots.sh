@@ -39,36 +39,36 @@ closed() {
 opened() {
 	disk a 64 && disk b 64
 	pool 128 0 "" /dev/a /dev/b && volume 0 $SECTORS || { fail "no volume"; return 1; }
-	dd if=/dev/urandom of=/run/image0 bs=1M count=$MIB status=none
-	dd if=/run/image0 of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none
+	dd if=/dev/urandom of=/run/twin0 bs=1M count=$MIB status=none
+	dd if=/run/twin0 of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none
 }
 
 both_sides() {
 	opened || return
 	snap 1 0 || fail "no snapshot of an active volume"
 	active 1
-	cp /run/image0 /run/image1
-	same vol1 /run/image1
-	random_writes vol0 /run/image0 40
-	same vol1 /run/image1
-	random_writes vol1 /run/image1 40
-	same vol0 /run/image0
+	cp /run/twin0 /run/twin1
+	same vol1 /run/twin1
+	random_writes vol0 /run/twin0 40
+	same vol1 /run/twin1
+	random_writes vol1 /run/twin1 40
+	same vol0 /run/twin0
 	snap 2 1 || fail "no snapshot of a snapshot"
 	active 2
-	cp /run/image1 /run/image2
-	random_writes vol1 /run/image1 20
-	random_writes vol2 /run/image2 20
+	cp /run/twin1 /run/twin2
+	random_writes vol1 /run/twin1 20
+	random_writes vol2 /run/twin2 20
 	# Discards and zeros on shared blocks are one side's alone.
 	blkdiscard -o 1048576 -l 1048576 /dev/mapper/vol2
-	dd if=/dev/zero of=/run/image2 bs=1M seek=1 count=1 conv=notrunc status=none
+	dd if=/dev/zero of=/run/twin2 bs=1M seek=1 count=1 conv=notrunc status=none
 	fallocate --zero-range -o 3000320 -l 20480 /dev/mapper/vol1 2> /dev/null ||
 		dd if=/dev/zero of=/dev/mapper/vol1 bs=512 seek=5860 count=40 oflag=direct conv=notrunc status=none
-	dd if=/dev/zero of=/run/image1 bs=512 seek=5860 count=40 conv=notrunc status=none
+	dd if=/dev/zero of=/run/twin1 bs=512 seek=5860 count=40 conv=notrunc status=none
 	sync
-	for i in 0 1 2; do same vol$i /run/image$i; done
+	for i in 0 1 2; do same vol$i /run/twin$i; done
 	closed /dev/a /dev/b
 	pool 128 0 "" /dev/a /dev/b
-	for i in 0 1 2; do active $i; same vol$i /run/image$i; done
+	for i in 0 1 2; do active $i; same vol$i /run/twin$i; done
 	closed /dev/a /dev/b
 }
 
@@ -85,16 +85,16 @@ deletion() {
 	local before
 	opened || return
 	before=$(used)
-	for i in 1 2 3 4; do snap $i $((i - 1)); active $i; cp /run/image$((i - 1)) /run/image$i
-		random_writes vol$i /run/image$i 15
+	for i in 1 2 3 4; do snap $i $((i - 1)); active $i; cp /run/twin$((i - 1)) /run/twin$i
+		random_writes vol$i /run/twin$i 15
 	done
 	remove vol0; delete 0
 	remove vol2; delete 2
-	for i in 1 3 4; do same vol$i /run/image$i; done
-	random_writes vol3 /run/image3 15
+	for i in 1 3 4; do same vol$i /run/twin$i; done
+	random_writes vol3 /run/twin3 15
 	remove vol4; delete 4
 	remove vol1; delete 1
-	same vol3 /run/image3
+	same vol3 /run/twin3
 	[ "$(used)" -ge "$before" ] || fail "in use: $(used), less than one volume's $before"
 	remove vol3; delete 3
 	settles 0
@@ -155,10 +155,10 @@ refusals() {
 	dmsetup message "$POOL" 0 set 1 protected 0
 	dmsetup message "$POOL" 0 set 1 read_only 1 || fail "cannot make read-only"
 	active 1
-	same vol1 /run/image0
+	same vol1 /run/twin0
 	dd if=/dev/zero of=/dev/mapper/vol1 bs=4k count=1 oflag=direct status=none 2> /dev/null &&
 		fail "a write to a read-only copy"
-	same vol1 /run/image0
+	same vol1 /run/twin0
 	remove vol1; delete 1
 	closed /dev/a /dev/b
 }
@@ -168,8 +168,8 @@ many() {
 	opened || return
 	seq 1 $count | sed 's/.*/create_snap & 0/' > /run/creations
 	echo "# $("$TOOLS/messages" "$POOL" < /run/creations)" || fail "creation"
-	random_writes vol0 /run/image1 1
-	for i in 1 $((count / 2)) $count; do active "$i"; same "vol$i" /run/image0; remove "vol$i"; done
+	random_writes vol0 /run/twin1 1
+	for i in 1 $((count / 2)) $count; do active "$i"; same "vol$i" /run/twin0; remove "vol$i"; done
 	seq 1 $count | shuf | sed 's/.*/delete &/' > /run/deletions
 	echo "# $("$TOOLS/messages" "$POOL" < /run/deletions)" || fail "deletion"
 	remove vol0; delete 0
@@ -183,4 +183,5 @@ run "copies of a file system in use" file_system
 run "a group at one instant" group
 run "what is refused" refusals
 run "a thousand snapshots" many
+rm -f /run/twin* /run/piece
 finish

@@ -7,6 +7,7 @@
 PIB16=35184372088832	# sectors
 
 setup() {
+	rm -f /run/image0 /run/image1
 	truncate -s 512T /run/image0 /run/image1
 	loop0=$(losetup -f --show /run/image0)
 	loop1=$(losetup -f --show /run/image1)
