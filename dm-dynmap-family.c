@@ -237,7 +237,17 @@ static void dynmap_divergence_read(struct dynmap_buf *leaf, int slot,
 	*end = le64_to_cpu(entry->pbn) + le32_to_cpu(entry->len);
 }
 
-/* The first blocks of a kill are free, or killed at the node's parent. */
+/* May the first blocks of a kill be freed, if it comes to that? -EUCLEAN if not. */
+static int dynmap_kill_check(struct dynmap_family *family, const struct dynmap_kill *kill,
+			     u32 len, u32 floor)
+{
+	/* Of a node dynmap_alloc_drain() finds out. */
+	if (kill->is_node || kill->birth <= floor)
+		return 0;
+	return dynmap_alloc_may_free(family->alloc, kill->pbn, len);
+}
+
+/* The first blocks of a kill, which were checked, are free, or killed at the node's parent. */
 static void dynmap_kill_rise(struct dynmap_family *family, struct dynmap_snap *snap,
 			     struct dynmap_kill *kill, u32 len, u32 floor)
 {
@@ -267,6 +277,7 @@ static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *s
 	struct dynmap_disk_divergence left[2];
 	struct dynmap_path path;
 	u32 count = 0;
+	int ret;
 
 	if (entry->side == kill->side || le32_to_cpu(entry->birth) != kill->birth ||
 	    entry->is_node != kill->is_node) {
@@ -275,6 +286,9 @@ static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *s
 		return -EUCLEAN;
 	}
 	stop = min(end, kill->pbn + kill->len);
+	ret = dynmap_kill_check(family, kill, stop - kill->pbn, floor);
+	if (ret)
+		return ret;
 	if (first < kill->pbn) {
 		left[count] = *entry;
 		left[count++].len = cpu_to_le32(kill->pbn - first);
@@ -372,6 +386,9 @@ static int dynmap_kill_step(struct dynmap_family *family, struct dynmap_kill *ki
 	if (ret)
 		return ret;
 	if (!snap || kill->birth > dynmap_snap_generation(snap)) {
+		ret = dynmap_kill_check(family, kill, kill->len, 0);
+		if (ret)
+			return ret;
 		dynmap_alloc_free_late(family->alloc, kill->pbn, kill->len, kill->is_node);
 		kill->len = 0;
 	} else if (!dynmap_snap_is_dying(snap)) {
@@ -379,6 +396,9 @@ static int dynmap_kill_step(struct dynmap_family *family, struct dynmap_kill *ki
 	} else if (dynmap_snap_dead_side(snap) == kill->side) {
 		kill->len = 0;		/* the survivor's */
 	} else {
+		ret = dynmap_kill_check(family, kill, kill->len, above.generation);
+		if (ret)
+			return ret;
 		dynmap_kill_rise(family, snap, kill, kill->len, above.generation);
 	}
 	return 0;

@@ -491,7 +491,7 @@ enum dynmap_volume_attr {
  * OFFSET SIZE DESCRIPTION
  *      0    1 enum dynmap_record_kind
  *      1    1 attribute (VOLUME_SET), else zero
- *      2    2 length in blocks minus one (RESERVE, WRITTEN, REDIRECT)
+ *      2    2 length in blocks minus one (RESERVE, WRITTEN, REDIRECT), part (VOLUME_SET)
  *      4    4 volume id
  *      8    8 lbn
  *     16    8 pbn, or the range in blocks (UNMAP)

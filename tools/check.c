@@ -412,7 +412,8 @@ static void reach_volume(struct dynmap_walk *walk, struct dynmap_volume *volume,
 	}
 }
 
-static void reach_child(struct dynmap_walk *walk, u64 child, struct dynmap_reach *reach)
+/* @above: generation of the node whose child it is: they ascend, so this ends. */
+static void reach_child(struct dynmap_walk *walk, u64 child, u32 above, struct dynmap_reach *reach)
 {
 	struct dynmap_table *table = &walk->pool->table;
 	struct dynmap_volume *volume;
@@ -435,9 +436,14 @@ static void reach_child(struct dynmap_walk *walk, u64 child, struct dynmap_reach
 		damaged(walk, "snapshot node %llu: error %d", (unsigned long long)child, ret);
 		return;
 	}
+	if (le32_to_cpu(snap->disk.generation) <= above) {
+		damaged(walk, "snapshot node %llu: bad generation", (unsigned long long)child);
+		return;
+	}
+	above = le32_to_cpu(snap->disk.generation);
 	for (side = 0; side < 2; side++)
 		if (!dynmap_snap_is_dying(snap) || side != dynmap_snap_dead_side(snap))
-			reach_child(walk, le64_to_cpu(snap->disk.child[side]), reach);
+			reach_child(walk, le64_to_cpu(snap->disk.child[side]), above, reach);
 	if (dynmap_snap_is_dying(snap))
 		each_divergence(walk, snap, reach_waiting, reach);
 }
@@ -473,8 +479,8 @@ static void walk_own(struct dynmap_walk *walk, struct dynmap_snap *snap)
 	}
 	if (!set_init(walk, &reach.set))
 		return;
-	reach_child(walk, le64_to_cpu(snap->disk.child[0]), &reach);
-	reach_child(walk, le64_to_cpu(snap->disk.child[1]), &reach);
+	reach_child(walk, le64_to_cpu(snap->disk.child[0]), reach.generation, &reach);
+	reach_child(walk, le64_to_cpu(snap->disk.child[1]), reach.generation, &reach);
 	count = set_count(walk, &reach.set);
 	if (!walk->no_memory && count != snap->own)
 		repairable(walk, "snapshot node %llu: %llu own blocks, counted %llu",
@@ -516,7 +522,8 @@ static void walk_divergence(struct dynmap_walk *walk, struct dynmap_snap *snap)
 		set_init(walk, &reach[side].set);
 	}
 	for (side = 0; side < 2 && !walk->no_memory; side++)
-		reach_child(walk, le64_to_cpu(snap->disk.child[side]), &reach[side]);
+		reach_child(walk, le64_to_cpu(snap->disk.child[side]), reach[side].generation,
+			    &reach[side]);
 	if (!walk->no_memory)
 		each_divergence(walk, snap, take_divergence, reach);
 	for (dev = 0; dev < walk->pool->geo.nr_devs; dev++)

@@ -279,6 +279,33 @@ static void test_bad_records(void **state)
 	assert_int_equal(HELPED(fixture, dynmap_snap_get(family, 9, &snap, &op)), -EUCLEAN);
 }
 
+/* Blocks that nobody allocated are not freed, whatever a divergence tree says. */
+static void test_bad_divergence(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_family *family = &fixture->pool.table.family;
+	struct dynmap_disk_divergence entry = {
+		.pbn = cpu_to_le64(5000),
+		.len = cpu_to_le32(8),
+		.birth = cpu_to_le32(1),
+		.side = 0,
+	};
+	struct dynmap_snap *snap;
+	u64 before;
+
+	fixture_create(fixture, 1);
+	snapshot(fixture, 2, 1);
+	before = fixture->pool.alloc.data_allocated;
+	assert_int_equal(HELPED(fixture, dynmap_snap_get(family, 1, &snap, &op)), 0);
+	assert_int_equal(HELPED(fixture, dynmap_alloc_reserve(family->alloc, 9, 2, &op)), 0);
+	assert_int_equal(HELPED(fixture, dynmap_btree_put(&snap->divergence, 5000, &entry, &op)),
+			 0);
+	delete(fixture, 2);
+	assert_int_equal(HELPED(fixture, dynmap_family_drain(family, 1, &op)), 0);
+	assert_int_equal(HELPED(fixture, dynmap_family_settle(family, ~0U, &op)), -EUCLEAN);
+	assert_int_equal(fixture->pool.alloc.data_allocated, before);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -291,6 +318,7 @@ int main(void)
 		FIXTURE_TEST(test_unloaded, one),
 		FIXTURE_TEST(test_refused, one),
 		FIXTURE_TEST(test_bad_records, one),
+		FIXTURE_TEST(test_bad_divergence, one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
