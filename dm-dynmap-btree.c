@@ -763,3 +763,65 @@ void dynmap_btree_seal(struct dynmap_tree *tree)
 	}
 	tree->root = dynmap_node_ptr(stack[tree->levels - 1]);
 }
+
+void dynmap_btree_seal_in(struct dynmap_tree *tree, struct dynmap_tree *records, u64 key,
+			  u32 offset)
+{
+	struct dynmap_path path;
+	struct dynmap_op op = {};
+	u8 *record;
+
+	dynmap_btree_seal(tree);
+	/* The record was put just before: the way to it is DIRTY. */
+	if (WARN_ON_ONCE(dynmap_btree_find(records, key, &path, &op)))
+		return;
+	record = dynmap_leaf_record(path.buf[0], path.slot[0]);
+	dynmap_btree_root(tree, (struct dynmap_disk_root *)(record + offset));
+}
+
+/* One level further down towards @key; the node's children end at want->high. */
+static int dynmap_descend(struct dynmap_tree *tree, struct dynmap_miss *want, u64 key,
+			  struct dynmap_op *op)
+{
+	struct dynmap_buf *buf;
+	int slot, ret = dynmap_cache_get(tree->cache, want, op, &buf);
+
+	if (ret)
+		return ret;
+	slot = dynmap_node_search(buf, key);
+	if (slot < 0)
+		return -EUCLEAN;
+	if (slot + 1 < (int)dynmap_node_count(buf))
+		want->high = dynmap_node_key(buf, slot + 1);
+	dynmap_child_want(buf, slot, want);
+	return 0;
+}
+
+int dynmap_btree_same(struct dynmap_tree *a, struct dynmap_tree *b, u64 key, u64 *end,
+		      struct dynmap_op *op)
+{
+	struct dynmap_miss at[2] = {
+		{ .ptr = a->root, .high = ~0ULL, .kind = a->kind, .level = a->levels - 1 },
+		{ .ptr = b->root, .high = ~0ULL, .kind = b->kind, .level = b->levels - 1 },
+	};
+	int ret = 0;
+
+	*end = key;
+	if (!a->levels || !b->levels)
+		return 0;
+	if (a->levels >= DYNMAP_MAX_LEVELS || b->levels >= DYNMAP_MAX_LEVELS)
+		return -EUCLEAN;
+	while (!ret) {
+		if (at[0].level == at[1].level) {
+			if (at[0].ptr.pbn[0] == at[1].ptr.pbn[0]) {
+				*end = min(at[0].high, at[1].high);
+				return 0;
+			}
+			if (!at[0].level)
+				return 0;
+		}
+		ret = at[0].level < at[1].level ? dynmap_descend(b, &at[1], key, op) :
+						  dynmap_descend(a, &at[0], key, op);
+	}
+	return ret;
+}

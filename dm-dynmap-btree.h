@@ -171,7 +171,26 @@ int __must_check dynmap_btree_get(struct dynmap_tree *tree, u64 key, void *recor
 int __must_check dynmap_btree_next(struct dynmap_tree *tree, u64 key, void *record,
 				   u64 *found, struct dynmap_op *op);
 
+/**
+ * dynmap_btree_same() - how far two trees share nodes
+ * @a: one tree
+ * @b: another of its kind
+ * @key: from there on
+ * @end: set to where the node that both reach for @key ends in both, @key if there
+ *	is none
+ * @op: told what is missing
+ *
+ * What is shared is not read.
+ *
+ * Return: 0; -EAGAIN; -EUCLEAN.
+ */
+int __must_check dynmap_btree_same(struct dynmap_tree *a, struct dynmap_tree *b, u64 key,
+				   u64 *end, struct dynmap_op *op);
+
 /* Checkpoint: seal a tree's DIRTY nodes, bottom up; refreshes the root's crc. */
 void dynmap_btree_seal(struct dynmap_tree *tree);
+/* The same for a tree whose root is kept at @offset in record @key of another tree. */
+void dynmap_btree_seal_in(struct dynmap_tree *tree, struct dynmap_tree *records, u64 key,
+			  u32 offset);
 
 #endif /* DM_DYNMAP_BTREE_H */

@@ -504,6 +504,132 @@ int dynmap_family_splice(struct dynmap_family *family, u64 id, struct dynmap_dis
 	return 0;
 }
 
+/*
+ * Of the first blocks of a run, killed at a node by one of its sides: how many they
+ * are, *len, and would it free them?
+ */
+static int dynmap_survey_run(struct dynmap_family *family, struct dynmap_kill kill, u32 *len,
+			     bool *freed, struct dynmap_op *op)
+{
+	struct dynmap_disk_divergence entry;
+	struct dynmap_share above;
+	struct dynmap_path path;
+	struct dynmap_snap *snap;
+	u64 end, limit;
+	int ret;
+
+	*freed = true;
+	*len = kill.len;
+	for (; kill.node;
+	     kill.node = dynmap_snap_parent(snap), kill.side = dynmap_snap_side(snap)) {
+		ret = dynmap_snap_get(family, kill.node, &snap, op);
+		if (!ret)
+			ret = dynmap_family_share(family, dynmap_snap_parent(snap),
+						  dynmap_snap_side(snap), false, &above, op);
+		if (ret)
+			return ret;
+		if (kill.birth > dynmap_snap_generation(snap))
+			return 0;
+		if (dynmap_snap_is_dying(snap) && dynmap_snap_dead_side(snap) != kill.side)
+			continue;
+		*freed = false;
+		if (dynmap_snap_is_dying(snap))
+			return 0;
+		ret = dynmap_btree_find(&snap->divergence, kill.pbn, &path, op);
+		if (ret)
+			return ret == -ENOENT ? 0 : ret;
+		limit = path.high;
+		if (path.slot[0] + 1 < (int)dynmap_node_count(path.buf[0]))
+			limit = dynmap_leaf_key(path.buf[0], path.slot[0] + 1);
+		end = 0;
+		if (path.slot[0] >= 0)
+			dynmap_divergence_read(path.buf[0], path.slot[0], &entry, &end);
+		if (kill.pbn < end)
+			limit = end;
+		*len = min((u64)*len, limit - kill.pbn);
+		if (kill.pbn >= end || entry.side == kill.side)
+			return 0;
+		*freed = true;
+		if (kill.birth > above.generation)
+			return 0;
+	}
+	return 0;
+}
+
+/* Count the entries of a side in one leaf; what the other one killed is this one's alone. */
+static int dynmap_survey_leaf(struct dynmap_family *family, struct dynmap_snap *snap,
+			      struct dynmap_survey *survey, struct dynmap_path *path,
+			      struct dynmap_op *op)
+{
+	bool dying = dynmap_snap_is_dying(snap), ours, freed;
+	struct dynmap_disk_divergence entry;
+	struct dynmap_kill kill = {
+		.node = dynmap_snap_parent(snap),
+		.side = dynmap_snap_side(snap),
+	};
+	struct dynmap_share above;
+	u64 blocks = 0, end;
+	int ret, i;
+	u32 len;
+
+	ret = dynmap_family_share(family, kill.node, kill.side, false, &above, op);
+	for (i = 0; !ret && i < (int)dynmap_node_count(path->buf[0]); i++) {
+		dynmap_divergence_read(path->buf[0], i, &entry, &end);
+		kill.pbn = le64_to_cpu(entry.pbn);
+		kill.birth = le32_to_cpu(entry.birth);
+		/* Dying: less what the side killed; else what the other one did. */
+		ours = entry.side == survey->side;
+		if (entry.is_node || kill.pbn < survey->key || dying != ours)
+			continue;
+		for (; !ret && kill.pbn < end; kill.pbn += len) {
+			kill.len = end - kill.pbn;
+			len = kill.len;
+			freed = kill.birth > above.generation;
+			if (!freed)
+				ret = dynmap_survey_run(family, kill, &len, &freed, op);
+			blocks += freed ? len : 0;
+		}
+	}
+	if (!ret)
+		survey->blocks += dying ? -blocks : blocks;
+	return ret;
+}
+
+int dynmap_family_survey(struct dynmap_family *family, struct dynmap_survey *survey,
+			 struct dynmap_op *op)
+{
+	struct dynmap_snap *snap;
+	struct dynmap_path path;
+	int ret;
+
+	if (!survey->node)
+		return -ENOENT;
+	ret = dynmap_snap_get(family, survey->node, &snap, op);
+	if (ret)
+		return ret;
+	ret = dynmap_btree_find(&snap->divergence, survey->key, &path, op);
+	if (ret && ret != -ENOENT)
+		return ret;
+	if (!ret) {
+		ret = dynmap_survey_leaf(family, snap, survey, &path, op);
+		survey->key = path.high;
+	}
+	if (ret == -ENOENT)
+		survey->key = ~0ULL;
+	else if (ret)
+		return ret;
+	if (survey->key != ~0ULL)
+		return 0;
+	survey->key = 0;
+	survey->node = 0;
+	if (dynmap_snap_is_dying(snap)) {
+		survey->blocks += snap->own;
+		survey->node = dynmap_snap_parent(snap);
+		survey->side = dynmap_snap_side(snap);
+	}
+	return 0;
+}
+
 int dynmap_family_checkpoint(struct dynmap_family *family, struct dynmap_op *op)
 {
 	struct dynmap_snap *snap;
@@ -527,21 +653,14 @@ int dynmap_family_checkpoint(struct dynmap_family *family, struct dynmap_op *op)
 
 void dynmap_family_seal(struct dynmap_family *family)
 {
-	struct dynmap_disk_snapshot *disk;
 	struct dynmap_snap *snap;
-	struct dynmap_path path;
-	struct dynmap_op op = {};
 
 	list_for_each_entry(snap, &family->loaded, list) {
-		if (!snap->dirty)
-			continue;
-		dynmap_btree_seal(&snap->divergence);
+		if (snap->dirty)
+			dynmap_btree_seal_in(&snap->divergence, &family->snaps, snap->id,
+					     offsetof(struct dynmap_disk_snapshot,
+						      divergence_root));
 		snap->dirty = false;
-		/* dynmap_family_checkpoint() put the record just before: it is dirty. */
-		if (WARN_ON_ONCE(dynmap_btree_find(&family->snaps, snap->id, &path, &op)))
-			continue;
-		disk = dynmap_leaf_record(path.buf[0], path.slot[0]);
-		dynmap_btree_root(&snap->divergence, &disk->divergence_root);
 	}
 	dynmap_btree_seal(&family->snaps);
 }

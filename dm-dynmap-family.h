@@ -198,6 +198,39 @@ int __must_check dynmap_family_drain(struct dynmap_family *family, u64 id, struc
 int __must_check dynmap_family_splice(struct dynmap_family *family, u64 id,
 				      struct dynmap_disk_snapshot *left, struct dynmap_op *op);
 
+/**
+ * struct dynmap_survey - how much one side of a snapshot node has alone: a count
+ * @node: node being looked at
+ * @side: the side
+ * @key: from there on in its divergence tree
+ * @blocks: data blocks so far; meanwhile it may be below zero
+ */
+struct dynmap_survey {
+	u64 node;
+	u32 side;
+	u64 key;
+	u64 blocks;
+};
+
+/**
+ * dynmap_family_survey() - one bounded step of the count
+ * @family: the families, with no kill waiting
+ * @survey: the count; begins with the parent of a volume, its slot and what it has
+ *	of its own
+ * @op: told what is missing
+ *
+ * Of blocks that were born before a volume's parent those are its alone that the
+ * other side has killed and that nobody reaches from further up: the divergence
+ * trees tell that. Parents that are dying are seen through: their own blocks are
+ * the survivor's, but for those that it has killed. Right if nothing changes from
+ * the first step to the last, and no volume further away is being deleted: what it
+ * shared with this one alone counts when it is gone.
+ *
+ * Return: 0: call again; -ENOENT: the count is complete; as dynmap_snap_get().
+ */
+int __must_check dynmap_family_survey(struct dynmap_family *family, struct dynmap_survey *survey,
+				      struct dynmap_op *op);
+
 /* Checkpoint: put the records that changed; no further changes; the trees are sealed. */
 int __must_check dynmap_family_checkpoint(struct dynmap_family *family, struct dynmap_op *op);
 void dynmap_family_seal(struct dynmap_family *family);

@@ -450,6 +450,8 @@ struct dynmap_disk_divergence {
  * @DYNMAP_REC_TRANSACTION: transaction id of user space is now lbn
  * @DYNMAP_REC_REDIRECT: [lbn, lbn + len) maps to pbn, DATA, whatever was there
  * @DYNMAP_REC_SNAPSHOT: volume created as a snapshot of volume lbn, at time pbn
+ * @DYNMAP_REC_ROLLBACK: volume is a copy of volume lbn now; what it was has got the
+ *	internal id in pbn, to be emptied
  */
 enum dynmap_record_kind {
 	DYNMAP_REC_RESERVE = 1,
@@ -461,6 +463,7 @@ enum dynmap_record_kind {
 	DYNMAP_REC_TRANSACTION = 8,
 	DYNMAP_REC_REDIRECT = 9,
 	DYNMAP_REC_SNAPSHOT = 10,
+	DYNMAP_REC_ROLLBACK = 11,
 };
 
 /**

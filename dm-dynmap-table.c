@@ -9,12 +9,10 @@
  */
 #include "dm-dynmap-table.h"
 
-#define DYNMAP_FIRST_REAP_ID	((u64)DYNMAP_MAX_VOLUME_ID + 1)
-#define DYNMAP_REAP_STEPS	64
 #define DYNMAP_RECLAIM_STEPS	64
+#define DYNMAP_COMPARE_STEPS	64
 #define DYNMAP_UNIT_SHARE	16	/* of the free space, at most, in one unit */
 #define DYNMAP_MAX_STREAM	2048U	/* blocks allocated for a stream at once */
-#define DYNMAP_KILLS_WAITING	64	/* more are seen to before the next change */
 #define DYNMAP_MAX_PIECES	DYNMAP_WINDOW_BLOCKS	/* that replace one record */
 
 /* A map record in host form; of a HOLE: the gap between records of one leaf. */
@@ -150,21 +148,6 @@ int dynmap_table_lookup(struct dynmap_volume *volume, u64 lbn, struct dynmap_map
 	mapping->kind = written ? DYNMAP_DATA : DYNMAP_RESERVED;
 	mapping->len = last - bit;
 	return 0;
-}
-
-int dynmap_volume_refresh(struct dynmap_table *table, struct dynmap_volume *volume,
-			  struct dynmap_op *op)
-{
-	int ret;
-
-	if (volume->version == table->family.version)
-		return 0;
-	ret = dynmap_family_share(&table->family, le64_to_cpu(volume->disk.parent),
-				  le32_to_cpu(volume->disk.parent_slot),
-				  volume->id <= DYNMAP_MAX_VOLUME_ID, &volume->map.share, op);
-	if (!ret)
-		volume->version = table->family.version;
-	return ret;
 }
 
 /* First phase of every change of a map: nodes, buffers and room in the journal. */
@@ -753,6 +736,43 @@ int dynmap_table_reclaim(struct dynmap_table *table, struct dynmap_reclaim *recl
 	return ret;
 }
 
+/* Are two mappings alike at their first blocks? For so many they are, or are not. */
+static bool dynmap_mapping_same(const struct dynmap_mapping *a, const struct dynmap_mapping *b,
+				u64 *len)
+{
+	*len = min(a->len, b->len);
+	if (a->kind == DYNMAP_DATA && b->kind == DYNMAP_DATA)
+		return a->pbn == b->pbn;
+	return a->kind != DYNMAP_DATA && b->kind != DYNMAP_DATA;
+}
+
+int dynmap_table_compare(struct dynmap_volume *a, struct dynmap_volume *b, u64 *lbn, u64 *len,
+			 struct dynmap_op *op)
+{
+	struct dynmap_mapping of_a, of_b;
+	int ret, i;
+	u64 end;
+
+	for (i = 0; i < DYNMAP_COMPARE_STEPS; i++, *lbn = end) {
+		if (*lbn >= DYNMAP_MAX_LBN)
+			return -ENOENT;
+		ret = dynmap_btree_same(&a->map, &b->map, *lbn, &end, op);
+		if (ret)
+			return ret;
+		if (end > *lbn)
+			continue;
+		ret = dynmap_table_lookup(a, *lbn, &of_a, op);
+		if (!ret)
+			ret = dynmap_table_lookup(b, *lbn, &of_b, op);
+		if (ret)
+			return ret;
+		if (!dynmap_mapping_same(&of_a, &of_b, len))
+			return 0;
+		end = *lbn + *len;
+	}
+	return -EINPROGRESS;
+}
+
 int dynmap_table_highest(struct dynmap_volume *volume, u64 *end, struct dynmap_op *op)
 {
 	struct dynmap_extent extent;
@@ -769,414 +789,9 @@ int dynmap_table_highest(struct dynmap_volume *volume, u64 *end, struct dynmap_o
 	return 0;
 }
 
-void dynmap_table_init(struct dynmap_table *table, struct dynmap_cache *cache,
-		       struct dynmap_alloc *alloc, struct dynmap_journal *journal)
-{
-	memset(table, 0, sizeof(*table));
-	table->cache = cache;
-	table->alloc = alloc;
-	table->journal = journal;
-	table->next_reap_id = DYNMAP_FIRST_REAP_ID;
-	INIT_LIST_HEAD(&table->loaded);
-	dynmap_btree_init(&table->volumes, cache, DYNMAP_TREE_VOLUME, 0, NULL);
-}
-
-void dynmap_table_exit(struct dynmap_table *table)
-{
-	struct dynmap_volume *volume, *next;
-
-	if (!table->cache)
-		return;
-	dynmap_family_exit(&table->family);
-	list_for_each_entry_safe(volume, next, &table->loaded, list)
-		dynmap_free(volume);
-	INIT_LIST_HEAD(&table->loaded);
-}
-
-static struct hlist_head *dynmap_volume_bucket(struct dynmap_table *table, u64 id)
-{
-	return &table->hash[hash_64(id, DYNMAP_VOLUME_HASH_BITS)];
-}
-
-/* A volume that is in memory, or NULL. */
-static struct dynmap_volume *dynmap_volume_find(struct dynmap_table *table, u64 id)
-{
-	struct dynmap_volume *volume;
-
-	hlist_for_each_entry(volume, dynmap_volume_bucket(table, id), hash)
-		if (volume->id == id)
-			return volume;
-	return NULL;
-}
-
-static void dynmap_volume_rename(struct dynmap_table *table, struct dynmap_volume *volume, u64 id)
-{
-	hlist_del_init(&volume->hash);
-	volume->id = id;
-	hlist_add_head(&volume->hash, dynmap_volume_bucket(table, id));
-}
-
-/* Bring a volume into memory; NULL if that is short. */
-static struct dynmap_volume *dynmap_volume_enter(struct dynmap_table *table, u64 id,
-						 const struct dynmap_disk_volume *disk)
-{
-	struct dynmap_volume *volume = dynmap_zalloc(sizeof(*volume));
-
-	if (!volume)
-		return NULL;
-	volume->id = id;
-	volume->disk = *disk;
-	volume->limit = DYNMAP_MAX_LBN;
-	volume->goal = DYNMAP_PBN_NONE;
-	volume->mapped = le64_to_cpu(disk->mapped_blocks);
-	volume->reserved = le64_to_cpu(disk->reserved_blocks);
-	volume->exclusive = le64_to_cpu(disk->exclusive_blocks);
-	volume->version = table->family.version;
-	dynmap_btree_init(&volume->map, table->cache, DYNMAP_TREE_MAP, id, &disk->root);
-	list_add_tail(&volume->list, &table->loaded);
-	hlist_add_head(&volume->hash, dynmap_volume_bucket(table, id));
-	return volume;
-}
-
-static void dynmap_volume_forget(struct dynmap_volume *volume)
-{
-	list_del(&volume->list);
-	hlist_del_init(&volume->hash);
-	dynmap_free(volume);
-}
-
-void dynmap_table_unload(struct dynmap_table *table)
-{
-	struct dynmap_volume *volume, *next;
-
-	list_for_each_entry_safe(volume, next, &table->loaded, list)
-		if (!volume->dirty && !volume->users)
-			dynmap_volume_forget(volume);
-	dynmap_family_unload(&table->family);
-}
-
-int dynmap_volume_load(struct dynmap_table *table, u64 id, struct dynmap_volume **result,
-		       struct dynmap_op *op)
-{
-	struct dynmap_disk_volume disk;
-	struct dynmap_volume *volume;
-	struct dynmap_share share;
-	u32 unit, flags, deleting;
-	int ret;
-
-	*result = dynmap_volume_find(table, id);
-	if (*result)
-		return 0;
-	ret = dynmap_btree_get(&table->volumes, id, &disk, op);
-	if (ret)
-		return ret == -ENOENT ? -ENODATA : ret;
-	unit = le32_to_cpu(disk.alloc_blocks);
-	flags = le32_to_cpu(disk.flags);
-	deleting = id > DYNMAP_MAX_VOLUME_ID ? DYNMAP_VOLUME_DELETING : 0;
-	if (!dynmap_btree_root_valid(table->cache->geo, &disk.root) ||
-	    flags & ~DYNMAP_VOLUME_FLAGS || (flags & DYNMAP_VOLUME_DELETING) != deleting ||
-	    le64_to_cpu(disk.size_blocks) > DYNMAP_MAX_LBN ||
-	    le32_to_cpu(disk.parent_slot) > 1 ||
-	    unit & (unit - 1) || unit > DYNMAP_MAX_ALLOC_BLOCKS) {
-		dynmap_err("volume %llu: bad record", (unsigned long long)id);
-		return -EUCLEAN;
-	}
-	ret = dynmap_family_share(&table->family, le64_to_cpu(disk.parent),
-				  le32_to_cpu(disk.parent_slot), id <= DYNMAP_MAX_VOLUME_ID, &share,
-				  op);
-	if (ret)
-		return ret;
-	volume = dynmap_volume_enter(table, id, &disk);
-	if (!volume)
-		return -ENOMEM;
-	volume->map.share = share;
-	*result = volume;
-	return 0;
-}
-
-static void dynmap_volume_record(struct dynmap_volume *volume)
-{
-	struct dynmap_disk_volume *disk = &volume->disk;
-
-	disk->id = cpu_to_le64(volume->id);
-	dynmap_btree_root(&volume->map, &disk->root);
-	disk->mapped_blocks = cpu_to_le64(volume->mapped);
-	disk->exclusive_blocks = cpu_to_le64(volume->exclusive);
-	disk->reserved_blocks = cpu_to_le64(volume->reserved);
-}
-
-static void dynmap_journal_volume(struct dynmap_table *table, u8 kind, u64 id, u8 attr, u64 value)
-{
-	struct dynmap_disk_record record = {
-		.kind = kind,
-		.attr = attr,
-		.volume = cpu_to_le32(id),
-		.map.lbn = cpu_to_le64(value),
-	};
-
-	dynmap_journal_append(table->journal, &record);
-}
-
-int dynmap_volume_create(struct dynmap_table *table, u64 id, u64 size_blocks, const u8 *uuid,
-			 u64 created, struct dynmap_op *op)
-{
-	struct dynmap_disk_record record = {
-		.kind = DYNMAP_REC_VOLUME_CREATE,
-		.volume = cpu_to_le32(id),
-	};
-	struct dynmap_disk_volume disk;
-	int ret;
-
-	if (id > DYNMAP_MAX_VOLUME_ID || size_blocks > DYNMAP_MAX_LBN)
-		return -EINVAL;
-	ret = dynmap_btree_get(&table->volumes, id, &disk, op);
-	if (!ret)
-		return -EEXIST;
-	if (ret != -ENOENT)
-		return ret;
-	ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&table->volumes), 3, op);
-	if (!ret)
-		ret = dynmap_journal_reserve(table->journal, 3, op);
-	if (ret)
-		return ret;
-	memset(&disk, 0, sizeof(disk));
-	disk.id = cpu_to_le64(id);
-	disk.root.pbn_a = cpu_to_le64(DYNMAP_PBN_NONE);
-	disk.root.pbn_b = cpu_to_le64(DYNMAP_PBN_NONE);
-	disk.generation = cpu_to_le32(table->cache->generation);
-	disk.size_blocks = cpu_to_le64(size_blocks);
-	disk.created = cpu_to_le64(created);
-	memcpy(disk.uuid, uuid, sizeof(disk.uuid));
-	ret = dynmap_btree_put(&table->volumes, id, &disk, op);
-	if (ret)
-		return ret;
-	memcpy(record.data, uuid, sizeof(record.data));
-	dynmap_journal_append(table->journal, &record);
-	dynmap_journal_volume(table, DYNMAP_REC_VOLUME_SET, id, DYNMAP_ATTR_SIZE, size_blocks);
-	dynmap_journal_volume(table, DYNMAP_REC_VOLUME_SET, id, DYNMAP_ATTR_CREATED, created);
-	return 0;
-}
-
-int dynmap_volume_snapshot(struct dynmap_table *table, u64 id, u64 origin_id, const u8 *uuid,
-			   u64 created, struct dynmap_op *op)
-{
-	struct dynmap_disk_record record = {
-		.kind = DYNMAP_REC_SNAPSHOT,
-		.volume = cpu_to_le32(id),
-		.map.lbn = cpu_to_le64(origin_id),
-		.map.pbn = cpu_to_le64(created),
-	};
-	struct dynmap_volume *origin, *copy;
-	struct dynmap_disk_volume disk;
-	int ret;
-
-	if (id > DYNMAP_MAX_VOLUME_ID || origin_id > DYNMAP_MAX_VOLUME_ID)
-		return -EINVAL;
-	ret = dynmap_btree_get(&table->volumes, id, &disk, op);
-	if (!ret)
-		return -EEXIST;
-	if (ret == -ENOENT)
-		ret = dynmap_volume_load(table, origin_id, &origin, op);
-	if (!ret)
-		ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&table->volumes), 3,
-					   op);
-	if (!ret)
-		ret = dynmap_journal_reserve(table->journal, 2, op);
-	if (ret)
-		return ret;
-	dynmap_volume_record(origin);
-	copy = dynmap_volume_enter(table, id, &origin->disk);
-	if (!copy)
-		return -ENOMEM;
-	ret = dynmap_family_split(&table->family, &origin->disk, id, op);
-	if (ret) {
-		dynmap_volume_forget(copy);
-		return ret;
-	}
-	copy->disk.id = cpu_to_le64(id);
-	copy->disk.parent = origin->disk.parent;
-	copy->disk.parent_slot = cpu_to_le32(1);
-	copy->disk.generation = cpu_to_le32(table->cache->generation);
-	copy->disk.created = cpu_to_le64(created);
-	copy->disk.flags = 0;
-	memset(copy->disk.name, 0, sizeof(copy->disk.name));
-	memcpy(copy->disk.uuid, uuid, sizeof(copy->disk.uuid));
-	origin->exclusive = 0;
-	copy->exclusive = 0;
-	origin->map.share = (struct dynmap_share){
-		.generation = table->cache->generation - 1,
-		.node = le64_to_cpu(origin->disk.parent),
-	};
-	copy->map.share = origin->map.share;
-	copy->map.share.side = 1;
-	origin->version = table->family.version;
-	/* Their root, DIRTY perhaps, gets its crc in both records. */
-	origin->dirty = true;
-	copy->dirty = true;
-	dynmap_volume_record(copy);
-	/* The way there is in the cache: it cannot fail. */
-	if (WARN_ON_ONCE(dynmap_btree_put(&table->volumes, id, &copy->disk, op)))
-		return -EUCLEAN;
-	dynmap_journal_append(table->journal, &record);
-	record = (struct dynmap_disk_record){
-		.kind = DYNMAP_REC_VOLUME_SET,
-		.attr = DYNMAP_ATTR_UUID,
-		.volume = cpu_to_le32(id),
-	};
-	memcpy(record.data, uuid, sizeof(record.data));
-	dynmap_journal_append(table->journal, &record);
-	return 0;
-}
-
-/* Is this a value for that attribute? */
-static bool dynmap_attr_valid(u8 attr, u64 value)
-{
-	switch (attr) {
-	case DYNMAP_ATTR_SIZE:
-		return value <= DYNMAP_MAX_LBN;
-	case DYNMAP_ATTR_CREATED:
-		return true;
-	case DYNMAP_ATTR_FILL:
-		return value <= 0xff;
-	case DYNMAP_ATTR_READ_ONLY:
-	case DYNMAP_ATTR_PROTECTED:
-		return value <= 1;
-	case DYNMAP_ATTR_ALLOC:
-		return !(value & (value - 1)) && value <= DYNMAP_MAX_ALLOC_BLOCKS;
-	default:
-		return false;
-	}
-}
-
-static void dynmap_volume_flag(struct dynmap_volume *volume, u32 flag, bool set)
-{
-	u32 flags = le32_to_cpu(volume->disk.flags);
-
-	volume->disk.flags = cpu_to_le32(set ? flags | flag : flags & ~flag);
-}
-
-/* Set an attribute; the value is valid. */
-static void dynmap_volume_set(struct dynmap_volume *volume, u8 attr, u64 value)
-{
-	switch (attr) {
-	case DYNMAP_ATTR_SIZE:
-		volume->disk.size_blocks = cpu_to_le64(value);
-		break;
-	case DYNMAP_ATTR_CREATED:
-		volume->disk.created = cpu_to_le64(value);
-		break;
-	case DYNMAP_ATTR_FILL:
-		volume->disk.fill = value;
-		break;
-	case DYNMAP_ATTR_ALLOC:
-		volume->disk.alloc_blocks = cpu_to_le32(value);
-		break;
-	case DYNMAP_ATTR_READ_ONLY:
-		dynmap_volume_flag(volume, DYNMAP_VOLUME_READ_ONLY, value);
-		break;
-	case DYNMAP_ATTR_PROTECTED:
-		dynmap_volume_flag(volume, DYNMAP_VOLUME_PROTECTED, value);
-		break;
-	}
-	volume->dirty = true;
-}
-
-int dynmap_volume_change(struct dynmap_table *table, u64 id, u8 attr, u64 value,
-			 struct dynmap_op *op)
-{
-	struct dynmap_volume *volume;
-	int ret;
-
-	if (!dynmap_attr_valid(attr, value) || id > DYNMAP_MAX_VOLUME_ID)
-		return -EINVAL;
-	ret = dynmap_volume_load(table, id, &volume, op);
-	if (ret)
-		return ret;
-	if (attr == DYNMAP_ATTR_FILL && (volume->users || volume->mapped))
-		return volume->users ? -ETXTBSY : -ENOTEMPTY;
-	ret = dynmap_alloc_reserve(table->alloc, 0, 3, op);
-	if (!ret)
-		ret = dynmap_journal_reserve(table->journal, 1, op);
-	if (ret)
-		return ret;
-	dynmap_volume_set(volume, attr, value);
-	dynmap_journal_volume(table, DYNMAP_REC_VOLUME_SET, id, attr, value);
-	return 0;
-}
-
-int dynmap_volume_delete(struct dynmap_table *table, u64 id, struct dynmap_op *op)
-{
-	struct dynmap_snap *parent = NULL, *dying = NULL;
-	u64 reap_id = table->next_reap_id;
-	struct dynmap_volume *volume;
-	struct dynmap_path path;
-	u32 slot, side;
-	int ret;
-
-	if (id > DYNMAP_MAX_VOLUME_ID)
-		return -EINVAL;
-	op->urgent = max_t(u8, op->urgent, DYNMAP_URGENT);
-	ret = dynmap_volume_load(table, id, &volume, op);
-	if (ret)
-		return ret;
-	if (volume->users)
-		return -ETXTBSY;
-	if (volume->disk.flags & cpu_to_le32(DYNMAP_VOLUME_PROTECTED))
-		return -EPERM;
-	slot = le32_to_cpu(volume->disk.parent_slot);
-	side = slot;
-	if (volume->disk.parent)
-		ret = dynmap_snap_get(&table->family, le64_to_cpu(volume->disk.parent), &parent,
-				      op);
-	if (!ret && parent)
-		ret = dynmap_family_next(&table->family, parent->id, &side, &dying, op);
-	if (!ret && dying && dynmap_snap_is_dying(dying)) {
-		dynmap_err("snapshot node %llu: a side that was deleted is in use",
-			   (unsigned long long)dying->id);
-		ret = -EUCLEAN;
-	}
-	if (ret)
-		return ret;
-	if (reap_id > DYNMAP_MAX_REAP_ID)
-		return -EOVERFLOW;
-	ret = dynmap_btree_find(&table->volumes, id, &path, op);
-	if (!ret)
-		ret = dynmap_btree_find(&table->volumes, reap_id, &path, op);
-	if (!ret && path.slot[0] >= 0 && dynmap_leaf_key(path.buf[0], path.slot[0]) == reap_id) {
-		dynmap_err("the next id of a deleted volume, %llu, is in use",
-			   (unsigned long long)reap_id);
-		ret = -EUCLEAN;
-	}
-	if (!ret)
-		ret = dynmap_alloc_reserve(table->alloc,
-					   2 * dynmap_btree_worst(&table->volumes) + 3, 3, op);
-	if (!ret)
-		ret = dynmap_journal_reserve(table->journal, 1, op);
-	if (ret)
-		return ret;
-	/* Both ways are in the cache: neither change can fail. */
-	ret = dynmap_btree_remove(&table->volumes, id, op);
-	dynmap_volume_rename(table, volume, reap_id);
-	volume->disk.flags |= cpu_to_le32(DYNMAP_VOLUME_DELETING);
-	volume->version = table->family.version - 1;
-	volume->dirty = true;
-	dynmap_volume_record(volume);
-	if (!ret)
-		ret = dynmap_btree_put(&table->volumes, reap_id, &volume->disk, op);
-	if (WARN_ON_ONCE(ret))
-		return -EUCLEAN;
-	if (parent)
-		dynmap_snap_set_child(parent, slot, reap_id);
-	if (dying)
-		dynmap_snap_die(&table->family, dying, side);
-	table->next_reap_id++;
-	dynmap_journal_volume(table, DYNMAP_REC_VOLUME_DELETE, id, 0, reap_id);
-	return 0;
-}
-
 /* Can the blocks of a leaf that are not shared be data in use? */
-static int dynmap_reap_check(struct dynmap_table *table, struct dynmap_volume *volume,
-			     struct dynmap_buf *leaf)
+static int dynmap_cut_check(struct dynmap_table *table, struct dynmap_volume *volume,
+			    struct dynmap_buf *leaf)
 {
 	struct dynmap_extent extent;
 	int i, ret = 0;
@@ -1189,12 +804,8 @@ static int dynmap_reap_check(struct dynmap_table *table, struct dynmap_volume *v
 	return ret;
 }
 
-/*
- * Take the last leaf that is not shared off the map of a deleted volume; or what is
- * shared: the survivor keeps it. -ENOENT: the map is empty.
- */
-static int dynmap_reap_leaf(struct dynmap_table *table, struct dynmap_volume *volume,
-			    struct dynmap_op *op)
+int dynmap_table_cut(struct dynmap_table *table, struct dynmap_volume *volume,
+		     struct dynmap_op *op)
 {
 	struct dynmap_extent extent;
 	struct dynmap_path path;
@@ -1205,7 +816,7 @@ static int dynmap_reap_leaf(struct dynmap_table *table, struct dynmap_volume *vo
 		return found;
 	ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&volume->map), 4, op);
 	if (!ret && !found)
-		ret = dynmap_reap_check(table, volume, path.buf[0]);
+		ret = dynmap_cut_check(table, volume, path.buf[0]);
 	if (ret)
 		return ret;
 	for (i = 0; !found && i < (int)dynmap_node_count(path.buf[0]); i++) {
@@ -1217,126 +828,6 @@ static int dynmap_reap_leaf(struct dynmap_table *table, struct dynmap_volume *vo
 	}
 	dynmap_btree_cut_last(&volume->map, &path);
 	volume->dirty = true;
-	return 0;
-}
-
-/* The volume that takes the place of an emptied one's parent; NULL if it is none. */
-static int dynmap_reap_survivor(struct dynmap_table *table, const struct dynmap_volume *volume,
-				struct dynmap_volume **survivor, struct dynmap_op *op)
-{
-	u32 side = le32_to_cpu(volume->disk.parent_slot);
-	struct dynmap_snap *snap;
-	int ret;
-	u64 id;
-
-	*survivor = NULL;
-	ret = dynmap_snap_get(&table->family, le64_to_cpu(volume->disk.parent), &snap, op);
-	if (ret)
-		return ret;
-	id = le64_to_cpu(snap->disk.child[!side]);
-	if (!dynmap_snap_is_dying(snap) || dynmap_snap_dead_side(snap) != side ||
-	    le64_to_cpu(snap->disk.child[side]) != volume->id) {
-		dynmap_err("snapshot node %llu: not the one of deleted volume %llu",
-			   (unsigned long long)snap->id, (unsigned long long)volume->id);
-		return -EUCLEAN;
-	}
-	return id & DYNMAP_CHILD_IS_NODE ? 0 : dynmap_volume_load(table, id, survivor, op);
-}
-
-/* An emptied volume goes, and its parent. */
-static int dynmap_volume_reaped(struct dynmap_table *table, struct dynmap_volume *volume,
-				struct dynmap_op *op)
-{
-	struct dynmap_volume *survivor = NULL;
-	struct dynmap_disk_snapshot left;
-	struct dynmap_path path;
-	int ret;
-
-	/* No kill may wait at the node that goes. */
-	ret = dynmap_family_settle(&table->family, ~0U, op);
-	if (!ret)
-		ret = dynmap_btree_find(&table->volumes, volume->id, &path, op);
-	if (!ret && volume->disk.parent)
-		ret = dynmap_reap_survivor(table, volume, &survivor, op);
-	if (!ret)
-		ret = dynmap_alloc_reserve(table->alloc,
-					   dynmap_btree_worst(&table->volumes) +
-					   dynmap_btree_worst(&table->family.snaps), 4, op);
-	if (!ret && volume->disk.parent)
-		ret = dynmap_family_splice(&table->family, le64_to_cpu(volume->disk.parent), &left,
-					   op);
-	if (ret)
-		return ret;
-	if (survivor) {
-		survivor->disk.parent = left.parent;
-		survivor->disk.parent_slot = left.parent_slot;
-		survivor->exclusive += le64_to_cpu(left.own_blocks);
-		survivor->dirty = true;
-	}
-	/* The way there is in the cache: it cannot fail. */
-	if (WARN_ON_ONCE(dynmap_btree_remove(&table->volumes, volume->id, op)))
-		return -EUCLEAN;
-	dynmap_volume_forget(volume);
-	return 0;
-}
-
-int dynmap_volume_reap(struct dynmap_table *table, struct dynmap_op *op)
-{
-	struct dynmap_disk_volume disk;
-	struct dynmap_volume *volume;
-	int ret, i;
-	u64 id;
-
-	op->urgent = max_t(u8, op->urgent, DYNMAP_URGENT);
-	ret = dynmap_btree_next(&table->volumes, DYNMAP_FIRST_REAP_ID, &disk, &id, op);
-	if (!ret)
-		ret = dynmap_volume_load(table, id, &volume, op);
-	if (!ret)
-		ret = dynmap_volume_refresh(table, volume, op);
-	if (!ret && table->cache->kills.count > DYNMAP_KILLS_WAITING)
-		ret = dynmap_family_settle(&table->family, ~0U, op);
-	if (ret)
-		return ret;
-	for (i = 0; !ret && i < DYNMAP_REAP_STEPS; i++)
-		ret = dynmap_reap_leaf(table, volume, op);
-	if (ret != -ENOENT)
-		return ret;
-	if (volume->disk.parent) {
-		ret = dynmap_family_drain(&table->family, le64_to_cpu(volume->disk.parent), op);
-		if (ret != -ENOENT)
-			return ret;
-	}
-	return dynmap_volume_reaped(table, volume, op);
-}
-
-int dynmap_volume_next(struct dynmap_table *table, u64 id, struct dynmap_disk_volume *disk,
-		       struct dynmap_op *op)
-{
-	struct dynmap_volume *volume;
-	int ret = dynmap_btree_next(&table->volumes, id, disk, &id, op);
-
-	if (ret)
-		return ret;
-	if (id > DYNMAP_MAX_VOLUME_ID)
-		return -ENOENT;
-	volume = dynmap_volume_find(table, id);
-	if (!volume)
-		return 0;
-	dynmap_volume_record(volume);
-	*disk = volume->disk;
-	return 0;
-}
-
-int dynmap_table_set_transaction(struct dynmap_table *table, u64 id, struct dynmap_op *op)
-{
-	int ret = dynmap_alloc_reserve(table->alloc, 0, 3, op);
-
-	if (!ret)
-		ret = dynmap_journal_reserve(table->journal, 1, op);
-	if (ret)
-		return ret;
-	table->transaction_id = id;
-	dynmap_journal_volume(table, DYNMAP_REC_TRANSACTION, 0, 0, id);
 	return 0;
 }
 
@@ -1371,22 +862,13 @@ static int dynmap_replay_map(struct dynmap_table *table, const struct dynmap_dis
 	return dynmap_table_set_written(table, volume, lbn, pbn, len, op);
 }
 
-static int dynmap_replay_set(struct dynmap_table *table, u64 id,
-			     const struct dynmap_disk_record *record, struct dynmap_op *op)
+/* The internal id that a deletion took; false if it cannot be. */
+static bool dynmap_replay_reap_id(struct dynmap_table *table, u64 id)
 {
-	u64 value = le64_to_cpu(record->map.lbn);
-	struct dynmap_volume *volume;
-	int ret;
-
-	if (record->attr != DYNMAP_ATTR_UUID && !dynmap_attr_valid(record->attr, value))
-		return -EUCLEAN;
-	ret = dynmap_volume_load(table, id, &volume, op);
-	if (ret)
-		return ret;
-	if (record->attr == DYNMAP_ATTR_UUID)
-		memcpy(volume->disk.uuid, record->data, sizeof(volume->disk.uuid));
-	dynmap_volume_set(volume, record->attr, value);
-	return 0;
+	if (id < table->next_reap_id || id > DYNMAP_MAX_REAP_ID)
+		return false;
+	table->next_reap_id = id;
+	return true;
 }
 
 int dynmap_table_replay(struct dynmap_table *table, const struct dynmap_disk_record *record,
@@ -1407,17 +889,21 @@ int dynmap_table_replay(struct dynmap_table *table, const struct dynmap_disk_rec
 		ret = dynmap_volume_create(table, id, 0, record->data, 0, op);
 		break;
 	case DYNMAP_REC_VOLUME_SET:
-		ret = dynmap_replay_set(table, id, record, op);
+		ret = dynmap_volume_replay_set(table, id, record, op);
 		break;
 	case DYNMAP_REC_VOLUME_DELETE:
-		if (value < table->next_reap_id || value > DYNMAP_MAX_REAP_ID)
+		if (!dynmap_replay_reap_id(table, value))
 			return -EUCLEAN;
-		table->next_reap_id = value;
 		ret = dynmap_volume_delete(table, id, op);
 		break;
 	case DYNMAP_REC_SNAPSHOT:
 		ret = dynmap_volume_snapshot(table, id, value, no_uuid,
 					     le64_to_cpu(record->map.pbn), op);
+		break;
+	case DYNMAP_REC_ROLLBACK:
+		if (!dynmap_replay_reap_id(table, le64_to_cpu(record->map.pbn)))
+			return -EUCLEAN;
+		ret = dynmap_volume_rollback(table, id, value, op);
 		break;
 	case DYNMAP_REC_TRANSACTION:
 		table->transaction_id = value;
@@ -1426,45 +912,4 @@ int dynmap_table_replay(struct dynmap_table *table, const struct dynmap_disk_rec
 		return -EUCLEAN;
 	}
 	return ret == -ENODATA || ret == -EEXIST || ret == -EINVAL ? -EUCLEAN : ret;
-}
-
-int dynmap_table_checkpoint(struct dynmap_table *table, struct dynmap_op *op)
-{
-	struct dynmap_volume *volume;
-	int ret;
-
-	list_for_each_entry(volume, &table->loaded, list) {
-		if (!volume->dirty)
-			continue;
-		ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&table->volumes), 2,
-					   op);
-		if (ret)
-			return ret;
-		dynmap_volume_record(volume);
-		ret = dynmap_btree_put(&table->volumes, volume->id, &volume->disk, op);
-		if (ret)
-			return ret;
-	}
-	return 0;
-}
-
-void dynmap_table_seal(struct dynmap_table *table)
-{
-	struct dynmap_disk_volume *disk;
-	struct dynmap_volume *volume;
-	struct dynmap_path path;
-	struct dynmap_op op = {};
-
-	list_for_each_entry(volume, &table->loaded, list) {
-		if (!volume->dirty)
-			continue;
-		dynmap_btree_seal(&volume->map);
-		volume->dirty = false;
-		/* dynmap_table_checkpoint() put the record just before: it is dirty. */
-		if (WARN_ON_ONCE(dynmap_btree_find(&table->volumes, volume->id, &path, &op)))
-			continue;
-		disk = dynmap_leaf_record(path.buf[0], path.slot[0]);
-		dynmap_btree_root(&volume->map, &disk->root);
-	}
-	dynmap_btree_seal(&table->volumes);
 }

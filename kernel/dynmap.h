@@ -304,6 +304,10 @@ void dynmap_kpool_low_water(struct dynmap_kpool *pool);
 		(ret) = dynmap_kpool_help(kpool, op, ret);			\
 	} while (!(ret))
 
+/* kernel/message.c: 1: the answer is in @result; 0: done and committed; or an error. */
+int dynmap_message(struct dynmap_kpool *pool, unsigned int argc, char **argv, char *result,
+		   unsigned int maxlen);
+
 /* kernel/io.c */
 int dynmap_io_map(struct dynmap_kvolume *kvolume, struct bio *bio);
 int dynmap_io_end(struct bio *bio);

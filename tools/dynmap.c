@@ -41,7 +41,8 @@ static int usage(void)
 {
 	fputs("Usage: dynmap format [--force] [--alloc-size KIB] [--copies 1|2] [--label TEXT] DEV...\n"
 	      "       dynmap check [--quiet] DEV...\n"
-	      "       dynmap dump [--maps] DEV...\n", stderr);
+	      "       dynmap dump [--maps] DEV...\n"
+	      "       dynmap compare ID ID DEV...\n", stderr);
 	return EXIT_USAGE;
 }
 
@@ -280,6 +281,15 @@ static void dump_super(const struct dynmap_disk_super *sb)
 	}
 }
 
+/* Nodes are brought until @expression needs none. */
+#define with_nodes(ret, op, expression)						\
+	do {									\
+		(ret) = (expression);						\
+		if ((ret) != -EAGAIN)						\
+			break;							\
+		(ret) = dynmap_pool_help(&pool, op, ret);			\
+	} while (!(ret))
+
 static void dump_map(struct dynmap_volume *volume)
 {
 	static const char * const names[] = { "hole", "data", "reserved" };
@@ -289,11 +299,7 @@ static void dump_map(struct dynmap_volume *volume)
 	int ret;
 
 	while (lbn < DYNMAP_MAX_LBN) {
-		ret = dynmap_table_lookup(volume, lbn, &mapping, &op);
-		if (ret == -EAGAIN)
-			ret = dynmap_pool_help(&pool, &op, ret) ? -EIO : -EAGAIN;
-		if (ret == -EAGAIN)
-			continue;
+		with_nodes(ret, &op, dynmap_table_lookup(volume, lbn, &mapping, &op));
 		if (ret) {
 			printf("    %" PRIu64 " unreadable\n", lbn);
 			return;
@@ -303,6 +309,42 @@ static void dump_map(struct dynmap_volume *volume)
 			       mapping.pbn, names[mapping.kind]);
 		lbn += mapping.len;
 	}
+}
+
+static int dump_volume(struct dynmap_volume *volume, bool maps)
+{
+	u32 flags = le32_to_cpu(volume->disk.flags);
+	struct dynmap_usage usage = { };
+	struct dynmap_op op = {};
+	int ret;
+
+	printf("  volume %" PRIu64 "%s%s%s: %" PRIu64 " blocks mapped, %" PRIu64 " reserved",
+	       volume->id, flags & DYNMAP_VOLUME_DELETING ? " (being deleted)" : "",
+	       flags & DYNMAP_VOLUME_READ_ONLY ? " (read-only)" : "",
+	       flags & DYNMAP_VOLUME_PROTECTED ? " (protected)" : "", volume->mapped,
+	       volume->reserved);
+	if (!(flags & DYNMAP_VOLUME_DELETING)) {
+		with_nodes(ret, &op, dynmap_volume_usage(&pool.table, volume->id, &usage, &op));
+		while (!ret)
+			with_nodes(ret, &op, dynmap_usage_step(&pool.table, &usage, &op));
+		if (ret != -ENOENT)
+			return ret;
+		printf(", %" PRIu64 " exclusive", usage.exclusive);
+	}
+	putchar('\n');
+	if (maps)
+		dump_map(volume);
+	return 0;
+}
+
+static int close_pool(int ret)
+{
+	dynmap_pool_close(&pool);
+	store_file_exit(&file);
+	if (ret == -ENOENT)
+		return EXIT_CLEAN;
+	complain("the volumes cannot be read: %s", strerror(-ret));
+	return EXIT_DAMAGED;
 }
 
 static int do_dump(int argc, char **argv)
@@ -327,29 +369,61 @@ static int do_dump(int argc, char **argv)
 	if (ret)
 		return ret;
 	dump_super(pool.super);
-	for (;;) {
-		ret = dynmap_btree_next(&pool.table.volumes, id, &disk, &id, &op);
+	for (; !ret; id++) {
+		with_nodes(ret, &op, dynmap_btree_next(&pool.table.volumes, id, &disk, &id, &op));
 		if (!ret)
-			ret = dynmap_volume_load(&pool.table, id, &volume, &op);
-		if (ret == -EAGAIN) {
-			ret = dynmap_pool_help(&pool, &op, ret);
-		} else if (!ret) {
-			printf("  volume %" PRIu64 "%s: %" PRIu64 " blocks mapped, %" PRIu64
-			       " reserved\n", id, volume->disk.flags ? " (being deleted)" : "",
-			       volume->mapped, volume->reserved);
-			if (maps)
-				dump_map(volume);
-			id++;
-		}
-		if (ret)
-			break;
+			with_nodes(ret, &op, dynmap_volume_load(&pool.table, id, &volume, &op));
+		if (!ret)
+			ret = dump_volume(volume, maps);
 	}
-	dynmap_pool_close(&pool);
-	store_file_exit(&file);
-	if (ret == -ENOENT)
-		return EXIT_CLEAN;
-	complain("the volumes cannot be read: %s", strerror(-ret));
-	return EXIT_DAMAGED;
+	return close_pool(ret);
+}
+
+/* A line per range that differs: first sector, length. */
+static int compare(struct dynmap_volume *a, struct dynmap_volume *b)
+{
+	u64 lbn = 0, from = 0, to = 0, len;
+	struct dynmap_op op = {};
+	int ret = 0;
+
+	while (!ret || ret == -EINPROGRESS) {
+		with_nodes(ret, &op, dynmap_table_compare(a, b, &lbn, &len, &op));
+		if (to && ((!ret && lbn != to) || ret == -ENOENT))
+			printf("%" PRIu64 " %" PRIu64 "\n", from * DYNMAP_BLOCK_SECTORS,
+			       (to - from) * DYNMAP_BLOCK_SECTORS);
+		if (ret)
+			continue;
+		from = lbn == to ? from : lbn;
+		to = lbn + len;
+		lbn = to;
+	}
+	return ret;
+}
+
+static int do_compare(int argc, char **argv)
+{
+	struct dynmap_volume *volume[2];
+	struct dynmap_op op = {};
+	u64 id[2];
+	char *end;
+	int i, ret;
+
+	if (argc < 4)
+		return usage();
+	for (i = 0; i < 2; i++) {
+		id[i] = strtoull(argv[i + 1], &end, 10);
+		if (*end || !*argv[i + 1] || id[i] > DYNMAP_MAX_VOLUME_ID)
+			return complain("%s: not a volume id", argv[i + 1]);
+	}
+	ret = open_pool(argv + 3);
+	for (i = 0; i < 2 && !ret; i++) {
+		with_nodes(ret, &op, dynmap_volume_load(&pool.table, id[i], &volume[i], &op));
+		if (ret != -ENODATA)
+			continue;
+		dynmap_pool_close(&pool);
+		return complain("%" PRIu64 ": no such volume", id[i]);
+	}
+	return ret ? ret : close_pool(compare(volume[0], volume[1]));
 }
 
 int main(int argc, char **argv)
@@ -362,5 +436,7 @@ int main(int argc, char **argv)
 		return do_check(argc - 1, argv + 1);
 	if (!strcmp(argv[1], "dump"))
 		return do_dump(argc - 1, argv + 1);
+	if (!strcmp(argv[1], "compare"))
+		return do_compare(argc - 1, argv + 1);
 	return usage();
 }

@@ -31,10 +31,12 @@ struct tag {
 	u64 seq;
 };
 
+/* The generation of its record tells a volume from what it was before it was rolled back. */
 struct twin {
 	bool exists;
 	u64 uid;
 	u64 writer;
+	u32 generation;
 	u64 now[SECTORS];
 	u64 durable[SECTORS];
 	bool unmapped[SECTORS];
@@ -42,10 +44,11 @@ struct twin {
 
 static struct store_mem mem;
 static struct dynmap_pool pool;
-static struct twin twins[VOLUMES];
+static struct twin twins[VOLUMES], unrolled;
+static u32 unrolled_v = VOLUMES;
 static u64 rng_state, seq, commit_seq, next_uid = 1, op_number, seed;
 static u64 nr_writes, nr_redirects, nr_snapshots, nr_cuts, nr_checks, nr_full, nr_reclaimed;
-static u64 nr_replayed, nr_grown;
+static u64 nr_replayed, nr_grown, nr_rollbacks, nr_compares, nr_usages;
 static u32 alloc_blocks, nr_devs;
 
 /* xorshift64* (Vigna, "An experimental exploration of Marsaglia's generators", 2016). */
@@ -345,6 +348,18 @@ static void do_create(u32 v)
 	twins[v].exists = true;
 	twins[v].uid = next_uid++;
 	twins[v].writer = twins[v].uid;
+	twins[v].generation = le32_to_cpu(load(v)->disk.generation);
+}
+
+/* Volume @copy begins as a copy of @v. */
+static void copied(u32 copy, u32 v)
+{
+	twins[copy] = twins[v];
+	twins[copy].writer = next_uid++;
+	twins[copy].generation = le32_to_cpu(load(copy)->disk.generation);
+	/* What was written before is durable with it. */
+	memcpy(twins[copy].durable, twins[v].now, sizeof(twins[v].now));
+	memset(twins[copy].unmapped, 0, sizeof(twins[v].unmapped));
 }
 
 /* Copy @v to the first volume that does not exist. */
@@ -364,11 +379,75 @@ static void do_snapshot(u32 v)
 	if (ret)
 		fail("snapshot", v, copy, -ret, 0);
 	nr_snapshots++;
-	twins[copy] = twins[v];
-	twins[copy].writer = next_uid++;
-	/* What was written before is durable with it. */
-	memcpy(twins[copy].durable, twins[v].now, sizeof(twins[v].now));
-	memset(twins[copy].unmapped, 0, sizeof(twins[v].unmapped));
+	copied(copy, v);
+}
+
+/* Another volume than @v; @v if there is none. */
+static u32 another(u32 v)
+{
+	u32 other = below(VOLUMES), i;
+
+	for (i = 0; i < VOLUMES; i++, other = (other + 1) % VOLUMES)
+		if (other != v && twins[other].exists)
+			return other;
+	return v;
+}
+
+static void do_rollback(u32 v)
+{
+	u32 other = another(v);
+	int ret;
+
+	if (other == v)
+		return;
+	unrolled = twins[v];
+	unrolled_v = v;
+	helped(ret, dynmap_volume_rollback(&pool.table, v, other, &op));
+	if (ret && expected_error(ret))
+		return;
+	if (ret)
+		fail("rollback", v, other, -ret, 0);
+	nr_rollbacks++;
+	copied(v, other);
+}
+
+/* What is not told to differ is alike. */
+static void do_compare(u32 v)
+{
+	u64 lbn = 0, last = 0, len, at;
+	u32 other = another(v);
+	int ret = 0;
+
+	nr_compares++;
+	while (ret != -ENOENT) {
+		helped(ret, dynmap_table_compare(load(v), load(other), &lbn, &len, &op));
+		if (ret && ret != -EINPROGRESS && ret != -ENOENT)
+			fail("compare", v, lbn, -ret, 0);
+		for (at = last; at < BLOCKS && at < lbn; at++)
+			if (memcmp(&twins[v].now[at * DYNMAP_BLOCK_SECTORS],
+				   &twins[other].now[at * DYNMAP_BLOCK_SECTORS],
+				   DYNMAP_BLOCK_SECTORS * sizeof(u64)))
+				fail("a difference is not told", v, at, other, 0);
+		if (!ret && lbn < BLOCKS && twins[v].uid == twins[other].uid && v != other &&
+		    !twins[v].now[lbn * DYNMAP_BLOCK_SECTORS] &&
+		    !twins[other].now[lbn * DYNMAP_BLOCK_SECTORS])
+			fail("what was never written differs", v, lbn, other, 0);
+		lbn += ret ? 0 : len;
+		last = lbn;
+	}
+}
+
+static u64 exclusive(u32 v)
+{
+	struct dynmap_usage usage;
+	int ret;
+
+	helped(ret, dynmap_volume_usage(&pool.table, v, &usage, &op));
+	while (!ret)
+		helped(ret, dynmap_usage_step(&pool.table, &usage, &op));
+	if (ret != -ENOENT && !mem.dead)
+		fail("usage", v, 0, -ret, 0);
+	return usage.exclusive;
 }
 
 static void do_delete(u32 v)
@@ -382,13 +461,45 @@ static void do_delete(u32 v)
 		twins[v].exists = false;
 }
 
-static void do_reap(void)
+/* Is there more to do? */
+static bool do_reap(void)
 {
 	int ret;
 
 	helped(ret, dynmap_volume_reap(&pool.table, &op));
 	if (ret && ret != -ENOENT && (!expected_error(ret) || ret == -ENOSPC) && !mem.dead)
 		fail("reap", 0, 0, -ret, 0);
+	return !ret && !mem.dead;
+}
+
+static void reap_all(void)
+{
+	while (do_reap())
+		;
+	if (!mem.dead)
+		do_checkpoint();
+}
+
+/* Does deleting a volume free what was said? What others that go leave to it comes late. */
+static void do_usage(u32 v)
+{
+	u64 said = exclusive(v), before;
+
+	nr_usages++;
+	if (!mem.dead)
+		reap_all();
+	if (!mem.dead && exclusive(v) < said && !mem.dead)
+		fail("exclusive while others are being deleted", v, 0, said, exclusive(v));
+	said = exclusive(v);
+	before = pool.alloc.data_allocated;
+	if (!mem.dead)
+		do_delete(v);
+	if (!mem.dead)
+		do_commit();
+	if (!mem.dead)
+		reap_all();
+	if (!mem.dead && before - pool.alloc.data_allocated != said)
+		fail("freed by a deletion", v, 0, before - pool.alloc.data_allocated, said);
 }
 
 static void open_pool(void)
@@ -463,6 +574,9 @@ static void do_power_cut(void)
 		if (ret && ret != -ENODATA)
 			fail("load after power cut", v, 0, -ret, 0);
 		/* Creations and deletions are committed at once: the cut may fall between. */
+		if (v == unrolled_v && !ret &&
+		    le32_to_cpu(volume->disk.generation) == unrolled.generation)
+			twins[v] = unrolled;
 		if (twins[v].exists && ret)
 			twins[v].exists = false;
 		else if (!twins[v].exists && !ret)
@@ -470,6 +584,7 @@ static void do_power_cut(void)
 		if (twins[v].exists)
 			accept(v);
 	}
+	unrolled_v = VOLUMES;
 	committed();
 }
 
@@ -539,10 +654,20 @@ static void one_operation(void)
 		do_snapshot(v);
 		if (!mem.dead && below(2))
 			do_commit();
-	} else if (dice < 992) {
+	} else if (dice < 987) {
+		do_rollback(v);
+		if (!mem.dead)
+			do_commit();
+		if (!mem.dead)
+			unrolled_v = VOLUMES;
+	} else if (dice < 989) {
+		do_compare(v);
+	} else if (dice < 991) {
 		do_delete(v);
 		if (!mem.dead)
 			do_commit();
+	} else if (dice < 992) {
+		do_usage(v);
 	} else if (dice < 994) {
 		do_reopen();
 	} else if (dice < 995 && seed % 2) {
@@ -604,10 +729,12 @@ int main(int argc, char **argv)
 	do_reopen();
 	dynmap_pool_close(&pool);
 	store_mem_exit(&mem);
-	printf("model: seed %llu, %u devices, unit %u: %llu operations, %llu writes, %llu redirected, %llu snapshots, %llu power cuts, %llu records replayed, %llu checks, pool full %llu times, reclaimed %llu, grown %llu: clean\n",
+	printf("model: seed %llu, %u devices, unit %u: %llu operations, %llu writes, %llu redirected, %llu snapshots, %llu rolled back, %llu compared, %llu deletions measured, %llu power cuts, %llu records replayed, %llu checks, pool full %llu times, reclaimed %llu, grown %llu: clean\n",
 	       (unsigned long long)seed, nr_devs, alloc_blocks, (unsigned long long)operations,
 	       (unsigned long long)nr_writes, (unsigned long long)nr_redirects,
-	       (unsigned long long)nr_snapshots, (unsigned long long)nr_cuts,
+	       (unsigned long long)nr_snapshots,
+	       (unsigned long long)nr_rollbacks, (unsigned long long)nr_compares,
+	       (unsigned long long)nr_usages, (unsigned long long)nr_cuts,
 	       (unsigned long long)nr_replayed, (unsigned long long)nr_checks,
 	       (unsigned long long)nr_full, (unsigned long long)nr_reclaimed,
 	       (unsigned long long)nr_grown);

@@ -143,6 +143,179 @@ static void test_deleted_in_any_order(void **state)
 	}
 }
 
+static int rollback(struct fixture *fixture, u64 id, u64 snapshot_id)
+{
+	return HELPED(fixture, dynmap_volume_rollback(&fixture->pool.table, id, snapshot_id, &op));
+}
+
+static void test_rolled_back(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	struct dynmap_table *table = &fixture->pool.table;
+	u64 before, round;
+
+	volume->disk.uuid[3] = 77;
+	assert_int_equal(fixture_write(fixture, volume, 0, 100, 1), 0);
+	snapshot(fixture, 2, 1);
+	before = fixture->pool.alloc.data_allocated;
+	for (round = 0; round < 4; round++) {
+		volume = fixture_load(fixture, 1);
+		assert_int_equal(fixture_write(fixture, volume, 10, 50, 2), 0);
+		assert_int_equal(fixture_unmap(fixture, volume, 90, 100), 0);
+		assert_int_equal(rollback(fixture, 1, 2), 0);
+		assert_int_equal(fixture_read(fixture, fixture_load(fixture, 1), 20), 1);
+		if (round % 2)
+			reap(fixture);
+		assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), 0, 2, 3), 0);
+		assert_int_equal(fixture_read(fixture, fixture_load(fixture, 2), 0), 1);
+		assert_int_equal(fixture_read(fixture, fixture_load(fixture, 1), 95), 1);
+	}
+	assert_int_equal(rollback(fixture, 1, 2), 0);
+	reap(fixture);
+	assert_int_equal(fixture->pool.alloc.data_allocated, before);
+	assert_int_equal(fixture_load(fixture, 1)->disk.uuid[3], 77);
+	/* A snapshot can be rolled back, too; to an unrelated volume as well. */
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), 0, 1, 4), 0);
+	assert_int_equal(rollback(fixture, 2, 1), 0);
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 2), 0), 4);
+	fixture_create(fixture, 3);
+	assert_int_equal(rollback(fixture, 3, 1), 0);
+	assert_int_equal(fixture_load(fixture, 3)->mapped, 100);
+
+	assert_int_equal(rollback(fixture, 1, 1), -EINVAL);
+	assert_int_equal(rollback(fixture, 1, DYNMAP_MAX_VOLUME_ID + 1), -EINVAL);
+	assert_int_equal(rollback(fixture, 1, 9), -ENODATA);
+	assert_int_equal(rollback(fixture, 9, 1), -ENODATA);
+	fixture_load(fixture, 1)->users = 1;
+	assert_int_equal(rollback(fixture, 1, 2), -ETXTBSY);
+	assert_int_equal(rollback(fixture, 2, 1), 0);
+	fixture_load(fixture, 1)->users = 0;
+	assert_int_equal(HELPED(fixture, dynmap_volume_change(table, 1, DYNMAP_ATTR_READ_ONLY, 1,
+							      &op)), 0);
+	assert_int_equal(rollback(fixture, 1, 2), -EROFS);
+	assert_int_equal(HELPED(fixture, dynmap_volume_change(table, 1, DYNMAP_ATTR_PROTECTED, 1,
+							      &op)), 0);
+	assert_int_equal(rollback(fixture, 1, 2), -EPERM);
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	assert_int_equal(fixture_load(fixture, 3)->mapped, 100);
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 2), 0), 4);
+	reap(fixture);
+}
+
+/* The last volume of many is deleted when of all records only its own was read. */
+static void test_delete_last(void **state)
+{
+	struct fixture *fixture = *state;
+	u64 id;
+
+	for (id = 0; id < 40; id++)
+		fixture_create(fixture, id);
+	for (; id; id--) {
+		fixture_check(fixture);
+		fixture_close(fixture);
+		assert_int_equal(fixture_open(fixture, false), 0);
+		delete(fixture, id - 1);
+		reap(fixture);
+	}
+}
+
+/* The ranges that differ, as "first+length" each. */
+static const char *compared(struct fixture *fixture, u64 a, u64 b)
+{
+	static char text[200];
+	u64 lbn = 0, len;
+	int ret = 0;
+
+	*text = '\0';
+	while (ret != -ENOENT) {
+		ret = HELPED(fixture, dynmap_table_compare(fixture_load(fixture, a),
+							   fixture_load(fixture, b), &lbn, &len,
+							   &op));
+		assert_true(!ret || ret == -EINPROGRESS || ret == -ENOENT);
+		if (ret)
+			continue;
+		sprintf(text + strlen(text), " %llu+%llu", (unsigned long long)lbn,
+			(unsigned long long)len);
+		lbn += len;
+	}
+	return text;
+}
+
+static void test_compared(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *origin = fixture_create(fixture, 1);
+	u64 lbn, nodes;
+
+	fixture_create(fixture, 3);
+	assert_string_equal(compared(fixture, 1, 3), "");
+	assert_int_equal(HELPED(fixture, dynmap_volume_change(&fixture->pool.table, 1,
+							      DYNMAP_ATTR_ALLOC, 1, &op)), 0);
+	for (lbn = 0; lbn < 2000; lbn++)
+		assert_int_equal(fixture_write(fixture, origin, lbn * 40, 1, 2), 0);
+	snapshot(fixture, 2, 1);
+	assert_string_equal(compared(fixture, 1, 2), "");
+	assert_int_equal(fixture_write(fixture, origin, 40, 3, 3), 0);
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 2), 79990, 2, 3), 0);
+	assert_int_equal(fixture_unmap(fixture, fixture_load(fixture, 2), 4000, 4001), 0);
+	assert_string_equal(compared(fixture, 1, 2), " 40+1 41+2 4000+1 79990+2");
+	assert_string_equal(compared(fixture, 2, 1), " 40+1 41+2 4000+1 79990+2");
+	assert_string_equal(compared(fixture, 1, 1), "");
+	/* What is shared is not read. */
+	fixture_check(fixture);
+	dynmap_cache_shrink(&fixture->pool.cache, ~0U);
+	dynmap_cache_shrink(&fixture->pool.cache, ~0U);
+	nodes = fixture->pool.cache.nr_clean;
+	compared(fixture, 1, 2);
+	assert_true(fixture->pool.cache.nr_clean <= nodes + 10);
+}
+
+static u64 exclusive(struct fixture *fixture, u64 id)
+{
+	struct dynmap_usage usage;
+	int ret = HELPED(fixture, dynmap_volume_usage(&fixture->pool.table, id, &usage, &op));
+
+	while (!ret)
+		ret = HELPED(fixture, dynmap_usage_step(&fixture->pool.table, &usage, &op));
+	assert_int_equal(ret, -ENOENT);
+	return usage.exclusive;
+}
+
+/* What deleting a volume frees is known before, through chains of snapshots, too. */
+static void test_usage(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 0);
+	struct dynmap_usage usage;
+	u64 before, said, id, i;
+
+	assert_int_equal(fixture_write(fixture, volume, 0, 300, 1), 0);
+	assert_int_equal(exclusive(fixture, 0), volume->mapped + volume->reserved);
+	for (id = 1; id < 9; id++) {
+		snapshot(fixture, id, id % 3 ? id - 1 : 0);
+		assert_int_equal(fixture_write(fixture, fixture_load(fixture, id), 20 * id, 50, 2),
+				 0);
+		assert_int_equal(fixture_unmap(fixture, fixture_load(fixture, id - 1), 25 * id,
+					       25 * id + 30), 0);
+	}
+	assert_int_equal(HELPED(fixture, dynmap_volume_usage(&fixture->pool.table, 77, &usage,
+							     &op)), -ENODATA);
+	for (i = 0; i < 9; i++) {
+		id = i * 4 % 9;
+		said = exclusive(fixture, id);
+		before = fixture->pool.alloc.data_allocated;
+		delete(fixture, id);
+		if (i < 8)
+			exclusive(fixture, (i + 1) * 4 % 9);
+		reap(fixture);
+		assert_int_equal(before - fixture->pool.alloc.data_allocated, said);
+	}
+	assert_int_equal(fixture->pool.alloc.data_allocated, 0);
+}
+
 /* Reserved blocks that are shared are written by nobody. */
 static void test_reserved(void **state)
 {
@@ -313,6 +486,10 @@ int main(void)
 		FIXTURE_TEST(test_constant, two),
 		FIXTURE_TEST(test_unshared_when_durable, one),
 		FIXTURE_TEST(test_deleted_in_any_order, two),
+		FIXTURE_TEST(test_rolled_back, two),
+		FIXTURE_TEST(test_delete_last, one),
+		FIXTURE_TEST(test_compared, one),
+		FIXTURE_TEST(test_usage, one),
 		FIXTURE_TEST(test_reserved, one),
 		FIXTURE_TEST(test_reopened, two),
 		FIXTURE_TEST(test_unloaded, one),

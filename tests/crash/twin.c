@@ -98,6 +98,11 @@ void twin_apply(struct twin *twin, const struct twin_mark *mark)
 	case TWIN_SNAPSHOT_BEGIN:
 		twin_snapshot(volume, &twin->volume[mark->sector], mark->seq);
 		break;
+	case TWIN_ROLLBACK_BEGIN:
+		twin->before = *volume;
+		twin_snapshot(volume, &twin->volume[mark->sector], mark->seq);
+		volume->exists = TWIN_EITHER;
+		break;
 	case TWIN_DELETE_BEGIN:
 		volume->exists = TWIN_MAYBE;
 		break;
@@ -109,18 +114,28 @@ void twin_apply(struct twin *twin, const struct twin_mark *mark)
 	}
 }
 
-u64 twin_hash(const struct twin *twin)
+static u64 twin_hash_volume(const struct twin_volume *volume, u64 hash)
 {
 	const struct twin_sector *sector;
+	u32 i;
+
+	hash = twin_mix(hash, volume->exists | volume->uid << 8);
+	for (i = 0; volume->exists && i < TWIN_SECTORS; i++) {
+		sector = &volume->sector[i];
+		hash = twin_mix(hash, (u64)sector->durable.seq << 32 | sector->unmapped);
+	}
+	return hash;
+}
+
+u64 twin_hash(const struct twin *twin)
+{
 	u64 hash = 0;
-	u32 v, i;
+	u32 v;
 
 	for (v = 0; v < TWIN_VOLUMES; v++) {
-		hash = twin_mix(hash, twin->volume[v].exists | twin->volume[v].uid << 8);
-		for (i = 0; twin->volume[v].exists && i < TWIN_SECTORS; i++) {
-			sector = &twin->volume[v].sector[i];
-			hash = twin_mix(hash, (u64)sector->durable.seq << 32 | sector->unmapped);
-		}
+		hash = twin_hash_volume(&twin->volume[v], hash);
+		if (twin->volume[v].exists == TWIN_EITHER)
+			hash = twin_hash_volume(&twin->before, hash);
 	}
 	return hash;
 }
@@ -213,12 +228,14 @@ const char *twin_verify(const struct twin *twin, struct dynmap_pool *pool, u64 *
 		*content = twin_mix(*content, -ret);
 		if (ret && ret != -ENODATA)
 			failed = "a volume cannot be loaded";
-		else if (ret && volume->exists == TWIN_YES)
+		else if (ret && (volume->exists == TWIN_YES || volume->exists == TWIN_EITHER))
 			failed = "an acknowledged volume is lost";
 		else if (!ret && volume->exists == TWIN_NO)
 			failed = "a deleted volume is back";
 		else if (!ret)
 			failed = twin_verify_volume(volume, pool, real, content, &at);
+		if (failed && !ret && volume->exists == TWIN_EITHER)
+			failed = twin_verify_volume(&twin->before, pool, real, content, &at);
 		if (failed)
 			snprintf(where, bytes, "volume %u, sector %u", v, at);
 	}

@@ -9,6 +9,7 @@
  *    FUA covered, or something submitted later to the same sector;
  *  - no leak: anything else is poison or another's data; a snapshot holds exactly
  *    what its origin held, or what was written to it;
+ *  - a volume being rolled back is all as it was, or all a copy;
  *  - a volume exists if its creation was acknowledged and its deletion had not
  *    begun, and not once that was acknowledged.
  */
@@ -44,6 +45,7 @@ enum twin_op {
 	TWIN_DELETE_BEGIN,
 	TWIN_DELETE_DONE,
 	TWIN_SNAPSHOT_BEGIN,	/* a copy of volume @sector, @seq: uid */
+	TWIN_ROLLBACK_BEGIN,	/* the same for a volume that exists; then CREATE_DONE */
 };
 
 struct twin_mark {
@@ -73,7 +75,8 @@ struct twin_sector {
 	u32 unmapped;
 };
 
-enum twin_existence { TWIN_NO, TWIN_MAYBE, TWIN_YES };
+/* TWIN_EITHER: as it is, or as it was before it was rolled back. */
+enum twin_existence { TWIN_NO, TWIN_MAYBE, TWIN_YES, TWIN_EITHER };
 
 struct twin_volume {
 	u8 exists;
@@ -83,6 +86,7 @@ struct twin_volume {
 
 struct twin {
 	struct twin_volume volume[TWIN_VOLUMES];
+	struct twin_volume before;	/* of the one that is TWIN_EITHER */
 };
 
 void twin_apply(struct twin *twin, const struct twin_mark *mark);

@@ -518,6 +518,21 @@ static void snapshot(struct world *world, u32 id, u32 origin)
 	world->now.exists[id] = true;
 }
 
+/* The same for a volume that exists. */
+static void rollback(struct world *world, u32 id, u32 other)
+{
+	int ret;
+
+	complete_writes(world);
+	world->now.uid[id] = ++world->now.next_uid;
+	mark(world, TWIN_ROLLBACK_BEGIN, id, other, 0, world->now.uid[id]);
+	ret = HELPED(world, dynmap_volume_rollback(&world->pool.table, id, other, &op));
+	if (ret)
+		world_die("rollback", ret);
+	commit(world);
+	mark(world, TWIN_CREATE_DONE, id, 0, 0, 0);
+}
+
 static void reap(struct world *world)
 {
 	int ret = HELPED(world, dynmap_volume_reap(&world->pool.table, &op));
@@ -709,6 +724,15 @@ static void op_write_copy(struct world *world, u64 a, u64 b)
 		write_blocks(world, id, (a + 1) % (TWIN_BLOCKS - 8), 1 + b % 7);
 }
 
+/* Volume 0 becomes what a copy is, or the other way round. */
+static void op_rollback(struct world *world, u64 a, u64 b)
+{
+	u32 id = 3 - b % 2;
+
+	if (world->now.exists[id])
+		rollback(world, a & 2 ? id : 0, a & 2 ? 0 : id);
+}
+
 static void op_reap(struct world *world, u64 a, u64 b)
 {
 	reap(world);
@@ -765,6 +789,7 @@ static const struct {
 	{ 'x', op_fill },
 	{ 't', op_snapshot },
 	{ 'y', op_write_copy },
+	{ 'n', op_rollback },
 };
 
 u32 world_nr_ops(void)

@@ -36,9 +36,10 @@ closed() {
 	"$TOOLS/dynmap" check "$@" > /run/out || fail "the checker: $(tail -n 3 /run/out)"
 }
 
+# opened [UNIT]: a pool with volume 0, which holds /run/twin0.
 opened() {
 	disk a 64 && disk b 64
-	pool 128 0 "" /dev/a /dev/b && volume 0 $SECTORS || { fail "no volume"; return 1; }
+	pool "${1:-128}" 0 "" /dev/a /dev/b && volume 0 $SECTORS || { fail "no volume"; return 1; }
 	dd if=/dev/urandom of=/run/twin0 bs=1M count=$MIB status=none
 	dd if=/run/twin0 of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none
 }
@@ -72,14 +73,8 @@ both_sides() {
 	closed /dev/a /dev/b
 }
 
-# settles N: so many blocks in units are in use, within 20 s.
-settles() {
-	for _ in $(seq 100); do
-		[ "$(used)" = "$1" ] && return
-		sleep 0.2
-	done
-	fail "in use: $(used), wanted $1"
-}
+# settles N: so many units come to be in use.
+settles() { becomes "in use" "$1" used; }
 
 deletion() {
 	local before
@@ -163,6 +158,91 @@ refusals() {
 	closed /dev/a /dev/b
 }
 
+# A volume that an administrator spoiled gets back what its snapshot has.
+rolled_back() {
+	opened || return
+	snap 1 0
+	random_writes vol0 /run/twin1 30
+	refused "is in use" dmsetup message "$POOL" 0 rollback 0 1
+	remove vol0
+	active 1
+	dmsetup message "$POOL" 0 rollback 0 1 || fail "no roll back to a snapshot in use"
+	active 0
+	same vol0 /run/twin0
+	cp /run/twin0 /run/twin1
+	random_writes vol0 /run/twin0 20
+	random_writes vol1 /run/twin1 20
+	same vol0 /run/twin0
+	same vol1 /run/twin1
+	refused "stays as it is" dmsetup message "$POOL" 0 rollback 7 1
+	remove vol0
+	dmsetup message "$POOL" 0 set 0 protected 1
+	refused "is protected" dmsetup message "$POOL" 0 rollback 0 1
+	dmsetup message "$POOL" 0 set 0 protected 0
+	dmsetup message "$POOL" 0 set 0 read_only 1
+	refused "is read-only" dmsetup message "$POOL" 0 rollback 0 1
+	dmsetup message "$POOL" 0 set 0 read_only 0
+	remove vol1; delete 1
+	dmsetup message "$POOL" 0 delete 0
+	settles 0
+	closed /dev/a /dev/b
+}
+
+# What a backup has to copy: by message and offline the same, and all that differs.
+compared() {
+	local from len
+	opened || return
+	snap 1 0; active 1
+	[ -z "$(dmsetup message "$POOL" 0 compare 0 1)" ] || fail "a fresh copy differs"
+	dd if=/dev/urandom of=/dev/mapper/vol0 bs=4k seek=100 count=3 oflag=direct conv=notrunc status=none
+	expect "ranges" "$(dmsetup message "$POOL" 0 compare 0 1)" "800 24"
+	random_writes vol0 /run/twin1 25
+	random_writes vol1 /run/twin1 25
+	blkdiscard -o 1048576 -l 65536 /dev/mapper/vol1
+	sync
+	dmsetup message "$POOL" 0 compare 0 1 > /run/ranges
+	dmsetup message "$POOL" 0 compare 1 0 8000 | head -n 1 > /run/out
+	[ "$(cut -d' ' -f1 < /run/out)" -ge 8000 ] || fail "from sector 8000: $(cat /run/out)"
+	dd if=/dev/mapper/vol0 of=/run/twin0 bs=1M status=none
+	while read -r from len; do
+		dd if=/dev/mapper/vol1 of=/run/twin0 bs=512 skip="$from" seek="$from" count="$len" \
+			conv=notrunc status=none
+	done < /run/ranges
+	same vol1 /run/twin0
+	refused "invalid sector" dmsetup message "$POOL" 0 compare 0 1 x
+	closed /dev/a /dev/b
+	"$TOOLS/dynmap" compare 0 1 /dev/a /dev/b > /run/out || fail "the tool does not compare"
+	cmp /run/out /run/ranges || fail "offline it is not the same"
+	"$TOOLS/dynmap" compare 0 9 /dev/a /dev/b 2> /run/out && fail "compared with nothing"
+	grep -q "9: no such volume" /run/out || fail "said: $(cat /run/out)"
+}
+
+# usage ID FIELD: 1 mapped, 2 reserved, 3 exclusive, 4 shared
+usage_of() { dmsetup message "$POOL" 0 usage "$1" | cut -d' ' -f"$2"; }
+
+# What a message says that deletion frees is what it frees.
+accounted() {
+	local before id said
+	opened 8 || return
+	for i in 1 2 3 4 5; do
+		snap $i $((i / 2)); active $i
+		random_writes vol$i /run/twin0 12
+		random_writes vol0 /run/twin0 12
+		blkdiscard -o $((i << 20)) -l 299008 /dev/mapper/vol$((i - 1))
+	done
+	sync
+	expect "shared and exclusive" "$(($(usage_of 3 3) + $(usage_of 3 4)))" \
+		"$(($(usage_of 3 1) + $(usage_of 3 2)))"
+	for id in 2 0 4 1 3 5; do
+		said=$(usage_of $id 3)
+		before=$(used)
+		remove vol$id; delete $id
+		settles $((before - said / 8))
+	done
+	refused "no such volume" dmsetup message "$POOL" 0 usage 2
+	closed /dev/a /dev/b
+}
+
 many() {
 	local count=1000
 	opened || return
@@ -181,7 +261,10 @@ run "both sides go their own ways" both_sides
 run "deleted in any order" deletion
 run "copies of a file system in use" file_system
 run "a group at one instant" group
+run "rolled back" rolled_back
+run "compared" compared
+run "what deletion frees is known" accounted
 run "what is refused" refusals
 run "a thousand snapshots" many
-rm -f /run/twin* /run/piece
+rm -f /run/twin* /run/piece /run/ranges
 finish

@@ -63,15 +63,19 @@ volume() {
 
 remove() { "${DM[@]}" remove "$@" || fail "cannot remove $*"; }
 
-# The pool's mode; and wait for one, for at most 20 s.
-mode() { dmsetup status "$POOL" | cut -d' ' -f8; }
-mode_becomes() {
+# becomes WHAT WANTED COMMAND...: wait until the command says so, for at most 20 s.
+becomes() {
+	local what=$1 wanted=$2
+	shift 2
 	for _ in $(seq 200); do
-		[ "$(mode)" = "$1" ] && return
+		[ "$("$@")" = "$wanted" ] && return
 		sleep 0.1
 	done
-	fail "mode: is '$(mode)', wanted '$1'"
+	fail "$what: is '$("$@")', wanted '$wanted'"
 }
+
+mode() { dmsetup status "$POOL" | cut -d' ' -f8; }
+mode_becomes() { becomes "mode" "$1" mode; }
 
 # through NAME DISK: a device whose table can be swapped for another one.
 through() { create "$1" "0 $(blockdev --getsz "/dev/$2") linear /dev/$2 0"; }

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Messages to a pool. Owns: their words, and what is said when one cannot be done.
+ *
+ * What changes the pool is committed before the message returns.
+ */
+#include <linux/random.h>
+#include <linux/uuid.h>
+
+#include "kernel/dynmap.h"
+
+static int dynmap_parse_id(const char *word, u64 *id)
+{
+	if (!kstrtou64(word, 10, id) && *id <= DYNMAP_MAX_VOLUME_ID)
+		return 0;
+	DMERR("message: invalid volume id %s: expected 0 to %u", word, DYNMAP_MAX_VOLUME_ID);
+	return -EINVAL;
+}
+
+static int dynmap_message_create(struct dynmap_kpool *pool, unsigned int argc, char **argv)
+{
+	u8 uuid[DYNMAP_UUID_BYTES];
+	struct dynmap_op op = {};
+	u64 id, sectors = 0;
+	int ret = dynmap_parse_id(argv[1], &id);
+
+	if (ret)
+		return ret;
+	if (argc == 3 && (kstrtou64(argv[2], 10, &sectors) ||
+			  sectors / DYNMAP_BLOCK_SECTORS > DYNMAP_MAX_LBN)) {
+		DMERR("message create_thin: invalid size %s: expected sectors", argv[2]);
+		return -EINVAL;
+	}
+	generate_random_uuid(uuid);
+	dynmap_khelped(ret, pool, &op,
+		       dynmap_volume_create(&pool->core.table, id,
+					    DIV_ROUND_UP(sectors, DYNMAP_BLOCK_SECTORS), uuid,
+					    ktime_get_real_seconds(), &op));
+	return ret;
+}
+
+/* set <id> fill <byte> | allocation_size <sectors> | read_only 0|1 | protected 0|1 */
+static int dynmap_message_set(struct dynmap_kpool *pool, char **argv)
+{
+	struct dynmap_op op = {};
+	u64 id, value;
+	u8 attr;
+	int ret = dynmap_parse_id(argv[1], &id);
+
+	if (ret)
+		return ret;
+	ret = kstrtou64(argv[3], 0, &value);
+	if (!ret && !strcasecmp(argv[2], "fill")) {
+		attr = DYNMAP_ATTR_FILL;
+	} else if (!ret && !strcasecmp(argv[2], "allocation_size") &&
+		   !(value % DYNMAP_BLOCK_SECTORS)) {
+		attr = DYNMAP_ATTR_ALLOC;
+		value /= DYNMAP_BLOCK_SECTORS;
+	} else if (!ret && !strcasecmp(argv[2], "read_only")) {
+		attr = DYNMAP_ATTR_READ_ONLY;
+	} else if (!ret && !strcasecmp(argv[2], "protected")) {
+		attr = DYNMAP_ATTR_PROTECTED;
+	} else {
+		DMERR("message set: expected set <id> fill <byte>, allocation_size <sectors>, read_only 0|1 or protected 0|1");
+		return -EINVAL;
+	}
+	dynmap_khelped(ret, pool, &op,
+		       dynmap_volume_change(&pool->core.table, id, attr, value, &op));
+	if (ret == -EINVAL)
+		DMERR("message set: invalid value %s: expected a byte, a power of 2 of sectors from 8 to 2097152 (0: as the pool), or 0 or 1",
+		      argv[3]);
+	if (ret == -ENOTEMPTY || ret == -ETXTBSY)
+		DMERR("message set: volume %llu is in use or not empty: its fill byte stays", id);
+	return ret == -ETXTBSY || ret == -ENOTEMPTY ? -EBUSY : ret;
+}
+
+static int dynmap_message_remove(struct dynmap_kpool *pool, u64 id)
+{
+	struct dynmap_op op = {};
+	int ret;
+
+	dynmap_khelped(ret, pool, &op, dynmap_volume_delete(&pool->core.table, id, &op));
+	if (!ret)
+		queue_work(pool->wq, &pool->reap_work);
+	return ret;
+}
+
+/* rollback <id> <snapshot id>: nobody uses the volume, writes to the other one wait. */
+static int dynmap_message_rollback(struct dynmap_kpool *pool, char **argv)
+{
+	struct dynmap_op op = {};
+	u64 id, snapshot;
+	int ret = dynmap_parse_id(argv[1], &id);
+
+	if (!ret)
+		ret = dynmap_parse_id(argv[2], &snapshot);
+	if (ret)
+		return ret;
+	dynmap_kpool_freeze(pool);
+	dynmap_khelped(ret, pool, &op,
+		       dynmap_volume_rollback(&pool->core.table, id, snapshot, &op));
+	dynmap_kpool_thaw(pool);
+	switch (ret) {
+	case 0:
+		queue_work(pool->wq, &pool->reap_work);
+		return 0;
+	case -ETXTBSY:
+		DMERR("message rollback: volume %llu is in use", id);
+		return -EBUSY;
+	case -EPERM:
+	case -EROFS:
+		DMERR("message rollback: volume %llu is %s", id,
+		      ret == -EROFS ? "read-only" : "protected");
+		return ret;
+	default:
+		DMERR("message rollback: volume %llu stays as it is: error %d", id, ret);
+		return ret;
+	}
+}
+
+/* The next range in which two volumes differ. */
+static int dynmap_compare_step(struct dynmap_kpool *pool, const u64 *id, u64 *lbn, u64 *len,
+			       struct dynmap_op *op)
+{
+	struct dynmap_volume *volume[2];
+	int i, ret = 0;
+
+	for (i = 0; i < 2 && !ret; i++)
+		ret = dynmap_volume_load(&pool->core.table, id[i], &volume[i], op);
+	return ret ? ret : dynmap_table_compare(volume[0], volume[1], lbn, len, op);
+}
+
+/* compare <id> <id> [<first sector>]: a line per range that differs: first sector, length. */
+static int dynmap_message_compare(struct dynmap_kpool *pool, unsigned int argc, char **argv,
+				  char *result, unsigned int maxlen)
+{
+	u64 id[2], lbn = 0, len, from = 0, to = 0;
+	struct dynmap_op op = {};
+	unsigned int sz = 0;
+	int ret;
+
+	*result = '\0';
+	ret = dynmap_parse_id(argv[1], &id[0]);
+	if (!ret)
+		ret = dynmap_parse_id(argv[2], &id[1]);
+	if (!ret && argc == 4 && kstrtou64(argv[3], 10, &lbn)) {
+		DMERR("message compare: invalid sector %s", argv[3]);
+		ret = -EINVAL;
+	}
+	lbn /= DYNMAP_BLOCK_SECTORS;
+	while (!ret && sz < maxlen) {
+		dynmap_khelped(ret, pool, &op, dynmap_compare_step(pool, id, &lbn, &len, &op));
+		cond_resched();
+		if (ret == -EINPROGRESS)
+			ret = 0;
+		else if (ret)
+			break;
+		else if (lbn == to)
+			lbn = to += len;
+		else {
+			if (to)
+				DMEMIT("%llu %llu\n", from * DYNMAP_BLOCK_SECTORS,
+				       (to - from) * DYNMAP_BLOCK_SECTORS);
+			from = lbn;
+			lbn = to = from + len;
+		}
+	}
+	if (ret == -ENOENT && to)
+		DMEMIT("%llu %llu\n", from * DYNMAP_BLOCK_SECTORS,
+		       (to - from) * DYNMAP_BLOCK_SECTORS);
+	return !ret || ret == -ENOENT ? 1 : ret;
+}
+
+/* usage <id>: sectors mapped, reserved, of both its alone (deleting it frees them), shared. */
+static int dynmap_message_usage(struct dynmap_kpool *pool, char **argv, char *result,
+				unsigned int maxlen)
+{
+	struct dynmap_usage usage;
+	struct dynmap_op op = {};
+	unsigned int sz = 0;
+	u64 id;
+	int ret = dynmap_parse_id(argv[1], &id);
+
+	if (ret)
+		return ret;
+	dynmap_khelped(ret, pool, &op,
+		       dynmap_volume_usage(&pool->core.table, id, &usage, &op));
+	while (!ret) {
+		dynmap_khelped(ret, pool, &op,
+			       dynmap_usage_step(&pool->core.table, &usage, &op));
+		cond_resched();
+	}
+	if (ret != -ENOENT)
+		return ret;
+	DMEMIT("%llu %llu %llu %llu", usage.mapped * DYNMAP_BLOCK_SECTORS,
+	       usage.reserved * DYNMAP_BLOCK_SECTORS, usage.exclusive * DYNMAP_BLOCK_SECTORS,
+	       (usage.mapped + usage.reserved - usage.exclusive) * DYNMAP_BLOCK_SECTORS);
+	return 1;
+}
+
+/*
+ * create_snap <id> <origin id> [<id> <origin id>]...: all at one instant, for which
+ * writes wait.
+ */
+static int dynmap_message_snapshot(struct dynmap_kpool *pool, unsigned int argc, char **argv)
+{
+	u8 uuid[DYNMAP_UUID_BYTES];
+	struct dynmap_op op = {};
+	u64 id, origin;
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 1; i < argc && !ret; i++)
+		ret = dynmap_parse_id(argv[i], &id);
+	if (ret)
+		return ret;
+	dynmap_kpool_freeze(pool);
+	for (i = 1; i < argc && !ret; i += 2) {
+		dynmap_parse_id(argv[i], &id);
+		dynmap_parse_id(argv[i + 1], &origin);
+		generate_random_uuid(uuid);
+		dynmap_khelped(ret, pool, &op,
+			       dynmap_volume_snapshot(&pool->core.table, id, origin, uuid,
+						      ktime_get_real_seconds(), &op));
+		if (ret)
+			DMERR("message create_snap: no snapshot %llu of volume %llu: error %d",
+			      id, origin, ret);
+	}
+	/* All or none. */
+	for (i -= 2; ret && i > 2; i -= 2) {
+		dynmap_parse_id(argv[i - 2], &id);
+		dynmap_message_remove(pool, id);
+	}
+	dynmap_kpool_thaw(pool);
+	return ret;
+}
+
+static int dynmap_message_delete(struct dynmap_kpool *pool, char **argv)
+{
+	u64 id;
+	int ret = dynmap_parse_id(argv[1], &id);
+
+	if (!ret)
+		ret = dynmap_message_remove(pool, id);
+	if (ret == -EPERM)
+		DMERR("message delete: volume %llu is protected: set %llu protected 0 allows it",
+		      id, id);
+	return ret == -ETXTBSY ? -EBUSY : ret;
+}
+
+static int dynmap_message_transaction(struct dynmap_kpool *pool, char **argv)
+{
+	struct dynmap_op op = {};
+	u64 old, new;
+	int ret;
+
+	if (kstrtou64(argv[1], 10, &old) || kstrtou64(argv[2], 10, &new)) {
+		DMERR("message set_transaction_id: expected <current id> <new id>");
+		return -EINVAL;
+	}
+	if (old != pool->core.table.transaction_id) {
+		DMERR("message set_transaction_id: the current id is %llu, not %llu",
+		      pool->core.table.transaction_id, old);
+		return -EINVAL;
+	}
+	dynmap_khelped(ret, pool, &op, dynmap_table_set_transaction(&pool->core.table, new, &op));
+	return ret;
+}
+
+/* One line per volume: id, mapped and reserved sectors, size in sectors. */
+static int dynmap_message_list(struct dynmap_kpool *pool, char *result, unsigned int maxlen)
+{
+	struct dynmap_disk_volume disk;
+	struct dynmap_op op = {};
+	unsigned int sz = 0;
+	u64 id = 0;
+	int ret;
+
+	for (;;) {
+		dynmap_khelped(ret, pool, &op,
+			       dynmap_volume_next(&pool->core.table, id, &disk, &op));
+		if (ret)
+			break;
+		id = le64_to_cpu(disk.id) + 1;
+		DMEMIT("%llu %llu %llu %llu\n", id - 1,
+		       le64_to_cpu(disk.mapped_blocks) * DYNMAP_BLOCK_SECTORS,
+		       le64_to_cpu(disk.reserved_blocks) * DYNMAP_BLOCK_SECTORS,
+		       le64_to_cpu(disk.size_blocks) * DYNMAP_BLOCK_SECTORS);
+	}
+	return ret == -ENOENT ? 1 : ret;
+}
+
+/* A message that only asks: 1 and *result, or an error; 0: it is none. */
+static int dynmap_message_ask(struct dynmap_kpool *pool, unsigned int argc, char **argv,
+			      char *result, unsigned int maxlen)
+{
+	int ret = 0;
+
+	if (argc == 1 && !strcasecmp(argv[0], "list"))
+		ret = dynmap_message_list(pool, result, maxlen);
+	else if (argc == 2 && !strcasecmp(argv[0], "usage"))
+		ret = dynmap_message_usage(pool, argv, result, maxlen);
+	else if ((argc == 3 || argc == 4) && !strcasecmp(argv[0], "compare"))
+		ret = dynmap_message_compare(pool, argc, argv, result, maxlen);
+	if (ret == -ENODATA)
+		DMERR("message %s: no such volume", argv[0]);
+	return ret;
+}
+
+static int dynmap_message_change(struct dynmap_kpool *pool, unsigned int argc, char **argv)
+{
+	if ((argc == 2 || argc == 3) && !strcasecmp(argv[0], "create_thin"))
+		return dynmap_message_create(pool, argc, argv);
+	if (argc >= 3 && argc % 2 && !strcasecmp(argv[0], "create_snap"))
+		return dynmap_message_snapshot(pool, argc, argv);
+	if (argc == 3 && !strcasecmp(argv[0], "rollback"))
+		return dynmap_message_rollback(pool, argv);
+	if (argc == 2 && !strcasecmp(argv[0], "delete"))
+		return dynmap_message_delete(pool, argv);
+	if (argc == 4 && !strcasecmp(argv[0], "set"))
+		return dynmap_message_set(pool, argv);
+	if (argc == 3 && !strcasecmp(argv[0], "set_transaction_id"))
+		return dynmap_message_transaction(pool, argv);
+	DMERR("unknown message %s: expected create_thin <id> [<sectors>], create_snap <id> <origin id> [<id> <origin id>]..., rollback <id> <snapshot id>, delete <id>, list, usage <id>, compare <id> <id> [<first sector>], set <id> <attribute> <value> or set_transaction_id <current> <new>",
+	      argv[0]);
+	return -EINVAL;
+}
+
+int dynmap_message(struct dynmap_kpool *pool, unsigned int argc, char **argv, char *result,
+		   unsigned int maxlen)
+{
+	int ret = dynmap_message_ask(pool, argc, argv, result, maxlen);
+
+	if (ret)
+		return ret;
+	if (pool->mode == DYNMAP_MODE_READ_ONLY) {
+		DMERR("message %s: the pool is read-only", argv[0]);
+		return -EOPNOTSUPP;
+	}
+	ret = dynmap_message_change(pool, argc, argv);
+	if (ret == -ENOSPC) {
+		down_write(&pool->lock);
+		dynmap_set_no_space(pool);
+		up_write(&pool->lock);
+	}
+	return ret ? ret : dynmap_kpool_commit(pool);
+}
