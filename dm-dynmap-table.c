@@ -736,39 +736,57 @@ int dynmap_table_reclaim(struct dynmap_table *table, struct dynmap_reclaim *recl
 	return ret;
 }
 
-/* Are two mappings alike at their first blocks? For so many they are, or are not. */
-static bool dynmap_mapping_same(const struct dynmap_mapping *a, const struct dynmap_mapping *b,
-				u64 *len)
-{
-	*len = min(a->len, b->len);
-	if (a->kind == DYNMAP_DATA && b->kind == DYNMAP_DATA)
-		return a->pbn == b->pbn;
-	return a->kind != DYNMAP_DATA && b->kind != DYNMAP_DATA;
-}
-
-int dynmap_table_compare(struct dynmap_volume *a, struct dynmap_volume *b, u64 *lbn, u64 *len,
-			 struct dynmap_op *op)
+/* Are both volumes alike at a block, and up to where is it like that? */
+static int dynmap_compare_at(struct dynmap_volume *a, struct dynmap_volume *b, u64 lbn, bool *alike,
+			     u64 *end, struct dynmap_op *op)
 {
 	struct dynmap_mapping of_a, of_b;
+	int ret = dynmap_btree_same(&a->map, &b->map, lbn, end, op);
+
+	*alike = true;
+	if (ret || *end > lbn)
+		return ret;
+	ret = dynmap_table_lookup(a, lbn, &of_a, op);
+	if (!ret)
+		ret = dynmap_table_lookup(b, lbn, &of_b, op);
+	if (ret)
+		return ret;
+	*end = lbn + min(of_a.len, of_b.len);
+	if (of_a.kind == DYNMAP_DATA && of_b.kind == DYNMAP_DATA)
+		*alike = of_a.pbn == of_b.pbn;
+	else
+		*alike = of_a.kind != DYNMAP_DATA && of_b.kind != DYNMAP_DATA;
+	return 0;
+}
+
+int dynmap_table_compare(struct dynmap_volume *a, struct dynmap_volume *b,
+			 struct dynmap_comparison *comparison, struct dynmap_op *op)
+{
+	bool alike;
 	int ret, i;
 	u64 end;
 
-	for (i = 0; i < DYNMAP_COMPARE_STEPS; i++, *lbn = end) {
-		if (*lbn >= DYNMAP_MAX_LBN)
+	if (comparison->found)
+		comparison->to = 0;
+	comparison->found = false;
+	for (i = 0; i < DYNMAP_COMPARE_STEPS; i++) {
+		alike = true;
+		end = comparison->lbn;
+		if (end < DYNMAP_MAX_LBN) {
+			ret = dynmap_compare_at(a, b, comparison->lbn, &alike, &end, op);
+			if (ret)
+				return ret;
+		} else if (!comparison->to) {
 			return -ENOENT;
-		ret = dynmap_btree_same(&a->map, &b->map, *lbn, &end, op);
-		if (ret)
-			return ret;
-		if (end > *lbn)
-			continue;
-		ret = dynmap_table_lookup(a, *lbn, &of_a, op);
-		if (!ret)
-			ret = dynmap_table_lookup(b, *lbn, &of_b, op);
-		if (ret)
-			return ret;
-		if (!dynmap_mapping_same(&of_a, &of_b, len))
+		}
+		if (!alike && !comparison->to)
+			comparison->from = comparison->lbn;
+		if (!alike)
+			comparison->to = end;
+		comparison->lbn = end;
+		comparison->found = alike && comparison->to;
+		if (comparison->found)
 			return 0;
-		end = *lbn + *len;
 	}
 	return -EINPROGRESS;
 }

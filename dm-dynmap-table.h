@@ -188,22 +188,36 @@ int __must_check dynmap_table_reclaim(struct dynmap_table *table, struct dynmap_
 				      struct dynmap_op *op);
 
 /**
+ * struct dynmap_comparison - two volumes being compared
+ * @lbn: compared up to there; where to begin
+ * @from: first block of the range found
+ * @to: its end
+ * @found: that range is complete
+ */
+struct dynmap_comparison {
+	u64 lbn;
+	u64 from;
+	u64 to;
+	bool found;
+};
+
+/**
  * dynmap_table_compare() - find the next range in which two volumes differ
  * @a: one volume
  * @b: the other
- * @lbn: from there on; set to the first block of the range, or to where to go on
- * @len: set to its length
+ * @comparison: how far they are compared
  * @op: told what is missing
  *
  * Blocks differ if they lie in different places, whatever these hold; what was never
  * written is alike. Subtrees that both share are skipped.
  *
  * Context: metadata lock held for reading.
- * Return: 0; -EINPROGRESS: call again; -ENOENT: there is no such range; -EAGAIN,
- * -EUCLEAN.
+ * Return: 0: @comparison->from to @comparison->to; -EINPROGRESS: call again; -ENOENT:
+ * no more; -EAGAIN, -EUCLEAN.
  */
-int __must_check dynmap_table_compare(struct dynmap_volume *a, struct dynmap_volume *b, u64 *lbn,
-				      u64 *len, struct dynmap_op *op);
+int __must_check dynmap_table_compare(struct dynmap_volume *a, struct dynmap_volume *b,
+				      struct dynmap_comparison *comparison,
+				      struct dynmap_op *op);
 
 /**
  * dynmap_table_cut() - take the last leaf off the map of a deleted volume

@@ -9,7 +9,7 @@
  * Tables:
  *   dynmap-pool <#devs> <dev>... <allocation size, sectors>
  *		 <low water mark, allocation units> [<#features> <feature>...]
- *   dynmap <pool dev> <volume id>
+ *   dynmap <pool dev> <volume id> [<external origin dev>]
  */
 #include <linux/module.h>
 
@@ -440,6 +440,32 @@ static int dynmap_volume_use(struct dynmap_kvolume *kvolume, u64 id, struct dynm
 	return ret;
 }
 
+/* The external origin is only read, and may be shorter than the volume, or longer. */
+static int dynmap_open_origin(struct dm_target *ti, struct dynmap_kvolume *kvolume,
+			      const char *path)
+{
+	int ret = dm_get_device(ti, path, BLK_OPEN_READ, &kvolume->origin);
+
+	if (ret) {
+		ti->error = "Cannot open the external origin";
+		kvolume->origin = NULL;
+		return ret;
+	}
+	if (kvolume->origin->bdev == kvolume->pool_dev->bdev) {
+		ti->error = "The pool cannot be a volume's external origin";
+		return -EINVAL;
+	}
+	kvolume->origin_sectors = bdev_nr_sectors(kvolume->origin->bdev);
+	return 0;
+}
+
+static void dynmap_put_devices(struct dm_target *ti, struct dynmap_kvolume *kvolume)
+{
+	if (kvolume->origin)
+		dm_put_device(ti, kvolume->origin);
+	dm_put_device(ti, kvolume->pool_dev);
+}
+
 static int dynmap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 {
 	struct dynmap_kvolume *kvolume;
@@ -447,12 +473,9 @@ static int dynmap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	u64 id;
 	int ret;
 
-	ti->error = "Expected: <pool dev> <volume id from 0 to 16777215>";
-	if (argc == 3) {
-		ti->error = "External origins are not supported yet";
-		return -EOPNOTSUPP;
-	}
-	if (argc != 2 || kstrtou64(argv[1], 10, &id) || id > DYNMAP_MAX_VOLUME_ID)
+	ti->error =
+		"Expected: <pool dev> <volume id from 0 to 16777215> [<external origin dev>]";
+	if (argc < 2 || argc > 3 || kstrtou64(argv[1], 10, &id) || id > DYNMAP_MAX_VOLUME_ID)
 		return -EINVAL;
 	if (ti->len > DYNMAP_MAX_LBN * DYNMAP_BLOCK_SECTORS) {
 		ti->error = "A volume is too long: at most 16 PiB";
@@ -466,6 +489,9 @@ static int dynmap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 		ti->error = "Cannot open the pool device";
 		goto free;
 	}
+	ret = argc == 3 ? dynmap_open_origin(ti, kvolume, argv[2]) : 0;
+	if (ret)
+		goto put_device;
 	ret = -EINVAL;
 	ti->error = "The first argument is not the device of a dynmap pool";
 	kvolume->pool = dynmap_pool_of(kvolume->pool_dev->bdev);
@@ -479,8 +505,8 @@ static int dynmap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	}
 	ti->num_flush_bios = 1;
 	ti->num_discard_bios = 1;
-	/* What is unmapped holds the fill byte. */
-	ti->num_write_zeroes_bios = !kvolume->volume->disk.fill;
+	/* What is unmapped holds the fill byte, or what the origin has there. */
+	ti->num_write_zeroes_bios = !kvolume->volume->disk.fill && !kvolume->origin;
 	ti->flush_supported = true;
 	ti->discards_supported = true;
 	ti->per_io_data_size = sizeof(struct dynmap_io);
@@ -489,7 +515,7 @@ static int dynmap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 put_pool:
 	dynmap_pool_put(kvolume->pool);
 put_device:
-	dm_put_device(ti, kvolume->pool_dev);
+	dynmap_put_devices(ti, kvolume);
 free:
 	kfree(kvolume);
 	return ret;
@@ -514,7 +540,7 @@ static void dynmap_dtr(struct dm_target *ti)
 	kvolume->volume->users--;
 	up_write(&kvolume->pool->lock);
 	dynmap_pool_put(kvolume->pool);
-	dm_put_device(ti, kvolume->pool_dev);
+	dynmap_put_devices(ti, kvolume);
 	kfree(kvolume);
 }
 
@@ -553,6 +579,8 @@ static void dynmap_status(struct dm_target *ti, status_type_t type, unsigned int
 		break;
 	case STATUSTYPE_TABLE:
 		DMEMIT("%s %llu", kvolume->pool_dev->name, kvolume->volume->id);
+		if (kvolume->origin)
+			DMEMIT(" %s", kvolume->origin->name);
 		break;
 	case STATUSTYPE_IMA:
 		*result = '\0';
@@ -560,12 +588,15 @@ static void dynmap_status(struct dm_target *ti, status_type_t type, unsigned int
 	}
 }
 
-/* Limits come from the pool's device, which has those of all its devices. */
+/* Limits come from the pool's device, which has those of all its devices, and the origin. */
 static int dynmap_iterate(struct dm_target *ti, iterate_devices_callout_fn fn, void *data)
 {
 	struct dynmap_kvolume *kvolume = ti->private;
+	int ret = fn(ti, kvolume->pool_dev, 0, bdev_nr_sectors(kvolume->pool_dev->bdev), data);
 
-	return fn(ti, kvolume->pool_dev, 0, bdev_nr_sectors(kvolume->pool_dev->bdev), data);
+	if (!ret && kvolume->origin)
+		ret = fn(ti, kvolume->origin, 0, kvolume->origin_sectors, data);
+	return ret;
 }
 
 static void dynmap_io_hints(struct dm_target *ti, struct queue_limits *limits)

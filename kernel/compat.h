@@ -17,6 +17,11 @@
 #define WQ_PERCPU	0
 #endif
 
+/* Modes of opening have a type of their own on newer kernels. */
+#ifndef BLK_OPEN_READ
+#define BLK_OPEN_READ	FMODE_READ
+#endif
+
 /* Shrinkers were embedded once; now they are allocated and carry a pointer. */
 #ifdef DYNMAP_HAVE_SHRINKER_ALLOC
 struct dynmap_shrinker {

@@ -177,11 +177,15 @@ struct dynmap_kpool {
  * @pool: its pool
  * @volume: the core's volume
  * @pool_dev: keeps the pool's device open
+ * @origin: the external origin: what unwritten blocks read as; NULL: none
+ * @origin_sectors: its length
  */
 struct dynmap_kvolume {
 	struct dynmap_kpool *pool;
 	struct dynmap_volume *volume;
 	struct dm_dev *pool_dev;
+	struct dm_dev *origin;
+	u64 origin_sectors;
 };
 
 /**

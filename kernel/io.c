@@ -13,10 +13,11 @@
  *
  * First writes: the blocks are RESERVED (read as the default page) until the
  * data is on its way back; done_work marks them written, then the bio completes.
- * A block that is first-written in part is written whole, padded from the
- * default page. A first write holds the windows it touches, shared, or for
- * padding exclusively, so that padding and other first writes of a block are
- * kept apart: taken in the same hold of the lock as the lookup.
+ * A block that is first-written in part is written whole, padded from the external
+ * origin, if there is one and as far as it goes, or the default page. A first write
+ * holds the windows it touches, shared, or for padding exclusively, so that padding
+ * and other first writes of a block are kept apart: taken in the same hold of the
+ * lock as the lookup.
  */
 #include "kernel/dynmap.h"
 
@@ -391,7 +392,16 @@ static void dynmap_end(struct bio *bio, int error)
 	bio_endio(bio);
 }
 
-/* A read of what is not written. */
+/* Of a read of what is not written: does the external origin have it? It does not reach its end. */
+static bool dynmap_to_origin(struct dynmap_kvolume *kvolume, struct bio *bio)
+{
+	if (bio->bi_iter.bi_sector >= kvolume->origin_sectors)
+		return false;
+	bio_set_dev(bio, kvolume->origin->bdev);
+	return true;
+}
+
+/* A read of what nobody has. */
 static void dynmap_end_default(struct bio *bio)
 {
 	u8 fill = dynmap_io(bio)->kvolume->volume->disk.fill;
@@ -526,33 +536,50 @@ static int dynmap_hold_copy(struct dynmap_kpool *pool, struct dynmap_io *io,
 	return 0;
 }
 
-/* Read or write a block of the pool from or to a page, and wait. */
-static int dynmap_block_io(struct dynmap_kpool *pool, struct dynmap_io *io, u64 pbn,
-			   struct page *page, u32 from, u32 sectors, enum req_op op)
+/* Read or write sectors from or to the beginning of a page, and wait. */
+static int dynmap_page_io(struct block_device *bdev, u64 sector, struct page *page, u32 sectors,
+			  enum req_op op)
 {
-	u64 block = dynmap_pbn_locate(&pool->core.geo, pbn, &io->dev);
 	struct bio_vec vec;
 	struct bio bio;
 	int ret;
 
-	bio_init(&bio, pool->disks.bdev[io->dev], &vec, 1, op);
-	bio.bi_iter.bi_sector = block * DYNMAP_BLOCK_SECTORS + from;
+	bio_init(&bio, bdev, &vec, 1, op);
+	bio.bi_iter.bi_sector = sector;
 	__bio_add_page(&bio, page, sectors << SECTOR_SHIFT, 0);
 	ret = submit_bio_wait(&bio);
 	bio_uninit(&bio);
+	return ret;
+}
+
+/* The same for sectors of a block of the pool, from @from on. */
+static int dynmap_block_io(struct dynmap_kpool *pool, struct dynmap_io *io, u64 pbn,
+			   struct page *page, u32 from, u32 sectors, enum req_op op)
+{
+	u64 block = dynmap_pbn_locate(&pool->core.geo, pbn, &io->dev);
+	int ret = dynmap_page_io(pool->disks.bdev[io->dev], block * DYNMAP_BLOCK_SECTORS + from,
+				 page, sectors, op);
+
 	if (op == REQ_OP_WRITE)
 		dynmap_disks_set_written(&pool->disks, io->dev);
 	return ret;
 }
 
-/* What a block holds before it is written in part: its old content or the default page. */
+/* What a block holds before it is written in part: old content, the origin's, the default page. */
 static int dynmap_block_old(struct dynmap_kpool *pool, struct dynmap_io *io, struct page *page)
 {
+	struct dynmap_kvolume *kvolume = io->kvolume;
+	u64 sector = io->lbn * DYNMAP_BLOCK_SECTORS;
+
 	if (io->redirect && io->src != DYNMAP_PBN_NONE)
 		return dynmap_block_io(pool, io, io->src, page, 0, DYNMAP_BLOCK_SECTORS,
 				       REQ_OP_READ);
-	memset(page_address(page), io->kvolume->volume->disk.fill, DYNMAP_BLOCK_BYTES);
-	return 0;
+	memset(page_address(page), kvolume->volume->disk.fill, DYNMAP_BLOCK_BYTES);
+	if (sector >= kvolume->origin_sectors)
+		return 0;
+	return dynmap_page_io(kvolume->origin->bdev, sector, page,
+			      min_t(u64, DYNMAP_BLOCK_SECTORS, kvolume->origin_sectors - sector),
+			      REQ_OP_READ);
 }
 
 /* Copy a shared block to the one that is held for it, with zeros in a part; and map it. */
@@ -737,7 +764,9 @@ static void dynmap_io_slow(struct dynmap_kpool *pool, struct bio *bio)
 		else
 			ret = dynmap_kpool_make_room(pool, &op, ret, seen);
 	} while (!ret);
-	if (ret == -ENODATA)
+	if (ret == -ENODATA && dynmap_to_origin(dynmap_io(bio)->kvolume, bio))
+		submit_bio_noacct(bio);
+	else if (ret == -ENODATA)
 		dynmap_end_default(bio);
 	else if (ret == -ENOSPC)
 		dynmap_io_no_space(pool, bio);
@@ -820,11 +849,15 @@ int dynmap_io_map(struct dynmap_kvolume *kvolume, struct bio *bio)
 		dynmap_io_queue(bio);
 		return DM_MAPIO_SUBMITTED;
 	}
+	if (!io->write && bio->bi_iter.bi_sector < kvolume->origin_sectors)
+		dynmap_trim(bio, kvolume->origin_sectors - bio->bi_iter.bi_sector);
 	ret = dynmap_map_fast(pool, bio);
 	switch (ret) {
 	case DM_MAPIO_REMAPPED:
 		return ret;
 	case -ENODATA:
+		if (dynmap_to_origin(kvolume, bio))
+			return DM_MAPIO_REMAPPED;
 		dynmap_end_default(bio);
 		return DM_MAPIO_SUBMITTED;
 	case -EIO:

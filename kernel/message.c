@@ -118,57 +118,48 @@ static int dynmap_message_rollback(struct dynmap_kpool *pool, char **argv)
 	}
 }
 
-/* The next range in which two volumes differ. */
-static int dynmap_compare_step(struct dynmap_kpool *pool, const u64 *id, u64 *lbn, u64 *len,
-			       struct dynmap_op *op)
+/* The next range in which two volumes differ; they may have left memory meanwhile. */
+static int dynmap_compare_step(struct dynmap_kpool *pool, const u64 *id,
+			       struct dynmap_comparison *comparison, struct dynmap_op *op)
 {
 	struct dynmap_volume *volume[2];
 	int i, ret = 0;
 
 	for (i = 0; i < 2 && !ret; i++)
 		ret = dynmap_volume_load(&pool->core.table, id[i], &volume[i], op);
-	return ret ? ret : dynmap_table_compare(volume[0], volume[1], lbn, len, op);
+	return ret ? ret : dynmap_table_compare(volume[0], volume[1], comparison, op);
 }
 
 /* compare <id> <id> [<first sector>]: a line per range that differs: first sector, length. */
 static int dynmap_message_compare(struct dynmap_kpool *pool, unsigned int argc, char **argv,
 				  char *result, unsigned int maxlen)
 {
-	u64 id[2], lbn = 0, len, from = 0, to = 0;
+	struct dynmap_comparison comparison = {};
 	struct dynmap_op op = {};
 	unsigned int sz = 0;
+	u64 id[2], first = 0;
 	int ret;
 
-	*result = '\0';
 	ret = dynmap_parse_id(argv[1], &id[0]);
 	if (!ret)
 		ret = dynmap_parse_id(argv[2], &id[1]);
-	if (!ret && argc == 4 && kstrtou64(argv[3], 10, &lbn)) {
+	if (!ret && argc == 4 && kstrtou64(argv[3], 10, &first)) {
 		DMERR("message compare: invalid sector %s", argv[3]);
 		ret = -EINVAL;
 	}
-	lbn /= DYNMAP_BLOCK_SECTORS;
-	while (!ret && sz < maxlen) {
-		dynmap_khelped(ret, pool, &op, dynmap_compare_step(pool, id, &lbn, &len, &op));
+	if (ret)
+		return ret;
+	*result = '\0';
+	comparison.lbn = first / DYNMAP_BLOCK_SECTORS;
+	/* What does not fit into the answer is asked for again with more room. */
+	while ((!ret || ret == -EINPROGRESS) && sz < maxlen) {
+		dynmap_khelped(ret, pool, &op, dynmap_compare_step(pool, id, &comparison, &op));
+		if (!ret)
+			DMEMIT("%llu %llu\n", comparison.from * DYNMAP_BLOCK_SECTORS,
+			       (comparison.to - comparison.from) * DYNMAP_BLOCK_SECTORS);
 		cond_resched();
-		if (ret == -EINPROGRESS)
-			ret = 0;
-		else if (ret)
-			break;
-		else if (lbn == to)
-			lbn = to += len;
-		else {
-			if (to)
-				DMEMIT("%llu %llu\n", from * DYNMAP_BLOCK_SECTORS,
-				       (to - from) * DYNMAP_BLOCK_SECTORS);
-			from = lbn;
-			lbn = to = from + len;
-		}
 	}
-	if (ret == -ENOENT && to)
-		DMEMIT("%llu %llu\n", from * DYNMAP_BLOCK_SECTORS,
-		       (to - from) * DYNMAP_BLOCK_SECTORS);
-	return !ret || ret == -ENOENT ? 1 : ret;
+	return !ret || ret == -EINPROGRESS || ret == -ENOENT ? 1 : ret;
 }
 
 /* usage <id>: sectors mapped, reserved, of both its alone (deleting it frees them), shared. */

@@ -382,21 +382,17 @@ static int do_dump(int argc, char **argv)
 /* A line per range that differs: first sector, length. */
 static int compare(struct dynmap_volume *a, struct dynmap_volume *b)
 {
-	u64 lbn = 0, from = 0, to = 0, len;
+	struct dynmap_comparison comparison = { };
 	struct dynmap_op op = {};
-	int ret = 0;
+	int ret;
 
-	while (!ret || ret == -EINPROGRESS) {
-		with_nodes(ret, &op, dynmap_table_compare(a, b, &lbn, &len, &op));
-		if (to && ((!ret && lbn != to) || ret == -ENOENT))
-			printf("%" PRIu64 " %" PRIu64 "\n", from * DYNMAP_BLOCK_SECTORS,
-			       (to - from) * DYNMAP_BLOCK_SECTORS);
-		if (ret)
-			continue;
-		from = lbn == to ? from : lbn;
-		to = lbn + len;
-		lbn = to;
-	}
+	do {
+		with_nodes(ret, &op, dynmap_table_compare(a, b, &comparison, &op));
+		if (!ret)
+			printf("%" PRIu64 " %" PRIu64 "\n",
+			       comparison.from * DYNMAP_BLOCK_SECTORS,
+			       (comparison.to - comparison.from) * DYNMAP_BLOCK_SECTORS);
+	} while (!ret || ret == -EINPROGRESS);
 	return ret;
 }
 
