@@ -6,7 +6,7 @@
 #include "dm-dynmap-table.h"
 
 #define DYNMAP_FIRST_REAP_ID	((u64)DYNMAP_MAX_VOLUME_ID + 1)
-#define DYNMAP_REAP_STEPS	64
+#define DYNMAP_REAP_STEPS	8	/* leaves freed in one hold of the lock */
 
 void dynmap_table_init(struct dynmap_table *table, struct dynmap_cache *cache,
 		       struct dynmap_alloc *alloc, struct dynmap_journal *journal)

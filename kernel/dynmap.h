@@ -104,6 +104,7 @@ void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
  * @reclaims: rounds of reclaim so far; by @lock
  * @phase: which of @inflight new I/O counts in; by @lock
  * @inflight: per CPU, I/O under way that looked up before the phase changed
+ * @closing: background work is to stop: it is resumed when the pool is opened again
  * @snapshotting: snapshots being made: no write may begin; by @lock
  * @list_lock: over the lists below and @bucket
  * @done: first writes whose data is complete
@@ -145,6 +146,7 @@ struct dynmap_kpool {
 	u32 reclaims;
 	u32 phase;
 	unsigned long __percpu *inflight[2];
+	bool closing;
 	u32 snapshotting;
 	spinlock_t list_lock;		/* over the lists below and bucket */
 	struct bio_list done;

@@ -14,6 +14,8 @@
 #define DYNMAP_MAX_CLEAN	16384	/* nodes in memory: 64 MiB */
 #define DYNMAP_PAGES		16	/* blocks being padded, at least */
 #define DYNMAP_RECLAIM_BLOCKS	1024	/* taken back at once, at least */
+#define DYNMAP_MIN_WORK		1000	/* us of background work before a pause */
+#define DYNMAP_MAX_WORK		10000	/* us that a pause is measured by, at most */
 #define DYNMAP_THIN_MAGIC	27022010
 
 static unsigned int no_space_timeout = 60;
@@ -438,19 +440,37 @@ static void dynmap_commit_work(struct work_struct *work)
 	}
 }
 
+/*
+ * Background work takes a quarter of the time, in pieces that began at *began; the
+ * rest is for the pool's other I/O, unless that waits for space.
+ */
+static void dynmap_pause(struct dynmap_kpool *pool, ktime_t *began)
+{
+	u64 worked = ktime_us_delta(ktime_get(), *began);
+
+	cond_resched();
+	if (worked < DYNMAP_MIN_WORK)
+		return;
+	worked = min_t(u64, worked, DYNMAP_MAX_WORK);
+	if (READ_ONCE(pool->mode) == DYNMAP_MODE_WRITE)
+		usleep_range(3 * worked, 4 * worked);
+	*began = ktime_get();
+}
+
 static void dynmap_reap_work(struct work_struct *work)
 {
 	struct dynmap_kpool *pool = container_of(work, struct dynmap_kpool, reap_work);
 	struct dynmap_op op = {};
+	ktime_t began = ktime_get();
 	int ret;
 
 	do {
 		dynmap_khelped(ret, pool, &op, dynmap_volume_reap(&pool->core.table, &op));
 		if (!ret)
 			ret = dynmap_kpool_throttle(pool);
-		cond_resched();
-	} while (!ret);
-	if (ret != -ENOENT)
+		dynmap_pause(pool, &began);
+	} while (!ret && !READ_ONCE(pool->closing));
+	if (ret && ret != -ENOENT)
 		DMERR("emptying a deleted volume stopped: error %d", ret);
 	/* What is freed here is free after a checkpoint. */
 	ret = dynmap_kpool_checkpoint(pool);
@@ -546,6 +566,7 @@ void dynmap_kpool_destroy(struct dynmap_kpool *pool)
 {
 	int ret = 0;
 
+	WRITE_ONCE(pool->closing, true);
 	cancel_delayed_work_sync(&pool->idle_work);
 	cancel_delayed_work_sync(&pool->no_space_work);
 	cancel_work_sync(&pool->reap_work);

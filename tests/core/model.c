@@ -433,7 +433,7 @@ static void do_compare(u32 v)
 			continue;
 		if (ret && ret != -ENOENT)
 			fail("compare", v, comparison.lbn, -ret, 0);
-		end = ret ? BLOCKS : min(comparison.from, (u64)BLOCKS);
+		end = ret ? BLOCKS : min_t(u64, comparison.from, BLOCKS);
 		for (; at < end; at++)
 			if (memcmp(&twins[v].now[at * DYNMAP_BLOCK_SECTORS],
 				   &twins[other].now[at * DYNMAP_BLOCK_SECTORS],
