@@ -478,6 +478,26 @@ static void test_bad_divergence(void **state)
 	assert_int_equal(fixture->pool.alloc.data_allocated, before);
 }
 
+/* The checker comes to an end on nodes that are each other's children. */
+static void test_ring_of_nodes(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_check check;
+	struct dynmap_snap *snap;
+
+	assert_int_equal(fixture_write(fixture, fixture_create(fixture, 1), 0, 20, 1), 0);
+	snapshot(fixture, 2, 1);
+	snapshot(fixture, 3, 1);
+	fixture_check(fixture);
+	assert_int_equal(HELPED(fixture, dynmap_snap_get(&fixture->pool.table.family, 2, &snap,
+							 &op)), 0);
+	dynmap_snap_set_child(snap, 0, DYNMAP_CHILD_IS_NODE | 1);
+	assert_int_equal(dynmap_check_pool(&fixture->pool, &check), 0);
+	assert_true(check.damaged);
+	dynmap_snap_set_child(snap, 0, 1);
+	fixture_check(fixture);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -495,6 +515,7 @@ int main(void)
 		FIXTURE_TEST(test_refused, one),
 		FIXTURE_TEST(test_bad_records, one),
 		FIXTURE_TEST(test_bad_divergence, one),
+		FIXTURE_TEST(test_ring_of_nodes, one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
