@@ -2,8 +2,8 @@
 /*
  * Base images, see fuzz.h. Owns: a few pools that between them have all that
  * can be on a device: one and two copies of nodes, trees of several levels,
- * extents, windows and surplus, two segments, a volume half deleted, and
- * records in the journal.
+ * extents, windows and surplus, two segments, a volume half deleted, a family of
+ * snapshots, and records in the journal.
  */
 #include "fuzz.h"
 
@@ -32,28 +32,72 @@ static struct dynmap_volume *create_volume(u64 id)
 	return load_volume(id);
 }
 
+int fuzz_write_begin(struct dynmap_pool *pool, struct dynmap_volume *volume, u64 lbn, u64 len,
+		     struct dynmap_mapping *mapping)
+{
+	int ret = FUZZ_HELPED(pool, dynmap_volume_refresh(&pool->table, volume, &op));
+	u32 held;
+
+	if (!ret)
+		ret = FUZZ_HELPED(pool, dynmap_table_lookup(volume, lbn, mapping, &op));
+	if (!ret && mapping->kind == DYNMAP_HOLE) {
+		ret = FUZZ_HELPED(pool, dynmap_table_reserve(&pool->table, volume, lbn, len, &op));
+		if (!ret)
+			ret = FUZZ_HELPED(pool, dynmap_table_lookup(volume, lbn, mapping, &op));
+		if (!ret && mapping->kind == DYNMAP_HOLE)
+			fuzz_fail("a block is a hole after it was reserved");
+	}
+	if (ret)
+		return ret;
+	mapping->len = min(len, mapping->len);
+	if (!mapping->shared)
+		return 0;
+	ret = FUZZ_HELPED(pool, dynmap_table_hold(&pool->table, volume, mapping->len,
+						  &mapping->pbn, &held, &op));
+	if (!ret && (!held || held > mapping->len))
+		fuzz_fail("no or too many blocks are held");
+	mapping->len = ret ? 0 : held;
+	return ret;
+}
+
+int fuzz_write_end(struct dynmap_pool *pool, struct dynmap_volume *volume,
+		   struct dynmap_mapping *mapping)
+{
+	u64 lbn = mapping->lbn, pbn = mapping->pbn;
+	u32 left = mapping->len;
+	int ret;
+
+	if (mapping->shared) {
+		ret = FUZZ_HELPED(pool, dynmap_table_redirect(&pool->table, volume, &lbn, &pbn,
+							      &left, &op));
+		if (ret)
+			dynmap_alloc_unhold(&pool->alloc, pbn, left);
+		mapping->len = lbn - mapping->lbn;
+		return ret;
+	}
+	ret = FUZZ_HELPED(pool, dynmap_table_set_written(&pool->table, volume, lbn, pbn, left,
+							 &op));
+	if (ret)
+		mapping->len = 0;
+	return ret;
+}
+
+void fuzz_write_fails(struct dynmap_pool *pool, const struct dynmap_mapping *mapping)
+{
+	if (mapping->shared)
+		dynmap_alloc_unhold(&pool->alloc, mapping->pbn, mapping->len);
+}
+
 int fuzz_write(struct dynmap_pool *pool, struct dynmap_volume *volume, u64 lbn, u64 len)
 {
 	struct dynmap_mapping mapping;
 	int ret = 0;
-	u64 n;
 
-	for (; !ret && len; len -= n, lbn += n) {
-		ret = FUZZ_HELPED(pool, dynmap_table_lookup(volume, lbn, &mapping, &op));
-		if (!ret && mapping.kind == DYNMAP_HOLE) {
-			ret = FUZZ_HELPED(pool, dynmap_table_reserve(&pool->table, volume, lbn, len,
-								     &op));
-			if (!ret)
-				ret = FUZZ_HELPED(pool, dynmap_table_lookup(volume, lbn, &mapping,
-									    &op));
-			if (!ret && mapping.kind == DYNMAP_HOLE)
-				fuzz_fail("a block is a hole after it was reserved");
-		}
+	for (; !ret && len; len -= mapping.len, lbn += mapping.len) {
+		ret = fuzz_write_begin(pool, volume, lbn, len, &mapping);
 		if (ret)
 			break;
-		n = min(len, mapping.len);
-		ret = FUZZ_HELPED(pool, dynmap_table_set_written(&pool->table, volume, lbn,
-								 mapping.pbn, n, &op));
+		ret = fuzz_write_end(pool, volume, &mapping);
 	}
 	return ret;
 }
@@ -70,6 +114,34 @@ int fuzz_unmap(struct dynmap_pool *pool, struct dynmap_volume *volume, u64 lbn, 
 			fuzz_fail("an unmap does not advance");
 	}
 	return ret;
+}
+
+int fuzz_compare(struct dynmap_pool *pool, struct dynmap_volume *a, struct dynmap_volume *b,
+		 u64 *lbn, u64 *len)
+{
+	u64 before;
+	int ret;
+
+	do {
+		before = *lbn;
+		ret = FUZZ_HELPED(pool, dynmap_table_compare(a, b, lbn, len, &op));
+		if (*lbn < before || (ret == -EINPROGRESS && *lbn == before) || (!ret && !*len))
+			fuzz_fail("a comparison does not advance");
+	} while (ret == -EINPROGRESS);
+	return ret;
+}
+
+int fuzz_usage(struct dynmap_pool *pool, u64 id, struct dynmap_usage *usage)
+{
+	int ret = FUZZ_HELPED(pool, dynmap_volume_usage(&pool->table, id, usage, &op));
+	u32 steps = 0;
+
+	while (!ret) {
+		ret = FUZZ_HELPED(pool, dynmap_usage_step(&pool->table, usage, &op));
+		if (++steps > FUZZ_TRIES)
+			fuzz_fail("no end of counting");
+	}
+	return ret == -ENOENT ? 0 : ret;
 }
 
 static void delete_volume(u64 id)
@@ -174,6 +246,61 @@ static void make_long(struct fuzz_base *base)
 	records();
 }
 
+static void copy_volume(u64 id, u64 origin)
+{
+	u8 uuid[DYNMAP_UUID_BYTES] = { id + 1 };
+
+	must(FUZZ_HELPED(&pool, dynmap_volume_snapshot(&pool.table, id, origin, uuid, 8, &op)),
+	     "base image: snapshot");
+}
+
+static void write_base(u64 id, u64 lbn, u64 len)
+{
+	must(fuzz_write(&pool, load_volume(id), lbn, len), "base image: write");
+}
+
+/* What families do, in the journal. */
+static void family_records(void)
+{
+	write_base(0, 20, 6);
+	copy_volume(42, 2);
+	write_base(42, 0, 4);
+	write_base(2, 9, 2);
+	must(FUZZ_HELPED(&pool, dynmap_volume_rollback(&pool.table, 1, 0, &op)),
+	     "base image: roll back");
+	write_base(1, 50, 3);
+	must(dynmap_pool_commit(&pool), "base image: commit");
+}
+
+/*
+ * Snapshots of snapshots, a divergence tree of two levels, and two volumes below
+ * dying nodes: one whose node is half drained, one that nobody has looked at.
+ */
+static void make_family(struct fuzz_base *base)
+{
+	const u64 blocks[] = { 2400 };
+	u32 i;
+
+	format_base(base, blocks, 1, 4, 2);
+	must(fuzz_write(&pool, create_volume(0), 0, 500), "base image: write");
+	copy_volume(1, 0);
+	for (i = 0; i < 230; i++)
+		write_base(0, 2 * i, 1);
+	copy_volume(2, 1);
+	copy_volume(3, 0);
+	copy_volume(4, 0);
+	write_base(2, 8, 6);
+	write_base(3, 490, 30);
+	for (i = 0; i < 180; i++)
+		write_base(4, 2 * i + 1, 1);
+	must(fuzz_unmap(&pool, load_volume(1), 100, 110), "base image: unmap");
+	delete_volume(4);
+	must(FUZZ_HELPED(&pool, dynmap_volume_reap(&pool.table, &op)), "base image: reap");
+	delete_volume(3);
+	records();
+	family_records();
+}
+
 /* Remember what of a volume is mapped. */
 static void list_extents(struct fuzz_base *base, struct dynmap_volume *volume)
 {
@@ -209,7 +336,7 @@ static void finish(struct fuzz_base *base)
 struct fuzz_base *fuzz_base(u32 number)
 {
 	static void (* const make[FUZZ_BASES])(struct fuzz_base *) = {
-		make_small, make_deep, make_long,
+		make_small, make_deep, make_long, make_family,
 	};
 	static struct fuzz_base bases[FUZZ_BASES];
 	struct fuzz_base *base = &bases[number % FUZZ_BASES];

@@ -9,9 +9,12 @@
 #include "fuzz.h"
 
 #define VOLUMES		4
+#define MAX_RANGES	1000
+#define MAX_BLOCKS	70000	/* of a device */
 
 static struct dynmap_pool pool;
 static bool clean;
+static u32 births[STORE_COW_DEVICES][MAX_BLOCKS];
 
 void fuzz_fail(const char *what)
 {
@@ -61,6 +64,97 @@ static bool is_clean(void)
 	return !check.damaged && !check.repairable;
 }
 
+/* Blocks born in @birth, which is not after @newest; false if that cannot be. */
+static bool born(u64 pbn, u64 len, u32 birth, u32 newest)
+{
+	u64 block;
+	u32 dev;
+
+	if (!birth || birth > newest || !dynmap_pbn_valid(&pool.geo, pbn, len))
+		return false;
+	block = dynmap_pbn_locate(&pool.geo, pbn, &dev);
+	for (; len; len--, block++) {
+		if (births[dev][block] && births[dev][block] != birth)
+			return false;
+		births[dev][block] = birth;
+	}
+	return true;
+}
+
+static bool map_births_are_right(struct dynmap_volume *volume)
+{
+	u32 newest = pool.cache.generation, i;
+	struct dynmap_mapping mapping = {};
+	struct dynmap_path path;
+	u64 at;
+
+	for (at = 0; at < DYNMAP_MAX_LBN; at += mapping.len) {
+		if (FUZZ_HELPED(&pool, dynmap_table_lookup(volume, at, &mapping, &op)))
+			return false;
+		if (mapping.kind != DYNMAP_HOLE &&
+		    !born(mapping.pbn, mapping.len, mapping.birth, newest))
+			return false;
+	}
+	for (at = 0; volume->map.levels && at != ~0ULL; at = path.high) {
+		if (FUZZ_HELPED(&pool, dynmap_btree_find(&volume->map, at, &path, &op)))
+			return false;
+		for (i = 0; i < path.levels; i++)
+			if (le32_to_cpu(dynmap_node_head(path.buf[i])->generation) > newest)
+				return false;
+	}
+	return true;
+}
+
+static bool divergence_births_are_right(u64 id)
+{
+	struct dynmap_disk_divergence entry = {};
+	struct dynmap_snap *snap = NULL;
+	u64 key = 0;
+
+	if (FUZZ_HELPED(&pool, dynmap_snap_get(&pool.table.family, id, &snap, &op)))
+		return false;
+	while (!FUZZ_HELPED(&pool, dynmap_btree_next(&snap->divergence, key, &entry, &key, &op))) {
+		key++;
+		/* What the dead side gave up may have been freed by the other one. */
+		if (dynmap_snap_is_dying(snap) && entry.side == dynmap_snap_dead_side(snap))
+			continue;
+		if (!born(le64_to_cpu(entry.pbn), le32_to_cpu(entry.len), le32_to_cpu(entry.birth),
+			  le32_to_cpu(snap->disk.generation)))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Has each block one birth, before now? The checker does not see to that. Of deleted
+ * volumes it knows what is their own, whatever its birth.
+ */
+static bool births_are_right(void)
+{
+	struct dynmap_volume *volume;
+	struct dynmap_disk_snapshot snap;
+	struct dynmap_disk_volume disk;
+	u64 id;
+
+	memset(births, 0, sizeof(births));
+	for (id = 0; id <= DYNMAP_MAX_VOLUME_ID; id++) {
+		if (FUZZ_HELPED(&pool, dynmap_btree_next(&pool.table.volumes, id, &disk, &id, &op)))
+			break;
+		if (FUZZ_HELPED(&pool, dynmap_volume_load(&pool.table, id, &volume, &op)))
+			return false;
+		if (id <= DYNMAP_MAX_VOLUME_ID && !map_births_are_right(volume))
+			return false;
+	}
+	for (id = 0;; id++) {
+		if (FUZZ_HELPED(&pool, dynmap_btree_next(&pool.table.family.snaps, id, &snap, &id,
+							 &op)))
+			break;
+		if (!divergence_births_are_right(id))
+			return false;
+	}
+	return true;
+}
+
 /* Does the journal end where the replay did? Else the pool opens for rescue only. */
 static bool journal_is_whole(void)
 {
@@ -107,10 +201,26 @@ static void write_volume(struct dynmap_volume *volume, u32 number)
 		      "change");
 }
 
+/* What does a volume use, and where does it differ from another one, NULL: none? */
+static void survey_volume(struct dynmap_volume *volume, struct dynmap_volume *other)
+{
+	struct dynmap_usage usage;
+	u64 lbn = 0, len = 0;
+	int ret = 0;
+	u32 i;
+
+	if (volume->id <= DYNMAP_MAX_VOLUME_ID &&
+	    !judge(fuzz_usage(&pool, volume->id, &usage), "usage") && clean &&
+	    usage.exclusive > usage.mapped + usage.reserved)
+		fuzz_fail("more is exclusive than there is");
+	for (i = 0; other && !ret && i < MAX_RANGES; i++, lbn += len)
+		ret = judge(fuzz_compare(&pool, volume, other, &lbn, &len), "compare");
+}
+
 /* The first volumes, those being deleted included. */
 static void for_volumes(bool change)
 {
-	struct dynmap_volume *volume;
+	struct dynmap_volume *volume, *last = NULL;
 	struct dynmap_disk_volume disk;
 	u64 id = 0;
 	int ret;
@@ -125,6 +235,8 @@ static void for_volumes(bool change)
 		if (ret)
 			return;
 		read_volume(volume);
+		survey_volume(volume, last);
+		last = volume;
 		if (change)
 			write_volume(volume, i);
 	}
@@ -142,6 +254,58 @@ static void reap(void)
 	} while (!ret);
 }
 
+/* A change of volumes may be refused: such ids, flags or numbers are in the image. */
+static int judge_change(int ret, const char *what)
+{
+	if (ret == -ENODATA || ret == -EEXIST || ret == -EPERM || ret == -EROFS ||
+	    ret == -EOVERFLOW)
+		return ret;
+	return judge(ret, what);
+}
+
+static void delete(u64 id)
+{
+	judge_change(FUZZ_HELPED(&pool, dynmap_volume_delete(&pool.table, id, &op)), "delete");
+}
+
+/* NULL: it cannot be loaded. */
+static struct dynmap_volume *load(u64 id)
+{
+	struct dynmap_volume *volume = NULL;
+	int ret = FUZZ_HELPED(&pool, dynmap_volume_load(&pool.table, id, &volume, &op));
+
+	return judge(ret, "load") ? NULL : volume;
+}
+
+static void write_to(u64 id, u64 lbn, u64 len)
+{
+	struct dynmap_volume *volume = load(id);
+
+	if (volume)
+		judge(fuzz_write(&pool, volume, lbn, len), "write to a copy or its origin");
+}
+
+/* A copy of a volume, both written to, the volume rolled back. */
+static void use_copy(u64 origin, u64 id)
+{
+	u8 uuid[DYNMAP_UUID_BYTES] = {};
+	struct dynmap_volume *copy;
+
+	if (judge_change(FUZZ_HELPED(&pool, dynmap_volume_snapshot(&pool.table, id, origin, uuid,
+								   0, &op)), "snapshot"))
+		return;
+	write_to(origin, 2, 3);
+	write_to(id, 0, 4);
+	write_to(id, 290, 30);
+	judge(dynmap_pool_commit(&pool), "commit of a snapshot");
+	copy = load(id);
+	if (copy)
+		survey_volume(copy, load(origin));
+	if (!judge_change(FUZZ_HELPED(&pool, dynmap_volume_rollback(&pool.table, origin, id, &op)),
+			  "roll back"))
+		write_to(origin, 1, 3);
+}
+
 static void use_pool(struct fuzz_base *base)
 {
 	u8 uuid[STORE_COW_DEVICES][DYNMAP_UUID_BYTES] = {};
@@ -154,10 +318,11 @@ static void use_pool(struct fuzz_base *base)
 		ret = FUZZ_HELPED(&pool, dynmap_volume_load(&pool.table, 77, &volume, &op));
 	if (!ret)
 		judge(fuzz_write(&pool, volume, 100, 50), "write to a new volume");
+	use_copy(0, 78);
+	use_copy(77, 79);
 	judge(dynmap_pool_commit(&pool), "commit");
-	ret = FUZZ_HELPED(&pool, dynmap_volume_delete(&pool.table, 0, &op));
-	if (ret != -ENODATA)
-		judge(ret, "delete");
+	delete(0);
+	delete(78);
 	reap();
 	judge(dynmap_pool_checkpoint(&pool), "checkpoint");
 	judge(dynmap_pool_reclaim(&pool, 100), "reclaim");
@@ -182,7 +347,7 @@ void fuzz_exercise(struct fuzz_base *base)
 		return;
 	ret = dynmap_pool_open(&pool, &base->cow.store, &sb, 256, true);
 	if (!ret) {
-		clean = is_clean() && journal_is_whole();
+		clean = is_clean() && journal_is_whole() && births_are_right();
 		for_volumes(false);
 		dynmap_pool_close(&pool);
 	}

@@ -59,7 +59,7 @@ __attribute__((noreturn)) void fuzz_fail(const char *what);
 	__ret;									\
 })
 
-#define FUZZ_BASES	3
+#define FUZZ_BASES	4
 #define FUZZ_EXTENTS	64
 #define FUZZ_NODES	128
 #define FUZZ_SLACK	300	/* blocks that a device may grow by */
@@ -103,10 +103,27 @@ struct fuzz_base {
 /* Base image @number modulo FUZZ_BASES as it was; made when first asked for. */
 struct fuzz_base *fuzz_base(u32 number);
 
+/* The next range from *lbn on in which two volumes differ; -ENOENT: there is none. */
+int fuzz_compare(struct dynmap_pool *pool, struct dynmap_volume *a, struct dynmap_volume *b,
+		 u64 *lbn, u64 *len);
+/* What a volume uses, all steps. */
+int fuzz_usage(struct dynmap_pool *pool, u64 id, struct dynmap_usage *usage);
+
 /* The newest superblock of the devices if a pool may be opened on them, as the kernel sees it. */
 int fuzz_super(struct fuzz_base *base, struct dynmap_disk_super *sb);
 
-/* Write without data: reserve and set written. 0 or the error that ended it. */
+/*
+ * A write: find or make a place for up to @len blocks, mapping->len of them; those
+ * of what was shared are held. Then data goes there, and the end tells how many were
+ * done by mapping->len; or the data did not get there.
+ */
+int fuzz_write_begin(struct dynmap_pool *pool, struct dynmap_volume *volume, u64 lbn, u64 len,
+		     struct dynmap_mapping *mapping);
+int fuzz_write_end(struct dynmap_pool *pool, struct dynmap_volume *volume,
+		   struct dynmap_mapping *mapping);
+void fuzz_write_fails(struct dynmap_pool *pool, const struct dynmap_mapping *mapping);
+
+/* Write without data. 0 or the error that ended it. */
 int fuzz_write(struct dynmap_pool *pool, struct dynmap_volume *volume, u64 lbn, u64 len);
 int fuzz_unmap(struct dynmap_pool *pool, struct dynmap_volume *volume, u64 lbn, u64 end);
 

@@ -5,14 +5,15 @@
  *
  * Oracles: a read gives the version written last, zero where nothing is; after a
  * power cut a sector holds what the last commit made durable or something newer
- * of the same sector, or reads as zero if it was unmapped since; the checker is
- * clean after every opening and checkpoint; only a full pool and a power cut
- * make an operation fail.
+ * of the same sector, or reads as zero if it was unmapped since; what a comparison
+ * of two volumes does not tell of is alike; a deletion frees what was said; the
+ * checker is clean after every opening and checkpoint; only a full pool and a power
+ * cut make an operation fail.
  */
 #include "fuzz.h"
 #include "tests/core/store-mem.h"
 
-#define VOLUMES		2
+#define VOLUMES		4
 #define BLOCKS		1024
 #define SECTORS		(BLOCKS * DYNMAP_BLOCK_SECTORS)
 #define MAX_OPERATIONS	200
@@ -20,19 +21,33 @@
 
 /**
  * struct tag - what a sector of data holds
- * @uid: of the volume
+ * @uid: of the family: a snapshot has its origin's
+ * @writer: of the volume that wrote it
  * @sector: number in the volume
  * @version: of the write
  */
 struct tag {
-	u64 uid;
+	u32 uid;
+	u32 writer;
 	u32 sector;
 	u32 version;
 };
 
+/**
+ * struct twin - a volume as it must be
+ * @exists: there is one
+ * @uid: in its tags
+ * @writer: in the tags of what it writes
+ * @generation: of its record: tells it from what it was before it was rolled back
+ * @now: versions of its sectors, 0: zeros
+ * @durable: the same at the last commit
+ * @unmapped: unmapped since
+ */
 struct twin {
 	bool exists;
-	u64 uid;
+	u32 uid;
+	u32 writer;
+	u32 generation;
 	u32 now[SECTORS];
 	u32 durable[SECTORS];
 	bool unmapped[SECTORS];
@@ -40,9 +55,11 @@ struct twin {
 
 static struct store_mem mem;
 static struct dynmap_pool pool;
-static struct twin twins[VOLUMES];
-static u32 version, commit_version, formatted_devs, growths;
-static u64 next_uid, random_state;
+/* The volume of that number, VOLUMES: none, is being rolled back; it was that. */
+static struct twin twins[VOLUMES], unrolled;
+static u32 unrolled_v;
+static u32 version, commit_version, formatted_devs, growths, next_uid;
+static u64 random_state;
 
 /* xorshift64* (Vigna, "An experimental exploration of Marsaglia's generators", 2016). */
 static u64 torn(void)
@@ -76,6 +93,8 @@ static void committed(void)
 
 	commit_version = version;
 	for (v = 0; v < VOLUMES; v++) {
+		if (!twins[v].exists)
+			continue;
 		memcpy(twins[v].durable, twins[v].now, sizeof(twins[v].now));
 		memset(twins[v].unmapped, 0, sizeof(twins[v].unmapped));
 	}
@@ -89,52 +108,63 @@ static void check(void)
 		fuzz_fail("the checker is not content");
 }
 
-/* Versions of the sectors of one block as a reader sees them. */
-static void read_block(struct dynmap_volume *volume, u32 v, u32 lbn, u32 *versions)
+/* Tags of the sectors of one block as a reader sees them, zeros where nothing is. */
+static void read_block(struct dynmap_volume *volume, u32 v, u32 lbn, struct tag *tags)
 {
 	struct dynmap_mapping mapping = {};
-	struct tag tag;
 	u32 dev, i;
 	u64 at;
 
 	if (FUZZ_HELPED(&pool, dynmap_table_lookup(volume, lbn, &mapping, &op)))
 		fuzz_fail("a lookup failed");
-	memset(versions, 0, DYNMAP_BLOCK_SECTORS * sizeof(*versions));
+	memset(tags, 0, DYNMAP_BLOCK_SECTORS * sizeof(*tags));
 	if (mapping.kind != DYNMAP_DATA)
 		return;
 	at = dynmap_pbn_locate(&pool.geo, mapping.pbn, &dev);
 	for (i = 0; i < DYNMAP_BLOCK_SECTORS; i++) {
-		memcpy(&tag, (u8 *)store_mem_block(&mem, dev, at) + 512 * i, sizeof(tag));
-		if (tag.uid != twins[v].uid || tag.sector != lbn * DYNMAP_BLOCK_SECTORS + i)
+		memcpy(&tags[i], (u8 *)store_mem_block(&mem, dev, at) + 512 * i, sizeof(*tags));
+		if (tags[i].uid != twins[v].uid || tags[i].sector != lbn * DYNMAP_BLOCK_SECTORS + i)
 			fuzz_fail("foreign data");
-		versions[i] = tag.version;
 	}
 }
 
-/* Compare a volume; after a power cut what is found becomes the truth. */
-static void compare(u32 v, bool cut)
+/* May a sector hold this after a power cut? */
+static bool is_possible(const struct twin *twin, u32 at, const struct tag *tag)
+{
+	if (tag->version == twin->durable[at])
+		return true;
+	return tag->version ? tag->version > commit_version && tag->writer == twin->writer :
+	       twin->unmapped[at];
+}
+
+/* Compare a volume with its twin; after a power cut what is found becomes the truth. */
+static void verify(u32 v, bool cut)
 {
 	struct dynmap_volume *volume = load(v);
-	u32 versions[DYNMAP_BLOCK_SECTORS], lbn, i, at;
+	struct tag tags[DYNMAP_BLOCK_SECTORS];
 	struct twin *twin = &twins[v];
+	u32 lbn, i, at;
 
 	for (lbn = 0; lbn < BLOCKS; lbn++) {
-		read_block(volume, v, lbn, versions);
+		read_block(volume, v, lbn, tags);
 		for (i = 0; i < DYNMAP_BLOCK_SECTORS; i++) {
 			at = lbn * DYNMAP_BLOCK_SECTORS + i;
-			if (!cut && versions[i] != twin->now[at])
+			if (!cut && tags[i].version != twin->now[at])
 				fuzz_fail("a read gives something else");
-			if (cut && versions[i] != twin->durable[at] &&
-			    versions[i] <= commit_version && (versions[i] || !twin->unmapped[at]))
-				fuzz_fail("lost or stale after a power cut");
-			twin->now[at] = versions[i];
+			if (cut && !is_possible(twin, at, &tags[i]))
+				fuzz_fail("lost, stale or foreign after a power cut");
+			twin->now[at] = tags[i].version;
 		}
 	}
 }
 
 static void write_data(u32 v, u64 lbn, u64 pbn, u64 len)
 {
-	struct tag tag = { .uid = twins[v].uid, .version = version };
+	struct tag tag = {
+		.uid = twins[v].uid,
+		.writer = twins[v].writer,
+		.version = version,
+	};
 	u8 data[DYNMAP_BLOCK_BYTES] = {};
 	u32 dev, i;
 	u64 at;
@@ -149,44 +179,31 @@ static void write_data(u32 v, u64 lbn, u64 pbn, u64 len)
 	}
 }
 
-/* Where the next piece of a write goes; false if it cannot go on. */
-static bool map_for_write(struct dynmap_volume *volume, u64 lbn, u64 len,
-			  struct dynmap_mapping *mapping)
-{
-	if (failed(FUZZ_HELPED(&pool, dynmap_table_lookup(volume, lbn, mapping, &op)), "lookup"))
-		return false;
-	if (mapping->kind != DYNMAP_HOLE)
-		return true;
-	if (failed(FUZZ_HELPED(&pool, dynmap_table_reserve(&pool.table, volume, lbn, len, &op)),
-		   "reserve") ||
-	    failed(FUZZ_HELPED(&pool, dynmap_table_lookup(volume, lbn, mapping, &op)), "lookup"))
-		return false;
-	if (mapping->kind == DYNMAP_HOLE)
-		fuzz_fail("a block is a hole after it was reserved");
-	return true;
-}
-
 /* @fails: the write of data fails where it was the first one. */
 static void do_write(u32 v, u64 lbn, u64 len, bool fails)
 {
 	struct dynmap_volume *volume = load(v);
 	struct dynmap_mapping mapping;
-	u64 n, i;
+	int ret;
+	u64 i;
 
 	version++;
-	for (; len; lbn += n, len -= n) {
-		if (!map_for_write(volume, lbn, len, &mapping))
+	for (; len; lbn += mapping.len, len -= mapping.len) {
+		if (failed(fuzz_write_begin(&pool, volume, lbn, len, &mapping), "write"))
 			return;
-		n = min(len, mapping.len);
-		write_data(v, lbn, mapping.pbn, n);
-		if (mem.dead || (fails && mapping.kind == DYNMAP_RESERVED))
+		write_data(v, lbn, mapping.pbn, mapping.len);
+		if (mem.dead)
 			return;
-		if (failed(FUZZ_HELPED(&pool, dynmap_table_set_written(&pool.table, volume, lbn,
-								       mapping.pbn, n, &op)),
-			   "set written"))
+		if (fails && (mapping.shared || mapping.kind == DYNMAP_RESERVED)) {
+			fuzz_write_fails(&pool, &mapping);
 			return;
-		for (i = lbn * DYNMAP_BLOCK_SECTORS; i < (lbn + n) * DYNMAP_BLOCK_SECTORS; i++)
+		}
+		ret = fuzz_write_end(&pool, volume, &mapping);
+		for (i = lbn * DYNMAP_BLOCK_SECTORS;
+		     !mem.dead && i < (lbn + mapping.len) * DYNMAP_BLOCK_SECTORS; i++)
 			twins[v].now[i] = version;
+		if (failed(ret, "end of a write"))
+			return;
 	}
 }
 
@@ -212,12 +229,13 @@ static void do_commit(void)
 		committed();
 }
 
-static void do_checkpoint(void)
+static bool do_checkpoint(void)
 {
 	if (failed(dynmap_pool_checkpoint(&pool), "checkpoint"))
-		return;
+		return false;
 	committed();
 	check();
+	return true;
 }
 
 static void do_create(u32 v)
@@ -230,7 +248,65 @@ static void do_create(u32 v)
 	memset(&twins[v], 0, sizeof(twins[v]));
 	twins[v].exists = true;
 	twins[v].uid = next_uid++;
+	twins[v].writer = twins[v].uid;
+	twins[v].generation = le32_to_cpu(load(v)->disk.generation);
 	do_commit();
+}
+
+/* Volume @copy begins as a copy of @v; what was written before is durable with it. */
+static void copied(u32 copy, u32 v)
+{
+	twins[copy] = twins[v];
+	twins[copy].writer = next_uid++;
+	twins[copy].generation = le32_to_cpu(load(copy)->disk.generation);
+	memcpy(twins[copy].durable, twins[v].now, sizeof(twins[v].now));
+	memset(twins[copy].unmapped, 0, sizeof(twins[v].unmapped));
+	do_commit();
+}
+
+/* Copy @v to the first volume from @copy on that does not exist. */
+static void do_snapshot(u32 v, u32 copy)
+{
+	u8 uuid[DYNMAP_UUID_BYTES] = { v };
+	u32 i;
+
+	for (i = 0; i < VOLUMES && twins[copy].exists; i++)
+		copy = (copy + 1) % VOLUMES;
+	if (i < VOLUMES && !failed(FUZZ_HELPED(&pool, dynmap_volume_snapshot(&pool.table, copy, v,
+									     uuid, 0, &op)),
+				   "snapshot"))
+		copied(copy, v);
+}
+
+static void do_rollback(u32 v, u32 other)
+{
+	unrolled = twins[v];
+	unrolled_v = v;
+	if (!failed(FUZZ_HELPED(&pool, dynmap_volume_rollback(&pool.table, v, other, &op)),
+		    "rollback"))
+		copied(v, other);
+	if (!mem.dead)
+		unrolled_v = VOLUMES;
+}
+
+/* What is not told to differ is alike; what is told is not all zeros. */
+static void do_compare(u32 v, u32 other)
+{
+	u64 lbn = 0, last, len = 0, at;
+	int ret = 0;
+
+	for (last = 0; !ret && last < BLOCKS; last = lbn + len) {
+		lbn = last;
+		ret = fuzz_compare(&pool, load(v), load(other), &lbn, &len);
+		if (ret && ret != -ENOENT)
+			fuzz_fail("compare");
+		for (at = last * DYNMAP_BLOCK_SECTORS;
+		     at < SECTORS && at < lbn * DYNMAP_BLOCK_SECTORS; at++)
+			if (twins[v].now[at] != twins[other].now[at])
+				fuzz_fail("a difference is not told");
+		if (!ret && at < SECTORS && !twins[v].now[at] && !twins[other].now[at])
+			fuzz_fail("what is not written differs");
+	}
 }
 
 static void do_delete(u32 v)
@@ -241,12 +317,42 @@ static void do_delete(u32 v)
 	do_commit();
 }
 
-static void do_reap(void)
+static int do_reap(void)
 {
 	int ret = FUZZ_HELPED(&pool, dynmap_volume_reap(&pool.table, &op));
 
 	if (ret != -ENOENT)
 		failed(ret, "reap");
+	return ret;
+}
+
+/* Empty all that was deleted, for good; false if that failed. */
+static bool reap_all(void)
+{
+	int ret;
+
+	do
+		ret = do_reap();
+	while (!ret && !mem.dead);
+	return ret == -ENOENT && !mem.dead && do_checkpoint();
+}
+
+/* Does deleting a volume free what was said? What others that go leave to it comes late. */
+static void do_usage(u32 v)
+{
+	struct dynmap_usage early = {}, usage = {};
+	u64 before;
+
+	if (failed(fuzz_usage(&pool, v, &early), "usage") || !reap_all() ||
+	    failed(fuzz_usage(&pool, v, &usage), "usage"))
+		return;
+	if (usage.exclusive < early.exclusive)
+		fuzz_fail("less is exclusive than while others were being deleted");
+	before = pool.alloc.data_allocated;
+	do_delete(v);
+	if (!mem.dead && !twins[v].exists && reap_all() &&
+	    before - pool.alloc.data_allocated != usage.exclusive)
+		fuzz_fail("a deletion does not free what was said");
 }
 
 static void do_reclaim(u32 want)
@@ -308,14 +414,18 @@ static void do_power_cut(u32 lives)
 		ret = FUZZ_HELPED(&pool, dynmap_volume_load(&pool.table, v, &volume, &op));
 		if (ret && ret != -ENODATA)
 			fuzz_fail("a volume is unreadable after a power cut");
-		/* Creations and deletions are committed at once: the cut may fall between. */
+		/* What changes volumes is committed at once: the cut may fall between. */
+		if (v == unrolled_v && !ret &&
+		    le32_to_cpu(volume->disk.generation) == unrolled.generation)
+			twins[v] = unrolled;
 		if (twins[v].exists && ret)
 			twins[v].exists = false;
 		else if (!twins[v].exists && !ret)
 			do_delete(v);
 		if (twins[v].exists)
-			compare(v, true);
+			verify(v, true);
 	}
+	unrolled_v = VOLUMES;
 	committed();
 }
 
@@ -355,17 +465,34 @@ static void on_volume(struct fuzz_input *input, u32 what, u32 v)
 	else if (what < 9)
 		do_unmap(v, lbn, lbn + len);
 	else if (what < 10)
-		compare(v, false);
+		verify(v, false);
 	else
 		do_delete(v);
 }
 
+/* An operation of two volumes, of a family perhaps; or of one that may have one. */
+static void on_family(struct fuzz_input *input, u32 what, u32 v)
+{
+	u32 other = fuzz_u8(input) % VOLUMES;
+
+	if (!twins[v].exists)
+		do_create(v);
+	else if (what < 1)
+		do_snapshot(v, other);
+	else if (what < 2 && other != v && twins[other].exists)
+		do_rollback(v, other);
+	else if (what < 3 && twins[other].exists)
+		do_compare(v, other);
+	else if (what == 3)
+		do_usage(v);
+}
+
 static void one_operation(struct fuzz_input *input)
 {
-	u32 code = fuzz_u8(input), what = code & 31;
+	u32 code = fuzz_u8(input), what = code & 31, v = code >> 5 & 3;
 
 	if (what <= 10)
-		on_volume(input, what, code >> 5 & 1);
+		on_volume(input, what, v);
 	else if (what < 14)
 		do_commit();
 	else if (what < 16)
@@ -378,6 +505,8 @@ static void one_operation(struct fuzz_input *input)
 		do_grow(fuzz_u8(input));
 	else if (what < 28)
 		do_reclaim(fuzz_u8(input));
+	else if (code & 128)
+		on_family(input, what - 28, v);
 	else if (!mem.lives)
 		mem.lives = 1 + fuzz_u8(input);
 	if (mem.dead)
@@ -406,6 +535,7 @@ static void format(struct fuzz_input *input)
 	version = 0;
 	commit_version = 0;
 	growths = 0;
+	unrolled_v = VOLUMES;
 	memset(twins, 0, sizeof(twins));
 	failed(dynmap_pool_format(&mem.store, &params), "format");
 	open_pool(false);

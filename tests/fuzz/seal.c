@@ -70,6 +70,7 @@ static void seal_children(struct walk *walk, struct dynmap_disk_node *node)
 {
 	struct dynmap_disk_child *child = (void *)node->payload;
 	struct dynmap_disk_volume *volume = (void *)node->payload;
+	struct dynmap_disk_snapshot *snap = (void *)node->payload;
 	u32 count = le16_to_cpu(node->count), i;
 
 	if (node->level) {
@@ -78,6 +79,9 @@ static void seal_children(struct walk *walk, struct dynmap_disk_node *node)
 	} else if (node->kind == DYNMAP_TREE_VOLUME) {
 		for (i = 0; i < count && i < DYNMAP_NODE_PAYLOAD / sizeof(*volume); i++)
 			seal_node(walk, root_pointer(&volume[i].root));
+	} else if (node->kind == DYNMAP_TREE_SNAPSHOT) {
+		for (i = 0; i < count && i < DYNMAP_NODE_PAYLOAD / sizeof(*snap); i++)
+			seal_node(walk, root_pointer(&snap[i].divergence_root));
 	}
 }
 
