@@ -5,20 +5,22 @@
 /* With more snapshots their divergence is not compared: it takes their number squared. */
 #define DYNMAP_CHECK_SNAPSHOTS	256
 
-/* A bitmap of all blocks: per device, per slot, made when needed. */
+/* Some bits for each block: per device, per slot, made when needed. */
 struct dynmap_set {
 	u64 **words[DYNMAP_MAX_DEVICES];
+	u32 bits;
 };
 
 /*
  * @seen: the blocks reached; @alone: those that one tree reached that shares none;
- * @data: those that hold data.
+ * @births: of those that are shared, 32 bits each; @data: those that hold data.
  */
 struct dynmap_walk {
 	struct dynmap_pool *pool;
 	struct dynmap_check *check;
 	struct dynmap_set seen;
 	struct dynmap_set alone;
+	struct dynmap_set births;
 	u64 data;
 	bool no_memory;
 };
@@ -35,11 +37,12 @@ struct dynmap_walk {
 		(ret) = dynmap_pool_help((walk)->pool, op, ret);		\
 	} while (!(ret))
 
-static bool set_init(struct dynmap_walk *walk, struct dynmap_set *set)
+static bool set_init(struct dynmap_walk *walk, struct dynmap_set *set, u32 bits)
 {
 	u32 dev;
 
 	memset(set, 0, sizeof(*set));
+	set->bits = bits;
 	for (dev = 0; dev < walk->pool->geo.nr_devs; dev++) {
 		set->words[dev] = dynmap_zalloc(walk->pool->geo.dev[dev].slots * sizeof(u64 *));
 		walk->no_memory |= !set->words[dev];
@@ -64,7 +67,7 @@ static u64 *set_segment(struct dynmap_walk *walk, struct dynmap_set *set, u32 se
 	u64 **at = &set->words[dynmap_segment_dev(segment)][dynmap_segment_slot(segment)];
 
 	if (!*at)
-		*at = dynmap_zalloc(DYNMAP_SEGMENT_WORDS * sizeof(**at));
+		*at = dynmap_zalloc(DYNMAP_SEGMENT_WORDS * set->bits * sizeof(**at));
 	walk->no_memory |= !*at;
 	return *at;
 }
@@ -86,8 +89,31 @@ static u64 set_count(struct dynmap_walk *walk, struct dynmap_set *set)
 	return count;
 }
 
+/* Was a run born by @newest, and all trees that share it say when? */
+static void walk_birth(struct dynmap_walk *walk, u64 pbn, u64 len, u32 birth, u32 newest,
+		       bool shared)
+{
+	u32 index = dynmap_pbn_index(pbn), i, *births = NULL;
+
+	if (!birth || birth > newest) {
+		damaged(walk, "block %llu: born in generation %u", (unsigned long long)pbn, birth);
+		return;
+	}
+	if (shared)
+		births = (u32 *)set_segment(walk, &walk->births, dynmap_pbn_segment(pbn));
+	for (i = 0; births && i < len; i++) {
+		if (births[index + i] && births[index + i] != birth) {
+			damaged(walk, "block %llu: born in generation %u, and in %u",
+				(unsigned long long)pbn + i, births[index + i], birth);
+			return;
+		}
+		births[index + i] = birth;
+	}
+}
+
 /* Enter a run, which lies in one segment; a shared one may be met again. */
-static void walk_mark(struct dynmap_walk *walk, u64 pbn, u64 len, bool is_node, bool shared)
+static void walk_mark(struct dynmap_walk *walk, u64 pbn, u64 len, u32 birth, bool is_node,
+		      bool shared)
 {
 	u32 segment = dynmap_pbn_segment(pbn), index = dynmap_pbn_index(pbn);
 	u64 *seen = set_segment(walk, &walk->seen, segment);
@@ -95,6 +121,7 @@ static void walk_mark(struct dynmap_walk *walk, u64 pbn, u64 len, bool is_node, 
 
 	if (!seen || !alone)
 		return;
+	walk_birth(walk, pbn, len, birth, walk->pool->cache.generation, shared);
 	for (; len; index++, pbn++, len--) {
 		if (set_has(shared ? alone : seen, index))
 			damaged(walk, "block %llu is used twice", (unsigned long long)pbn);
@@ -117,7 +144,8 @@ static void walk_node(struct dynmap_walk *walk, struct dynmap_tree *tree, struct
 	for (copy = 0; copy < 2; copy++) {
 		if (buf->pbn[copy] == DYNMAP_PBN_NONE)
 			continue;
-		walk_mark(walk, buf->pbn[copy], 1, true, dynmap_node_is_shared(buf, &tree->share));
+		walk_mark(walk, buf->pbn[copy], 1, le32_to_cpu(dynmap_node_head(buf)->generation),
+			  true, dynmap_node_is_shared(buf, &tree->share));
 		if (!block || buf->state != DYNMAP_BUF_CLEAN)
 			continue;
 		at = dynmap_pbn_locate(&walk->pool->geo, buf->pbn[copy], &dev);
@@ -187,7 +215,7 @@ static void walk_volume(struct dynmap_walk *walk, struct dynmap_volume *volume)
 			return;	/* walk_tree() told */
 		if (mapping.kind == DYNMAP_HOLE)
 			continue;
-		walk_mark(walk, mapping.pbn, mapping.len, false, mapping.shared);
+		walk_mark(walk, mapping.pbn, mapping.len, mapping.birth, false, mapping.shared);
 		if (!mapping.shared)
 			exclusive += mapping.len;
 		if (mapping.kind == DYNMAP_DATA)
@@ -251,7 +279,7 @@ static void walk_remains(struct dynmap_walk *walk, struct dynmap_volume *volume,
 			return;
 		if (mapping.kind == DYNMAP_HOLE || mapping.shared)
 			continue;
-		walk_mark(walk, mapping.pbn, mapping.len, false, false);
+		walk_mark(walk, mapping.pbn, mapping.len, mapping.birth, false, false);
 		*exclusive += mapping.len;
 	}
 }
@@ -350,7 +378,8 @@ static void mark_waiting(struct dynmap_walk *walk, struct dynmap_snap *snap,
 	if (above && dynmap_snap_is_dying(above) &&
 	    le32_to_cpu(entry->birth) <= le32_to_cpu(above->disk.generation))
 		return;
-	walk_mark(walk, le64_to_cpu(entry->pbn), le32_to_cpu(entry->len), entry->is_node, true);
+	walk_mark(walk, le64_to_cpu(entry->pbn), le32_to_cpu(entry->len),
+		  le32_to_cpu(entry->birth), entry->is_node, true);
 }
 
 static void set_add(struct dynmap_walk *walk, struct dynmap_set *set, u64 pbn, u64 len)
@@ -477,7 +506,7 @@ static void walk_own(struct dynmap_walk *walk, struct dynmap_snap *snap)
 			return;
 		reach.floor = le32_to_cpu(parent->disk.generation);
 	}
-	if (!set_init(walk, &reach.set))
+	if (!set_init(walk, &reach.set, 1))
 		return;
 	reach_child(walk, le64_to_cpu(snap->disk.child[0]), reach.generation, &reach);
 	reach_child(walk, le64_to_cpu(snap->disk.child[1]), reach.generation, &reach);
@@ -519,7 +548,7 @@ static void walk_divergence(struct dynmap_walk *walk, struct dynmap_snap *snap)
 
 	for (side = 0; side < 4; side++) {
 		reach[side].generation = le32_to_cpu(snap->disk.generation);
-		set_init(walk, &reach[side].set);
+		set_init(walk, &reach[side].set, 1);
 	}
 	for (side = 0; side < 2 && !walk->no_memory; side++)
 		reach_child(walk, le64_to_cpu(snap->disk.child[side]), reach[side].generation,
@@ -531,6 +560,15 @@ static void walk_divergence(struct dynmap_walk *walk, struct dynmap_snap *snap)
 			compare_divergence(walk, snap, reach, dynmap_segment_number(dev, slot));
 	for (side = 0; side < 4; side++)
 		set_exit(walk, &reach[side].set);
+}
+
+/* What the dead side of a dying node gave up may be gone, and used anew. */
+static void check_birth(struct dynmap_walk *walk, struct dynmap_snap *snap,
+			const struct dynmap_disk_divergence *entry, void *data)
+{
+	if (!dynmap_snap_is_dying(snap) || entry->side != dynmap_snap_dead_side(snap))
+		walk_birth(walk, le64_to_cpu(entry->pbn), le32_to_cpu(entry->len),
+			   le32_to_cpu(entry->birth), le32_to_cpu(snap->disk.generation), true);
 }
 
 static void walk_snapshots(struct dynmap_walk *walk)
@@ -557,6 +595,7 @@ static void walk_snapshots(struct dynmap_walk *walk)
 	list_for_each_entry(snap, &family->loaded, list) {
 		walk->check->snapshots++;
 		walk_tree(walk, &snap->divergence);
+		each_divergence(walk, snap, check_birth, NULL);
 		if (dynmap_snap_is_dying(snap))
 			each_divergence(walk, snap, mark_waiting, NULL);
 	}
@@ -596,8 +635,9 @@ int dynmap_check_pool(struct dynmap_pool *pool, struct dynmap_check *check)
 	u32 dev, slot;
 
 	memset(check, 0, sizeof(*check));
-	set_init(&walk, &walk.seen);
-	set_init(&walk, &walk.alone);
+	set_init(&walk, &walk.seen, 1);
+	set_init(&walk, &walk.alone, 1);
+	set_init(&walk, &walk.births, 32);
 	if (!walk.no_memory) {
 		walk_tree(&walk, &pool->segments);
 		walk_tree(&walk, &alloc->space);
@@ -616,5 +656,6 @@ int dynmap_check_pool(struct dynmap_pool *pool, struct dynmap_check *check)
 			   (unsigned long long)walk.data);
 	set_exit(&walk, &walk.seen);
 	set_exit(&walk, &walk.alone);
+	set_exit(&walk, &walk.births);
 	return walk.no_memory ? -ENOMEM : 0;
 }

@@ -332,7 +332,8 @@ static int dump_volume(struct dynmap_volume *volume, bool maps)
 		printf(", %" PRIu64 " exclusive", usage.exclusive);
 	}
 	putchar('\n');
-	if (maps)
+	/* Of one being deleted what it shared may be gone. */
+	if (maps && !(flags & DYNMAP_VOLUME_DELETING))
 		dump_map(volume);
 	return 0;
 }

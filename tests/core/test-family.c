@@ -498,6 +498,23 @@ static void test_ring_of_nodes(void **state)
 	fixture_check(fixture);
 }
 
+/* What is born later than now is no sound pool. */
+static void test_born_too_late(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_check check;
+
+	assert_int_equal(fixture_write(fixture, fixture_create(fixture, 1), 0, 20, 1), 0);
+	snapshot(fixture, 2, 1);
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), 5, 1, 1), 0);
+	fixture_check(fixture);
+	fixture->pool.cache.generation--;
+	assert_int_equal(dynmap_check_pool(&fixture->pool, &check), 0);
+	assert_true(check.damaged);
+	fixture->pool.cache.generation++;
+	fixture_check(fixture);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -516,6 +533,7 @@ int main(void)
 		FIXTURE_TEST(test_bad_records, one),
 		FIXTURE_TEST(test_bad_divergence, one),
 		FIXTURE_TEST(test_ring_of_nodes, one),
+		FIXTURE_TEST(test_born_too_late, one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -117,15 +117,17 @@ int fuzz_unmap(struct dynmap_pool *pool, struct dynmap_volume *volume, u64 lbn, 
 }
 
 int fuzz_compare(struct dynmap_pool *pool, struct dynmap_volume *a, struct dynmap_volume *b,
-		 u64 *lbn, u64 *len)
+		 struct dynmap_comparison *comparison)
 {
 	u64 before;
 	int ret;
 
 	do {
-		before = *lbn;
-		ret = FUZZ_HELPED(pool, dynmap_table_compare(a, b, lbn, len, &op));
-		if (*lbn < before || (ret == -EINPROGRESS && *lbn == before) || (!ret && !*len))
+		before = comparison->lbn;
+		ret = FUZZ_HELPED(pool, dynmap_table_compare(a, b, comparison, &op));
+		if (comparison->lbn < before ||
+		    (ret == -EINPROGRESS && comparison->lbn == before) ||
+		    (!ret && comparison->from >= comparison->to))
 			fuzz_fail("a comparison does not advance");
 	} while (ret == -EINPROGRESS);
 	return ret;

@@ -103,9 +103,9 @@ struct fuzz_base {
 /* Base image @number modulo FUZZ_BASES as it was; made when first asked for. */
 struct fuzz_base *fuzz_base(u32 number);
 
-/* The next range from *lbn on in which two volumes differ; -ENOENT: there is none. */
+/* The next range in which two volumes differ; -ENOENT: there is none. */
 int fuzz_compare(struct dynmap_pool *pool, struct dynmap_volume *a, struct dynmap_volume *b,
-		 u64 *lbn, u64 *len);
+		 struct dynmap_comparison *comparison);
 /* What a volume uses, all steps. */
 int fuzz_usage(struct dynmap_pool *pool, u64 id, struct dynmap_usage *usage);
 

@@ -292,20 +292,22 @@ static void do_rollback(u32 v, u32 other)
 /* What is not told to differ is alike; what is told is not all zeros. */
 static void do_compare(u32 v, u32 other)
 {
-	u64 lbn = 0, last, len = 0, at;
+	struct dynmap_comparison comparison = {};
+	u64 at = 0, end;
 	int ret = 0;
 
-	for (last = 0; !ret && last < BLOCKS; last = lbn + len) {
-		lbn = last;
-		ret = fuzz_compare(&pool, load(v), load(other), &lbn, &len);
+	while (!ret) {
+		ret = fuzz_compare(&pool, load(v), load(other), &comparison);
 		if (ret && ret != -ENOENT)
 			fuzz_fail("compare");
-		for (at = last * DYNMAP_BLOCK_SECTORS;
-		     at < SECTORS && at < lbn * DYNMAP_BLOCK_SECTORS; at++)
+		end = ret ? SECTORS : comparison.from * DYNMAP_BLOCK_SECTORS;
+		for (; at < SECTORS && at < end; at++)
 			if (twins[v].now[at] != twins[other].now[at])
 				fuzz_fail("a difference is not told");
-		if (!ret && at < SECTORS && !twins[v].now[at] && !twins[other].now[at])
-			fuzz_fail("what is not written differs");
+		end = ret ? 0 : comparison.to * DYNMAP_BLOCK_SECTORS;
+		for (; at < end; at++)
+			if (at >= SECTORS || (!twins[v].now[at] && !twins[other].now[at]))
+				fuzz_fail("what is not written differs");
 	}
 }
 
