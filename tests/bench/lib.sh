@@ -9,6 +9,7 @@ rounds=$1
 targets="raw linear thin dynmap"
 declare -A node disks iops cost
 region=0
+block=4		# KiB of an operation
 
 disk() {
 	local dir=/sys/kernel/config/nullb/$1
