@@ -4,46 +4,6 @@
 # deletion in any order; file systems under load; many of them.
 . ./lib.sh
 
-MIB=8
-SECTORS=$((MIB * 2048))
-
-used() { dmsetup status "$POOL" | cut -d' ' -f6 | cut -d/ -f1; }
-snap() { dmsetup message "$POOL" 0 create_snap "$@"; }
-delete() { dmsetup message "$POOL" 0 delete "$1" || fail "cannot delete $1"; }
-active() { create "vol$1" "0 $SECTORS dynmap /dev/mapper/$POOL $1"; }
-
-# same VOLUME FILE
-same() { cmp -n $((MIB << 20)) "$2" "/dev/mapper/$1" || fail "$1 is not $2"; }
-
-# random_writes VOLUME FILE COUNT: the same random writes to both, of 512 bytes to 40 KiB.
-random_writes() {
-	local i at len
-	for i in $(seq "$3"); do
-		at=$((RANDOM % (SECTORS - 80))) len=$((1 + RANDOM % 80))
-		[ $((i % 3)) -ne 0 ] || { at=$((at / 8 * 8)); len=$((len / 8 * 8 + 8)); }
-		dd if=/dev/urandom of=/run/piece bs=512 count=$len status=none
-		dd if=/run/piece of="/dev/mapper/$1" bs=512 seek=$at oflag=direct conv=notrunc status=none ||
-			fail "write to $1"
-		dd if=/run/piece of="$2" bs=512 seek=$at conv=notrunc status=none
-	done
-}
-
-# closed: all volumes and the pool removed, and without a fault.
-closed() {
-	local name
-	for name in $(dmsetup ls --target dynmap | awk '/\(/ { print $1 }'); do remove "$name"; done
-	remove "$POOL"
-	"$TOOLS/dynmap" check "$@" > /run/out || fail "the checker: $(tail -n 3 /run/out)"
-}
-
-# opened [UNIT]: a pool with volume 0, which holds /run/twin0.
-opened() {
-	disk a 64 && disk b 64
-	pool "${1:-128}" 0 "" /dev/a /dev/b && volume 0 $SECTORS || { fail "no volume"; return 1; }
-	dd if=/dev/urandom of=/run/twin0 bs=1M count=$MIB status=none
-	dd if=/run/twin0 of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none
-}
-
 both_sides() {
 	opened || return
 	snap 1 0 || fail "no snapshot of an active volume"
@@ -72,9 +32,6 @@ both_sides() {
 	for i in 0 1 2; do active $i; same vol$i /run/twin$i; done
 	closed /dev/a /dev/b
 }
-
-# settles N: so many units come to be in use.
-settles() { becomes "in use" "$1" used; }
 
 deletion() {
 	local before
@@ -217,9 +174,6 @@ compared() {
 	grep -q "9: no such volume" /run/out || fail "said: $(cat /run/out)"
 }
 
-# usage ID FIELD: 1 mapped, 2 reserved, 3 exclusive, 4 shared
-usage_of() { dmsetup message "$POOL" 0 usage "$1" | cut -d' ' -f"$2"; }
-
 # What a message says that deletion frees is what it frees.
 accounted() {
 	local before id said
@@ -246,12 +200,10 @@ accounted() {
 many() {
 	local count=1000
 	opened || return
-	seq 1 $count | sed 's/.*/create_snap & 0/' > /run/creations
-	echo "# $("$TOOLS/messages" "$POOL" < /run/creations)" || fail "creation"
+	send "created" < <(seq -f "create_snap %.0f 0" 1 $count)
 	random_writes vol0 /run/twin1 1
 	for i in 1 $((count / 2)) $count; do active "$i"; same "vol$i" /run/twin0; remove "vol$i"; done
-	seq 1 $count | shuf | sed 's/.*/delete &/' > /run/deletions
-	echo "# $("$TOOLS/messages" "$POOL" < /run/deletions)" || fail "deletion"
+	send "deleted" < <(seq -f "delete %.0f" 1 $count | shuf)
 	remove vol0; delete 0
 	settles 0
 	closed /dev/a /dev/b
@@ -266,5 +218,5 @@ run "compared" compared
 run "what deletion frees is known" accounted
 run "what is refused" refusals
 run "a thousand snapshots" many
-rm -f /run/twin* /run/piece /run/ranges
+rm -f /run/twin* /run/ranges
 finish

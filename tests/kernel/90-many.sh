@@ -7,19 +7,12 @@
 MANY=10000
 ACTIVE=200
 
-now() { date +%s%3N; }
-
-# Bytes in use but for caches of files; bytes of the kernel's objects alone.
-memory() {
-	awk '/^MemTotal:/ { sum += $2 }
-	     /^(MemFree|Buffers|Cached|SReclaimable):/ { sum -= $2 }
-	     END { print sum * 1024 }' /proc/meminfo
-}
+# Bytes of the kernel's objects.
 objects() { awk '/^(SUnreclaim|Percpu):/ { sum += $2 } END { print sum * 1024 }' /proc/meminfo; }
 
-# active TARGET WORDS: ACTIVE devices with a table of these words, in which # is the
+# devices TARGET WORDS: ACTIVE devices with a table of these words, in which # is the
 # device's number. Prints the bytes of objects for each.
-active() {
+devices() {
 	local before i
 	before=$(objects)
 	for ((i = 0; i < ACTIVE; i++)); do
@@ -28,7 +21,7 @@ active() {
 	echo $((($(objects) - before) / ACTIVE))
 }
 
-inactive() {
+no_devices() {
 	local i
 	for ((i = 0; i < ACTIVE; i++)); do echo "many$i"; done | xargs dmsetup --noudevsync remove
 }
@@ -52,10 +45,10 @@ many() {
 	[ "$used" -lt 1024 ] || grep -q kasan_ /proc/kallsyms || fail "more than 1 KiB for each"
 	# What device-mapper itself needs is no less; the first round warms up.
 	for round in 1 2 3; do
-		others=$(active error) || fail "no other devices"
-		inactive
-		used=$(active "dynmap /dev/mapper/$POOL #") || fail "no active volumes"
-		inactive
+		others=$(devices error) || fail "no other devices"
+		no_devices
+		used=$(devices "dynmap /dev/mapper/$POOL #") || fail "no active volumes"
+		no_devices
 		[ "$round" -eq 1 ] || echo "# memory: $used bytes for an active volume, $others for" \
 			"a device of the error target"
 	done

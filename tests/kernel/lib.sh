@@ -8,6 +8,7 @@
 set -u
 ktap_number=0 ktap_failed=0 case_failed=0
 POOL=dynmap-test
+PATIENCE=20
 export TOOLS=${MODULE%/*}
 DM=(dmsetup --noudevsync)
 
@@ -63,11 +64,11 @@ volume() {
 
 remove() { "${DM[@]}" remove "$@" || fail "cannot remove $*"; }
 
-# becomes WHAT WANTED COMMAND...: wait until the command says so, for at most 20 s.
+# becomes WHAT WANTED COMMAND...: wait until the command says so, for PATIENCE s at most.
 becomes() {
 	local what=$1 wanted=$2
 	shift 2
-	for _ in $(seq 200); do
+	for _ in $(seq $((PATIENCE * 10))); do
 		[ "$("$@")" = "$wanted" ] && return
 		sleep 0.1
 	done
@@ -89,6 +90,72 @@ works() { swap "$1" "0 $(blockdev --getsz "/dev/mapper/$1") linear /dev/$2 0"; }
 
 # stat DISK FIELD: 1 reads, 3 sectors read, 5 writes, 7 sectors written, 16 flushes
 stat_of() { awk -v n="$2" '{ print $n }' "/sys/block/$1/stat"; }
+
+now() { date +%s%3N; }
+
+# Bytes in use but for caches of files.
+memory() {
+	awk '/^MemTotal:/ { sum += $2 }
+	     /^(MemFree|Buffers|Cached|SReclaimable):/ { sum -= $2 }
+	     END { print sum * 1024 }' /proc/meminfo
+}
+
+# Families: volumes of SECTORS in a pool on the disks a and b; what a volume holds is
+# in a file beside it, its twin.
+MIB=8
+SECTORS=$((MIB * 2048))
+
+# opened [UNIT [MIB]]: a pool on disks of so many MiB with volume 0, which holds /run/twin0.
+opened() {
+	disk a "${2:-64}" && disk b "${2:-64}"
+	pool "${1:-128}" 0 "" /dev/a /dev/b && volume 0 $SECTORS || { fail "no volume"; return 1; }
+	dd if=/dev/urandom of=/run/twin0 bs=1M count=$MIB status=none
+	dd if=/run/twin0 of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none
+}
+
+# closed DEV...: all volumes and the pool removed, and without a fault.
+closed() {
+	local name
+	for name in $(dmsetup ls --target dynmap | awk '/\(/ { print $1 }'); do remove "$name"; done
+	remove "$POOL"
+	"$TOOLS/dynmap" check "$@" > /run/out || fail "the checker: $(tail -n 3 /run/out)"
+}
+
+snap() { dmsetup message "$POOL" 0 create_snap "$@"; }
+delete() { dmsetup message "$POOL" 0 delete "$1" || fail "cannot delete $1"; }
+active() { create "vol$1" "0 $SECTORS dynmap /dev/mapper/$POOL $1"; }
+
+# send TEXT [FILE SECTORS] < LINES: many messages, and writes, see messages.c.
+send() {
+	local said text=$1
+	shift
+	said=$("$TOOLS/messages" "$POOL" "$@") || fail "$text stopped"
+	echo "# $text: $said"
+}
+
+# usage_of ID FIELD: 1 mapped, 2 reserved, 3 exclusive, 4 shared
+usage_of() { dmsetup message "$POOL" 0 usage "$1" | cut -d' ' -f"$2"; }
+
+# Units in use; settles N: so many come to be in use.
+used() { dmsetup status "$POOL" | cut -d' ' -f6 | cut -d/ -f1; }
+settles() { becomes "in use" "$1" used; }
+
+# same VOLUME FILE
+same() { cmp -n $((MIB << 20)) "$2" "/dev/mapper/$1" || fail "$1 is not $2"; }
+
+# random_writes VOLUME FILE COUNT: the same random writes to both, of 512 bytes to 40 KiB.
+random_writes() {
+	local i at len
+	for i in $(seq "$3"); do
+		at=$((RANDOM % (SECTORS - 80))) len=$((1 + RANDOM % 80))
+		[ $((i % 3)) -ne 0 ] || { at=$((at / 8 * 8)); len=$((len / 8 * 8 + 8)); }
+		dd if=/dev/urandom of=/run/piece bs=512 count=$len status=none
+		dd if=/run/piece of="/dev/mapper/$1" bs=512 seek=$at oflag=direct conv=notrunc status=none ||
+			fail "write to $1"
+		dd if=/run/piece of="$2" bs=512 seek=$at conv=notrunc status=none
+	done
+	rm -f /run/piece
+}
 
 cleanup() {
 	local target name
