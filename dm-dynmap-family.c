@@ -123,6 +123,17 @@ int dynmap_snap_get(struct dynmap_family *family, u64 id, struct dynmap_snap **r
 	return *result ? 0 : -ENOMEM;
 }
 
+/* F3, from child to parent: so that a way up ends. *generation: of the child. */
+static int dynmap_snap_ascends(const struct dynmap_snap *snap, u32 *generation)
+{
+	if (dynmap_snap_generation(snap) >= *generation) {
+		dynmap_err("snapshot node %llu: bad generation", (unsigned long long)snap->id);
+		return -EUCLEAN;
+	}
+	*generation = dynmap_snap_generation(snap);
+	return 0;
+}
+
 /* As dynmap_family_next(); if @surely, what died is taken for dying only when that is durable. */
 static int dynmap_family_climb(struct dynmap_family *family, u64 parent, u32 *side, bool surely,
 			       struct dynmap_snap **snap, struct dynmap_op *op)
@@ -132,14 +143,10 @@ static int dynmap_family_climb(struct dynmap_family *family, u64 parent, u32 *si
 
 	for (; parent; parent = dynmap_snap_parent(*snap), *side = dynmap_snap_side(*snap)) {
 		ret = dynmap_snap_get(family, parent, snap, op);
+		if (!ret)
+			ret = dynmap_snap_ascends(*snap, &generation);
 		if (ret)
 			return ret;
-		if (dynmap_snap_generation(*snap) >= generation) {
-			dynmap_err("snapshot node %llu: bad generation",
-				   (unsigned long long)parent);
-			return -EUCLEAN;
-		}
-		generation = dynmap_snap_generation(*snap);
 		if (!dynmap_snap_is_dying(*snap) || dynmap_snap_dead_side(*snap) == *side ||
 		    (surely && (*snap)->death > family->durable))
 			return 0;
@@ -370,38 +377,68 @@ static int dynmap_kill_at(struct dynmap_family *family, struct dynmap_snap *snap
 	return 0;
 }
 
+/*
+ * Where a kill comes to: dying nodes let pass what their survivor's side gives up. NULL
+ * if nobody further up has the blocks; *owner is then the node that counts them.
+ */
+static int dynmap_kill_climb(struct dynmap_family *family, struct dynmap_kill *kill,
+			     struct dynmap_snap **snap, struct dynmap_snap **owner,
+			     struct dynmap_op *op)
+{
+	u32 generation = ~0U;
+	u64 id = kill->node;
+	int ret;
+
+	for (*owner = NULL; id; id = dynmap_snap_parent(*snap)) {
+		ret = dynmap_snap_get(family, id, snap, op);
+		if (!ret)
+			ret = dynmap_snap_ascends(*snap, &generation);
+		if (ret)
+			return ret;
+		if (kill->birth > dynmap_snap_generation(*snap))
+			break;
+		if (*owner)
+			kill->side = dynmap_snap_side(*owner);
+		kill->node = id;
+		if (!dynmap_snap_is_dying(*snap) || dynmap_snap_dead_side(*snap) == kill->side)
+			return 0;
+		*owner = *snap;
+	}
+	*snap = NULL;
+	return 0;
+}
+
 /* See to the first kill, or to a part of it. */
 static int dynmap_kill_step(struct dynmap_family *family, struct dynmap_kill *kill,
 			    struct dynmap_op *op)
 {
-	struct dynmap_snap *snap = NULL;
+	struct dynmap_snap *snap, *owner;
 	struct dynmap_share above;
 	int ret = dynmap_alloc_reserve(family->alloc, 0, 4, op);
 
-	if (!ret && kill->node)
-		ret = dynmap_snap_get(family, kill->node, &snap, op);
-	if (!ret && snap)
-		ret = dynmap_family_share(family, dynmap_snap_parent(snap),
-					  dynmap_snap_side(snap), false, &above, op);
+	if (!ret)
+		ret = dynmap_kill_climb(family, kill, &snap, &owner, op);
 	if (ret)
 		return ret;
-	if (!snap || kill->birth > dynmap_snap_generation(snap)) {
+	if (!snap) {
 		ret = dynmap_kill_check(family, kill, kill->len, 0);
 		if (ret)
 			return ret;
 		dynmap_alloc_free_late(family->alloc, kill->pbn, kill->len, kill->is_node);
+		if (owner) {
+			owner->own -= kill->is_node ? 0 : kill->len;
+			owner->dirty = true;
+		}
 		kill->len = 0;
-	} else if (!dynmap_snap_is_dying(snap)) {
-		return dynmap_kill_at(family, snap, kill, above.generation, op);
-	} else if (dynmap_snap_dead_side(snap) == kill->side) {
-		kill->len = 0;		/* the survivor's */
-	} else {
-		ret = dynmap_kill_check(family, kill, kill->len, above.generation);
-		if (ret)
-			return ret;
-		dynmap_kill_rise(family, snap, kill, kill->len, above.generation);
+		return 0;
 	}
-	return 0;
+	if (dynmap_snap_is_dying(snap)) {
+		kill->len = 0;		/* the survivor's */
+		return 0;
+	}
+	ret = dynmap_family_share(family, dynmap_snap_parent(snap), dynmap_snap_side(snap), false,
+				  &above, op);
+	return ret ? ret : dynmap_kill_at(family, snap, kill, above.generation, op);
 }
 
 int dynmap_family_settle(struct dynmap_family *family, u32 most, struct dynmap_op *op)
@@ -421,6 +458,39 @@ int dynmap_family_settle(struct dynmap_family *family, u32 most, struct dynmap_o
 		if (!kill->len)
 			dynmap_kills_pop(family->cache);
 	}
+}
+
+int dynmap_family_deleted(struct dynmap_family *family, u64 parent, u64 *id, struct dynmap_op *op)
+{
+	struct dynmap_snap *snap, *top = NULL;
+	u32 generation = ~0U;
+	int ret;
+
+	for (; parent; parent = dynmap_snap_parent(snap)) {
+		ret = dynmap_snap_get(family, parent, &snap, op);
+		if (!ret)
+			ret = dynmap_snap_ascends(snap, &generation);
+		if (ret)
+			return ret;
+		if (!dynmap_snap_is_dying(snap))
+			break;
+		top = snap;
+	}
+	for (snap = top; snap; ) {
+		*id = le64_to_cpu(snap->disk.child[dynmap_snap_dead_side(snap)]);
+		if (!(*id & DYNMAP_CHILD_IS_NODE))
+			return 0;
+		generation = dynmap_snap_generation(snap);
+		ret = dynmap_snap_get(family, *id & ~DYNMAP_CHILD_IS_NODE, &snap, op);
+		if (ret)
+			return ret;
+		if (dynmap_snap_generation(snap) <= generation || !dynmap_snap_is_dying(snap)) {
+			dynmap_err("snapshot node %llu: it cannot be on a side that was deleted",
+				   (unsigned long long)snap->id);
+			return -EUCLEAN;
+		}
+	}
+	return 0;
 }
 
 int dynmap_family_drain(struct dynmap_family *family, u64 id, struct dynmap_op *op)

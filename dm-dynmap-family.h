@@ -42,7 +42,7 @@
 
 #include "dm-dynmap-alloc.h"
 
-#define DYNMAP_SNAP_HASH_BITS	8
+#define DYNMAP_SNAP_HASH_BITS	12
 
 /**
  * struct dynmap_snap - a snapshot node in memory
@@ -173,6 +173,21 @@ int __must_check dynmap_family_split(struct dynmap_family *family,
 
 /* Second phase: the child of a node on one side has got another number. */
 void dynmap_snap_set_child(struct dynmap_snap *snap, u32 side, u64 child);
+
+/**
+ * dynmap_family_deleted() - which one of the deleted volumes of a family is to go next
+ * @family: the families
+ * @parent: parent of a deleted volume
+ * @id: set to the one below the topmost dying node on its way up; left alone if there
+ *	is no dying node
+ * @op: told what is missing
+ *
+ * From the top on: what is given up further down then has no dying nodes to pass.
+ *
+ * Return: as dynmap_snap_get().
+ */
+int __must_check dynmap_family_deleted(struct dynmap_family *family, u64 parent, u64 *id,
+				       struct dynmap_op *op);
 
 /**
  * dynmap_family_drain() - a step of emptying the divergence tree of a dying node

@@ -585,20 +585,47 @@ static int dynmap_volume_reaped(struct dynmap_table *table, struct dynmap_volume
 	if (WARN_ON_ONCE(dynmap_btree_remove(&table->volumes, volume->id, op)))
 		return -EUCLEAN;
 	dynmap_volume_forget(volume);
+	table->reaping = 0;
 	return 0;
+}
+
+/* The deleted volume to empty: the one under way, else the next. */
+static int dynmap_reap_next(struct dynmap_table *table, struct dynmap_op *op)
+{
+	struct dynmap_disk_volume disk;
+	struct dynmap_volume *volume;
+	int ret;
+	u64 id;
+
+	if (table->reaping)
+		return 0;
+	ret = dynmap_btree_next(&table->volumes, DYNMAP_FIRST_REAP_ID, &disk, &id, op);
+	/* Its record may be out of date. */
+	if (!ret)
+		ret = dynmap_volume_load(table, id, &volume, op);
+	if (!ret)
+		ret = dynmap_family_deleted(&table->family, le64_to_cpu(volume->disk.parent), &id,
+					    op);
+	if (!ret && id < DYNMAP_FIRST_REAP_ID) {
+		dynmap_err("volume %llu lies on a side that was deleted", (unsigned long long)id);
+		ret = -EUCLEAN;
+	}
+	if (!ret)
+		table->reaping = id;
+	return ret;
 }
 
 int dynmap_volume_reap(struct dynmap_table *table, struct dynmap_op *op)
 {
-	struct dynmap_disk_volume disk;
 	struct dynmap_volume *volume;
 	int ret, i;
-	u64 id;
 
 	op->urgent = max_t(u8, op->urgent, DYNMAP_URGENT);
-	ret = dynmap_btree_next(&table->volumes, DYNMAP_FIRST_REAP_ID, &disk, &id, op);
-	if (!ret)
-		ret = dynmap_volume_load(table, id, &volume, op);
+	ret = dynmap_reap_next(table, op);
+	if (!ret) {
+		ret = dynmap_volume_load(table, table->reaping, &volume, op);
+		ret = ret == -ENODATA ? -EUCLEAN : ret;
+	}
 	if (!ret)
 		ret = dynmap_volume_refresh(table, volume, op);
 	if (!ret && table->cache->kills.count > DYNMAP_KILLS_WAITING)

@@ -65,6 +65,7 @@ struct dynmap_volume {
  * @hash: the same, by id
  * @alloc_blocks: allocation size
  * @next_reap_id: internal id for the next volume deleted
+ * @reaping: the deleted volume being emptied, 0: none yet
  * @transaction_id: of user space
  * @reclaim_id: where the next round of reclaim begins
  * @reclaim_lbn: and the block there
@@ -79,6 +80,7 @@ struct dynmap_table {
 	struct hlist_head hash[1 << DYNMAP_VOLUME_HASH_BITS];
 	u32 alloc_blocks;
 	u64 next_reap_id;
+	u64 reaping;
 	u64 transaction_id;
 	u64 reclaim_id;
 	u64 reclaim_lbn;

@@ -151,7 +151,6 @@ static int dynmap_message_compare(struct dynmap_kpool *pool, unsigned int argc, 
 		return ret;
 	*result = '\0';
 	comparison.lbn = first / DYNMAP_BLOCK_SECTORS;
-	/* What does not fit into the answer is asked for again with more room. */
 	while ((!ret || ret == -EINPROGRESS) && sz < maxlen) {
 		dynmap_khelped(ret, pool, &op, dynmap_compare_step(pool, id, &comparison, &op));
 		if (!ret)
@@ -265,9 +264,10 @@ static int dynmap_message_list(struct dynmap_kpool *pool, char *result, unsigned
 	struct dynmap_op op = {};
 	unsigned int sz = 0;
 	u64 id = 0;
-	int ret;
+	int ret = 0;
 
-	for (;;) {
+	/* What does not fit into the answer is asked for again with more room. */
+	while (!ret && sz < maxlen) {
 		dynmap_khelped(ret, pool, &op,
 			       dynmap_volume_next(&pool->core.table, id, &disk, &op));
 		if (ret)
@@ -278,7 +278,7 @@ static int dynmap_message_list(struct dynmap_kpool *pool, char *result, unsigned
 		       le64_to_cpu(disk.reserved_blocks) * DYNMAP_BLOCK_SECTORS,
 		       le64_to_cpu(disk.size_blocks) * DYNMAP_BLOCK_SECTORS);
 	}
-	return ret == -ENOENT ? 1 : ret;
+	return !ret || ret == -ENOENT ? 1 : ret;
 }
 
 /* A message that only asks: 1 and *result, or an error; 0: it is none. */

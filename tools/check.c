@@ -132,20 +132,31 @@ static void walk_mark(struct dynmap_walk *walk, u64 pbn, u64 len, u32 birth, boo
 	}
 }
 
+static bool walk_has(struct dynmap_walk *walk, u64 pbn)
+{
+	const u64 *words = set_segment(walk, &walk->seen, dynmap_pbn_segment(pbn));
+
+	return words && set_has(words, dynmap_pbn_index(pbn));
+}
+
 static void walk_node(struct dynmap_walk *walk, struct dynmap_tree *tree, struct dynmap_buf *buf)
 {
+	bool shared = dynmap_node_is_shared(buf, &tree->share);
 	struct dynmap_store *store = walk->pool->store;
 	void *block;
 	u32 copy, dev;
 	u64 at;
 
 	walk->check->nodes++;
+	/* The copies of what others share were read with the first of them. */
+	if (shared && walk_has(walk, buf->pbn[0]))
+		return;
 	block = dynmap_block_alloc();
 	for (copy = 0; copy < 2; copy++) {
 		if (buf->pbn[copy] == DYNMAP_PBN_NONE)
 			continue;
 		walk_mark(walk, buf->pbn[copy], 1, le32_to_cpu(dynmap_node_head(buf)->generation),
-			  true, dynmap_node_is_shared(buf, &tree->share));
+			  true, shared);
 		if (!block || buf->state != DYNMAP_BUF_CLEAN)
 			continue;
 		at = dynmap_pbn_locate(&walk->pool->geo, buf->pbn[copy], &dev);
