@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Families, see dm-dynmap-family.h. Callers: table (snapshots, deletion, what
- * volumes give up), pool (checkpoints, opening).
+ * Families, see dm-dynmap-family.h. Callers: volume (snapshots, deletion, usage), table
+ * (what volumes give up), pool (checkpoints, opening).
  */
 #include "dm-dynmap-family.h"
 

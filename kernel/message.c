@@ -182,6 +182,8 @@ static int dynmap_message_usage(struct dynmap_kpool *pool, char **argv, char *re
 	}
 	if (ret != -ENOENT)
 		return ret;
+	/* Writes that went on meanwhile may have moved blocks from one to the other. */
+	usage.exclusive = min(usage.exclusive, usage.mapped + usage.reserved);
 	DMEMIT("%llu %llu %llu %llu", usage.mapped * DYNMAP_BLOCK_SECTORS,
 	       usage.reserved * DYNMAP_BLOCK_SECTORS, usage.exclusive * DYNMAP_BLOCK_SECTORS,
 	       (usage.mapped + usage.reserved - usage.exclusive) * DYNMAP_BLOCK_SECTORS);
