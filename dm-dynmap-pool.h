@@ -219,6 +219,8 @@ int __must_check dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct d
 int __must_check dynmap_pool_checkpoint_io(struct dynmap_pool *pool);
 /* Step 3: free what the old epoch held, or (@error) fail the pool. */
 void dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error);
+/* Nothing may become durable any more. */
+void dynmap_pool_fail(struct dynmap_pool *pool);
 
 /* Spare buffers that one operation may need: keep at least that many. */
 #define DYNMAP_POOL_SPARES	64

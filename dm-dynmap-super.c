@@ -377,13 +377,18 @@ int dynmap_pool_checkpoint_io(struct dynmap_pool *pool)
 	return ret || nr > 1 ? ret : dynmap_super_write(pool, 1, true, 0);
 }
 
+void dynmap_pool_fail(struct dynmap_pool *pool)
+{
+	pool->failed = true;
+	pool->journal.failed = true;
+}
+
 void dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error)
 {
 	dynmap_cache_heal_end(&pool->cache);
 	if (error) {
 		dynmap_err("checkpoint failed: error %d", error);
-		pool->failed = true;
-		pool->journal.failed = true;
+		dynmap_pool_fail(pool);
 		return;
 	}
 	dynmap_cache_written(&pool->cache);

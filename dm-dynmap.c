@@ -536,6 +536,7 @@ static void dynmap_dtr(struct dm_target *ti)
 {
 	struct dynmap_kvolume *kvolume = ti->private;
 
+	dynmap_settle(kvolume->pool);
 	down_write(&kvolume->pool->lock);
 	kvolume->volume->users--;
 	up_write(&kvolume->pool->lock);

@@ -13,9 +13,9 @@
  *
  * A bio's way: dynmap_io_map() tries with the lock for reading; what needs
  * more (a node, space, padding) is trimmed to one block and goes to io_wq.
- * A first write, or one that was redirected because its blocks are shared, comes
- * back by its end_io to done_work, which marks it written or maps it, and completes
- * it; FLUSH and FUA wait for commit_work.
+ * A first write, or one that was redirected because its blocks are shared, is
+ * acknowledged when its data is complete and enters the tree soon after, see
+ * kernel/fresh.c; FLUSH and FUA wait for commit_work.
  */
 #ifndef DM_DYNMAP_KERNEL_H
 #define DM_DYNMAP_KERNEL_H
@@ -107,7 +107,10 @@ void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
  * @closing: background work is to stop: it is resumed when the pool is opened again
  * @snapshotting: snapshots being made: no write may begin; by @lock
  * @list_lock: over the lists below and @bucket
- * @done: first writes whose data is complete
+ * @complete: fresh writes whose data is complete
+ * @settling: older ones; by @lock
+ * @completed: how many have been in @complete; by @list_lock
+ * @settled: how many have left @settling; by @lock
  * @flushes: bios that wait for a commit
  * @no_space: bios that wait for space
  * @bucket: windows being first-written, by a hash: users, or -1: one exclusive user
@@ -120,11 +123,11 @@ void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
  * @low_water: blocks; below it an event is raised
  * @low_water_hit: it was raised
  * @pages: for blocks that are padded
+ * @fresh_pool: struct dynmap_fresh
  * @shrinker: of the node cache
  * @io_wq: slow bios
  * @wq: the works below
- * @done_wq: the first one of them, on the CPU where the data completed
- * @done_work: dynmap_done_work()
+ * @settle_work: settles what writers leave
  * @commit_work: commits for @flushes
  * @release_work: ends quarantine
  * @reap_work: empties deleted volumes
@@ -149,7 +152,10 @@ struct dynmap_kpool {
 	bool closing;
 	u32 snapshotting;
 	spinlock_t list_lock;		/* over the lists below and bucket */
-	struct bio_list done;
+	struct list_head complete;
+	struct list_head settling;
+	u32 completed;
+	u32 settled;
 	struct bio_list flushes;
 	struct bio_list no_space;
 	int bucket[DYNMAP_BUCKETS];
@@ -162,11 +168,11 @@ struct dynmap_kpool {
 	u64 low_water;
 	bool low_water_hit;
 	mempool_t *pages;
+	mempool_t *fresh_pool;
 	struct dynmap_shrinker shrinker;
 	struct workqueue_struct *io_wq;
 	struct workqueue_struct *wq;
-	struct workqueue_struct *done_wq;
-	struct work_struct done_work;
+	struct delayed_work settle_work;
 	struct work_struct commit_work;
 	struct work_struct release_work;
 	struct work_struct reap_work;
@@ -181,6 +187,7 @@ struct dynmap_kpool {
  * @pool_dev: keeps the pool's device open
  * @origin: the external origin: what unwritten blocks read as; NULL: none
  * @origin_sectors: its length
+ * @fresh: the last write was a fresh one: the next one will be
  */
 struct dynmap_kvolume {
 	struct dynmap_kpool *pool;
@@ -188,6 +195,35 @@ struct dynmap_kvolume {
 	struct dm_dev *pool_dev;
 	struct dm_dev *origin;
 	u64 origin_sectors;
+	bool fresh;
+};
+
+/**
+ * struct dynmap_fresh - a fresh write, from its lookup until it is settled
+ * @list: in the pool's @complete or @settling
+ * @volume: the volume
+ * @first: first block of the windows held
+ * @lbn: first block; when settled in part, of what is left
+ * @pbn: where it goes
+ * @len: blocks
+ * @windows: windows held, from that of @first on
+ * @phase: counted in the pool's inflight
+ * @exclusive: the window is held exclusively
+ * @redirect: it goes to held blocks
+ * @failed: its data did not arrive: what is held is to be free again
+ */
+struct dynmap_fresh {
+	struct list_head list;
+	struct dynmap_volume *volume;
+	u64 first;
+	u64 lbn;
+	u64 pbn;
+	u32 len;
+	u32 windows;
+	u32 phase;
+	bool exclusive;
+	bool redirect;
+	bool failed;
 };
 
 /**
@@ -195,38 +231,36 @@ struct dynmap_kvolume {
  * @kvolume: the target
  * @work: in io_wq
  * @end_io: saved bi_end_io while the bio is ours at completion
- * @lbn: first block of the windows held
- * @at: first block of a redirected write that is not yet mapped
- * @src: old place of a block that is copied, DYNMAP_PBN_NONE: the default page
- * @pbn: where it goes
- * @len: blocks, if a first write
+ * @fresh: a fresh write's, until its data is complete
+ * @src: old place of a block that is copied, DYNMAP_PBN_NONE: what nobody has written
  * @dev: device it was sent to
- * @windows: windows held, from that of @lbn on
- * @phase: counted in inflight, -1 for not
- * @exclusive: the window is held exclusively
+ * @phase: counted in inflight, -1 for not: a fresh write is counted by @fresh
  * @write: it writes
- * @first: it is a first write: mark written at completion
- * @redirect: it goes to held blocks: map them at completion
  * @commit: it is FUA: commit before completion
  */
 struct dynmap_io {
 	struct dynmap_kvolume *kvolume;
 	struct work_struct work;
 	bio_end_io_t *end_io;
-	u64 lbn;
-	u64 at;
+	struct dynmap_fresh *fresh;
 	u64 src;
-	u64 pbn;
-	u32 len;
 	u32 dev;
-	u32 windows;
 	int phase;
-	bool exclusive;
 	bool write;
-	bool first;
-	bool redirect;
 	bool commit;
 };
+
+/* Count I/O as one that uses a mapping looked up now: the phase to leave; lock held. */
+static inline u32 dynmap_phase_enter(struct dynmap_kpool *pool)
+{
+	this_cpu_inc(*pool->inflight[pool->phase]);
+	return pool->phase;
+}
+
+static inline void dynmap_phase_leave(struct dynmap_kpool *pool, u32 phase)
+{
+	this_cpu_dec(*pool->inflight[phase]);
+}
 
 /* kernel/pool.c */
 
@@ -314,10 +348,54 @@ void dynmap_kpool_low_water(struct dynmap_kpool *pool);
 int dynmap_message(struct dynmap_kpool *pool, unsigned int argc, char **argv, char *result,
 		   unsigned int maxlen);
 
+/* kernel/fresh.c */
+
+/**
+ * dynmap_fresh_begin() - begin a fresh write
+ * @pool: the pool
+ * @volume: the volume
+ * @lbn: first block
+ * @len: blocks wanted
+ * @exclusive: nobody else may hold the windows
+ *
+ * Context: @pool->lock held, since the lookup.
+ * Return: the write, of as many blocks as windows could be had for; -EINPROGRESS:
+ * wait by dynmap_fresh_wait(); -ENOBUFS: wait for memory.
+ */
+struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool, struct dynmap_volume *volume,
+					u64 lbn, u64 len, bool exclusive);
+/* Hold blocks for it, perhaps fewer; if not: it is over. Lock held for writing. */
+int __must_check dynmap_fresh_hold(struct dynmap_kpool *pool, struct dynmap_fresh *fresh,
+				   struct dynmap_op *op);
+/* It does not take place; lock held, for writing if it holds blocks. */
+void dynmap_fresh_cancel(struct dynmap_kpool *pool, struct dynmap_fresh *fresh);
+/* Its data is complete, or @failed; any context, before it is acknowledged. */
+void dynmap_fresh_done(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, bool failed);
+/* Are there so many to be settled that a writer has to? */
+bool dynmap_fresh_many(struct dynmap_kpool *pool);
+/* May the map of [lbn, end) be older than what was acknowledged there? Lock held. */
+bool dynmap_fresh_hides(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn,
+			u64 end);
+/* Wait until nobody holds the window and no snapshot is made, or a while. */
+void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn);
+/**
+ * dynmap_settle_locked() - enter what has completed into the tree
+ * @pool: the pool
+ * @op: told what is missing; to be cleared for another use
+ *
+ * What fails for good was acknowledged: it fails the pool.
+ *
+ * Context: @pool->lock held for writing.
+ * Return: 0, -EAGAIN, -ENOMEM, -EBUSY: call again after help.
+ */
+int __must_check dynmap_settle_locked(struct dynmap_kpool *pool, struct dynmap_op *op);
+/* The same with help. Process context, without the lock and commit_mutex. */
+void dynmap_settle(struct dynmap_kpool *pool);
+void dynmap_settle_work(struct work_struct *work);
+
 /* kernel/io.c */
 int dynmap_io_map(struct dynmap_kvolume *kvolume, struct bio *bio);
 int dynmap_io_end(struct bio *bio);
 void dynmap_io_queue(struct bio *bio);
-void dynmap_done_work(struct work_struct *work);
 
 #endif /* DM_DYNMAP_KERNEL_H */

@@ -7,17 +7,12 @@
  * trimmed to one block and handled by io_wq, so that nothing is ever split
  * there.
  *
- * Shared blocks are never written: a write to them is redirected to blocks that are
- * held for it, and completes like a first write. A part of a block is completed
- * with the old content, which is read. It holds its windows like a first write.
- *
- * First writes: the blocks are RESERVED (read as the default page) until the
- * data is on its way back; done_work marks them written, then the bio completes.
- * A block that is first-written in part is written whole, padded from the external
- * origin, if there is one and as far as it goes, or the default page. A first write
- * holds the windows it touches, shared, or for padding exclusively, so that padding
- * and other first writes of a block are kept apart: taken in the same hold of the
- * lock as the lookup.
+ * First writes: the blocks are RESERVED, which read as the default page, until their
+ * data is complete. A block that is first-written in part is written whole, padded
+ * from the external origin, if there is one and as far as it goes, or the default
+ * page. Shared blocks are never written: a write to them is redirected to blocks that
+ * are held for it; a part of a block is completed with the old content, which is
+ * read. Both are fresh writes, and are settled later: kernel/fresh.c.
  */
 #include "kernel/dynmap.h"
 
@@ -36,69 +31,10 @@ static bool dynmap_is_whole(struct bio *bio)
 	return !((bio->bi_iter.bi_sector | bio_sectors(bio)) & (DYNMAP_BLOCK_SECTORS - 1));
 }
 
-static u32 dynmap_bucket(struct dynmap_volume *volume, u64 lbn)
+/* Is it a write that changes the map? */
+static bool dynmap_is_fresh(struct bio *bio, const struct dynmap_mapping *mapping)
 {
-	return hash_64((lbn / DYNMAP_WINDOW_BLOCKS) ^ (volume->id << 40), ilog2(DYNMAP_BUCKETS));
-}
-
-/*
- * Hold the windows of [lbn, lbn + len), or the first ones of them: how many
- * blocks lie in what is held, 0 for none. Lock held.
- */
-static u64 dynmap_windows_take(struct dynmap_kpool *pool, struct dynmap_io *io, u64 lbn, u64 len,
-			       bool exclusive)
-{
-	u64 end = lbn + len, at = lbn;
-	unsigned long flags;
-	int *users;
-
-	if (pool->reclaiming)
-		return 0;
-	io->lbn = lbn;
-	io->exclusive = exclusive;
-	spin_lock_irqsave(&pool->list_lock, flags);
-	while (at < end && io->windows < DYNMAP_MAX_WINDOWS) {
-		users = &pool->bucket[dynmap_bucket(io->kvolume->volume, at)];
-		if (exclusive ? *users : *users < 0)
-			break;
-		*users += exclusive ? -1 : 1;
-		io->windows++;
-		at = (at | (DYNMAP_WINDOW_BLOCKS - 1)) + 1;
-	}
-	pool->first_writes += io->windows;
-	spin_unlock_irqrestore(&pool->list_lock, flags);
-	return min(at, end) - lbn;
-}
-
-static void dynmap_windows_put(struct dynmap_kpool *pool, struct dynmap_io *io)
-{
-	u64 at = io->lbn;
-	unsigned long flags;
-
-	if (!io->windows)
-		return;
-	spin_lock_irqsave(&pool->list_lock, flags);
-	pool->first_writes -= io->windows;
-	for (; io->windows; io->windows--, at += DYNMAP_WINDOW_BLOCKS)
-		pool->bucket[dynmap_bucket(io->kvolume->volume, at)] += io->exclusive ? 1 : -1;
-	spin_unlock_irqrestore(&pool->list_lock, flags);
-	if (wq_has_sleeper(&pool->bucket_wait))
-		wake_up_all(&pool->bucket_wait);
-}
-
-/* Count the bio as I/O that uses a mapping looked up now; lock held. */
-static void dynmap_enter(struct dynmap_kpool *pool, struct dynmap_io *io)
-{
-	io->phase = pool->phase;
-	this_cpu_inc(*pool->inflight[io->phase]);
-}
-
-static void dynmap_leave(struct dynmap_kpool *pool, struct dynmap_io *io)
-{
-	if (io->phase < 0)
-		return;
-	this_cpu_dec(*pool->inflight[io->phase]);
-	io->phase = -1;
+	return dynmap_io(bio)->write && (mapping->kind != DYNMAP_DATA || mapping->shared);
 }
 
 int dynmap_io_end(struct bio *bio)
@@ -106,124 +42,39 @@ int dynmap_io_end(struct bio *bio)
 	struct dynmap_io *io = dynmap_io(bio);
 	struct dynmap_kpool *pool = io->kvolume->pool;
 
-	if (io->write && io->phase >= 0)
+	if (io->phase < 0)
+		return DM_ENDIO_DONE;
+	if (io->write)
 		dynmap_disks_set_written(&pool->disks, io->dev);
-	dynmap_windows_put(pool, io);
-	dynmap_leave(pool, io);
+	dynmap_phase_leave(pool, io->phase);
 	return DM_ENDIO_DONE;
 }
 
-static void dynmap_queue_bio(struct dynmap_kpool *pool, struct bio_list *list, struct bio *bio,
-			     struct work_struct *work)
+/* The bio completes when a commit has. */
+static void dynmap_io_commit(struct dynmap_kpool *pool, struct bio *bio)
 {
 	unsigned long flags;
 
 	spin_lock_irqsave(&pool->list_lock, flags);
-	bio_list_add(list, bio);
+	bio_list_add(&pool->flushes, bio);
 	spin_unlock_irqrestore(&pool->list_lock, flags);
-	queue_work(work == &pool->done_work ? pool->done_wq : pool->wq, work);
+	queue_work(pool->wq, &pool->commit_work);
 }
 
-/* The data of a write that needs more before it completes is on its device. */
+/* A fresh write, or one that needs a commit, is on its device. */
 static void dynmap_write_done(struct bio *bio)
 {
 	struct dynmap_io *io = dynmap_io(bio);
 	struct dynmap_kpool *pool = io->kvolume->pool;
 
 	bio->bi_end_io = io->end_io;
-	if (bio->bi_status && !io->redirect) {
-		bio_endio(bio);
-		return;
-	}
 	dynmap_disks_set_written(&pool->disks, io->dev);
-	if (io->first || io->redirect)
-		dynmap_queue_bio(pool, &pool->done, bio, &pool->done_work);
+	if (io->fresh)
+		dynmap_fresh_done(pool, io->fresh, bio->bi_status);
+	if (io->commit && !bio->bi_status)
+		dynmap_io_commit(pool, bio);
 	else
-		dynmap_queue_bio(pool, &pool->flushes, bio, &pool->commit_work);
-}
-
-/* The data of a first or redirected write is complete: map it; lock held. */
-static int dynmap_done_map(struct dynmap_kpool *pool, struct dynmap_io *io, struct dynmap_op *op)
-{
-	struct dynmap_volume *volume = io->kvolume->volume;
-
-	if (!io->redirect)
-		return dynmap_table_set_written(&pool->core.table, volume, io->lbn, io->pbn,
-						io->len, op);
-	return dynmap_table_redirect(&pool->core.table, volume, &io->at, &io->pbn, &io->len, op);
-}
-
-/* A write to held blocks failed, or could not be mapped: they are free again. */
-static void dynmap_unhold(struct dynmap_kpool *pool, struct dynmap_io *io)
-{
-	if (!io->redirect)
-		return;
-	down_write(&pool->lock);
-	dynmap_alloc_unhold(&pool->core.alloc, io->pbn, io->len);
-	up_write(&pool->lock);
-}
-
-static void dynmap_done_one(struct dynmap_kpool *pool, struct bio *bio)
-{
-	struct dynmap_io *io = dynmap_io(bio);
-	struct dynmap_op op = {};
-	int ret;
-
-	if (bio->bi_status) {
-		dynmap_unhold(pool, io);
 		bio_endio(bio);
-		return;
-	}
-	dynmap_khelped(ret, pool, &op, dynmap_done_map(pool, io, &op));
-	if (ret)
-		dynmap_unhold(pool, io);
-	dynmap_windows_put(pool, io);
-	if (!ret && io->commit) {
-		dynmap_queue_bio(pool, &pool->flushes, bio, &pool->commit_work);
-		return;
-	}
-	if (ret)
-		bio->bi_status = errno_to_blk_status(ret);
-	bio_endio(bio);
-}
-
-void dynmap_done_work(struct work_struct *work)
-{
-	struct dynmap_kpool *pool = container_of(work, struct dynmap_kpool, done_work);
-	struct bio_list bios, ready;
-	struct bio *bio;
-	bool due;
-	int ret;
-
-	spin_lock_irq(&pool->list_lock);
-	bios = pool->done;
-	bio_list_init(&pool->done);
-	spin_unlock_irq(&pool->list_lock);
-	bio_list_init(&ready);
-	/* All that need no help in one hold of the lock. */
-	down_write(&pool->lock);
-	while ((bio = bio_list_peek(&bios))) {
-		struct dynmap_io *io = dynmap_io(bio);
-		struct dynmap_op op = {};
-
-		ret = bio->bi_status ? -EIO : dynmap_done_map(pool, io, &op);
-		if (ret)
-			break;
-		bio_list_add(&ready, bio_list_pop(&bios));
-	}
-	due = dynmap_pool_wants_checkpoint(&pool->core);
-	up_write(&pool->lock);
-	while ((bio = bio_list_pop(&ready))) {
-		dynmap_windows_put(pool, dynmap_io(bio));
-		if (dynmap_io(bio)->commit)
-			dynmap_queue_bio(pool, &pool->flushes, bio, &pool->commit_work);
-		else
-			bio_endio(bio);
-	}
-	while ((bio = bio_list_pop(&bios)))
-		dynmap_done_one(pool, bio);
-	if (due)
-		mod_delayed_work(pool->wq, &pool->idle_work, 0);
 }
 
 static void dynmap_hook(struct bio *bio)
@@ -256,62 +107,45 @@ static void dynmap_prepare_fua(struct dynmap_kpool *pool, struct bio *bio, struc
 {
 	if (!(bio->bi_opf & REQ_FUA))
 		return;
-	if (!io->first && !io->redirect && !dynmap_journal_pending(&pool->core.journal))
+	if (!io->fresh && !dynmap_journal_pending(&pool->core.journal))
 		return;
 	bio->bi_opf &= ~REQ_FUA;
 	io->commit = true;
 }
 
-/* A write of whole blocks to a RESERVED extent; lock held. */
-static int dynmap_first_write(struct dynmap_kpool *pool, struct bio *bio,
-			      const struct dynmap_mapping *mapping, bool may_trim)
+/*
+ * A write of whole blocks to a RESERVED extent, or, @redirect, of shared ones to
+ * others that are held for it, then with the lock held for writing.
+ */
+static int dynmap_fresh_write(struct dynmap_kpool *pool, struct bio *bio,
+			      struct dynmap_mapping *mapping, bool redirect, bool may_trim,
+			      struct dynmap_op *op)
 {
-	struct dynmap_io *io = dynmap_io(bio);
+	struct dynmap_volume *volume = dynmap_io(bio)->kvolume->volume;
 	u64 blocks = min_t(u64, bio_sectors(bio) / DYNMAP_BLOCK_SECTORS, mapping->len);
-
-	if (bio->bi_iter.bi_sector & (DYNMAP_BLOCK_SECTORS - 1) || !blocks)
-		return -EINPROGRESS;
-	blocks = dynmap_windows_take(pool, io, mapping->lbn, blocks, false);
-	if (!blocks)
-		return -EINPROGRESS;
-	if (may_trim)
-		dynmap_trim(bio, blocks * DYNMAP_BLOCK_SECTORS);
-	io->first = true;
-	io->pbn = mapping->pbn;
-	io->len = blocks;
-	return 0;
-}
-
-/* Send a write of whole shared blocks elsewhere; lock held for writing. */
-static int dynmap_redirect(struct dynmap_kpool *pool, struct bio *bio,
-			   struct dynmap_mapping *mapping, bool may_trim, struct dynmap_op *op)
-{
-	struct dynmap_io *io = dynmap_io(bio);
-	u64 blocks = min_t(u64, bio_sectors(bio) / DYNMAP_BLOCK_SECTORS, mapping->len);
-	u64 want;
+	struct dynmap_fresh *fresh;
 	int ret;
 
 	if (bio->bi_iter.bi_sector & (DYNMAP_BLOCK_SECTORS - 1) || !blocks)
 		return -EINPROGRESS;
-	want = dynmap_windows_take(pool, io, mapping->lbn, blocks, false);
-	if (!want)
-		return -EINPROGRESS;
-	ret = dynmap_table_hold(&pool->core.table, io->kvolume->volume, want, &io->pbn, &io->len,
-				op);
+	fresh = dynmap_fresh_begin(pool, volume, mapping->lbn, blocks, false);
+	if (IS_ERR(fresh))
+		return PTR_ERR(fresh);
+	if (redirect) {
+		ret = dynmap_fresh_hold(pool, fresh, op);
+		if (ret)
+			return ret;
+		mapping->pbn = fresh->pbn;
+	}
 	/* Not all that was wanted, and no way to do with less. */
-	if (!ret && io->len < blocks && !may_trim) {
-		dynmap_alloc_unhold(&pool->core.alloc, io->pbn, io->len);
-		ret = -EINPROGRESS;
+	if (fresh->len < blocks && !may_trim) {
+		dynmap_fresh_cancel(pool, fresh);
+		return -EINPROGRESS;
 	}
-	if (ret) {
-		dynmap_windows_put(pool, io);
-		return ret;
-	}
-	io->redirect = true;
-	io->at = mapping->lbn;
-	mapping->pbn = io->pbn;
+	fresh->pbn = mapping->pbn;
 	if (may_trim)
-		dynmap_trim(bio, (u64)io->len * DYNMAP_BLOCK_SECTORS);
+		dynmap_trim(bio, (u64)fresh->len * DYNMAP_BLOCK_SECTORS);
+	dynmap_io(bio)->fresh = fresh;
 	return 0;
 }
 
@@ -326,25 +160,22 @@ static int dynmap_io_mapped(struct dynmap_kpool *pool, struct bio *bio,
 	u32 offset = bio->bi_iter.bi_sector & (DYNMAP_BLOCK_SECTORS - 1);
 	int ret;
 
-	if (mapping->shared && io->write) {
-		ret = dynmap_redirect(pool, bio, mapping, may_trim, op);
-		if (ret)
-			return ret;
-	} else if (mapping->kind != DYNMAP_DATA && io->write) {
-		ret = dynmap_first_write(pool, bio, mapping, may_trim);
+	if (dynmap_is_fresh(bio, mapping)) {
+		ret = dynmap_fresh_write(pool, bio, mapping, mapping->shared, may_trim, op);
 		if (ret)
 			return ret;
 	} else if (may_trim) {
 		dynmap_trim(bio, mapping->len * DYNMAP_BLOCK_SECTORS - offset);
 	}
-	if (mapping->kind != DYNMAP_DATA && !io->write)
+	if (!io->write && mapping->kind != DYNMAP_DATA)
 		return -ENODATA;
-	if (!pool->disks.bdev[dynmap_pbn_dev(mapping->pbn)])
+	if (!io->write && !pool->disks.bdev[dynmap_pbn_dev(mapping->pbn)])
 		return -EIO;
 	if (io->write)
 		dynmap_prepare_fua(pool, bio, io);
-	dynmap_enter(pool, io);
-	if (io->first || io->redirect || io->commit)
+	if (!io->fresh)
+		io->phase = dynmap_phase_enter(pool);
+	if (io->fresh || io->commit)
 		dynmap_hook(bio);
 	dynmap_remap(pool, bio, mapping->pbn);
 	return DM_MAPIO_REMAPPED;
@@ -463,6 +294,7 @@ static int dynmap_io_unmap(struct dynmap_kpool *pool, struct dynmap_volume *volu
 /* Whole blocks inside the range are unmapped, its edges are left alone. */
 static void dynmap_io_discard(struct dynmap_kpool *pool, struct bio *bio)
 {
+	dynmap_settle(pool);
 	dynmap_end(bio, dynmap_io_unmap(pool, dynmap_io(bio)->kvolume->volume,
 					DIV_ROUND_UP(bio->bi_iter.bi_sector, DYNMAP_BLOCK_SECTORS),
 					bio_end_sector(bio) / DYNMAP_BLOCK_SECTORS));
@@ -507,32 +339,24 @@ static int dynmap_io_reserve(struct dynmap_kpool *pool, struct dynmap_volume *vo
 	return ret;
 }
 
-/* Wait until nobody holds the window and no snapshot is made, or a while; 0. */
-static int dynmap_windows_wait(struct dynmap_kpool *pool, u32 bucket)
+/* Begin a write of a whole block of which the bio is a part: shared, or RESERVED; lock held. */
+static int dynmap_begin_block(struct dynmap_kpool *pool, struct dynmap_io *io,
+			      const struct dynmap_mapping *mapping, struct dynmap_op *op)
 {
-	wait_event_timeout(pool->bucket_wait, !READ_ONCE(pool->reclaiming) &&
-			   !READ_ONCE(pool->snapshotting) &&
-			   !READ_ONCE(pool->bucket[bucket]), HZ / 10);
-	return 0;
-}
-
-/* Hold a block for the copy of a shared one, and its window; lock held. */
-static int dynmap_hold_copy(struct dynmap_kpool *pool, struct dynmap_io *io,
-			    const struct dynmap_mapping *mapping, struct dynmap_op *op)
-{
+	struct dynmap_fresh *fresh = dynmap_fresh_begin(pool, io->kvolume->volume, mapping->lbn, 1,
+							true);
 	int ret;
 
-	if (!dynmap_windows_take(pool, io, mapping->lbn, 1, true))
-		return -EINPROGRESS;
-	ret = dynmap_table_hold(&pool->core.table, io->kvolume->volume, 1, &io->pbn, &io->len, op);
-	if (ret) {
-		dynmap_windows_put(pool, io);
-		return ret;
+	if (IS_ERR(fresh))
+		return PTR_ERR(fresh);
+	fresh->pbn = mapping->pbn;
+	if (mapping->shared) {
+		ret = dynmap_fresh_hold(pool, fresh, op);
+		if (ret)
+			return ret;
 	}
-	io->redirect = true;
-	io->at = mapping->lbn;
-	io->src = mapping->kind == DYNMAP_DATA ? mapping->pbn : DYNMAP_PBN_NONE;
-	dynmap_enter(pool, io);
+	io->src = mapping->shared && mapping->kind == DYNMAP_DATA ? mapping->pbn : DYNMAP_PBN_NONE;
+	io->fresh = fresh;
 	return 0;
 }
 
@@ -569,9 +393,9 @@ static int dynmap_block_io(struct dynmap_kpool *pool, struct dynmap_io *io, u64 
 static int dynmap_block_old(struct dynmap_kpool *pool, struct dynmap_io *io, struct page *page)
 {
 	struct dynmap_kvolume *kvolume = io->kvolume;
-	u64 sector = io->lbn * DYNMAP_BLOCK_SECTORS;
+	u64 sector = io->fresh->lbn * DYNMAP_BLOCK_SECTORS;
 
-	if (io->redirect && io->src != DYNMAP_PBN_NONE)
+	if (io->src != DYNMAP_PBN_NONE)
 		return dynmap_block_io(pool, io, io->src, page, 0, DYNMAP_BLOCK_SECTORS,
 				       REQ_OP_READ);
 	memset(page_address(page), kvolume->volume->disk.fill, DYNMAP_BLOCK_BYTES);
@@ -582,29 +406,24 @@ static int dynmap_block_old(struct dynmap_kpool *pool, struct dynmap_io *io, str
 			      REQ_OP_READ);
 }
 
-/* Copy a shared block to the one that is held for it, with zeros in a part; and map it. */
+/* Copy a shared block to the one that is held for it, with zeros in a part. */
 static int dynmap_zero_copy(struct dynmap_kpool *pool, struct dynmap_io *io, u32 from, u32 sectors)
 {
 	struct page *page = mempool_alloc(pool->pages, GFP_NOIO);
-	struct dynmap_op op = {};
 	int ret = dynmap_block_old(pool, io, page);
 
 	memset(page_address(page) + (from << SECTOR_SHIFT), 0, sectors << SECTOR_SHIFT);
 	if (!ret)
-		ret = dynmap_block_io(pool, io, io->pbn, page, 0, DYNMAP_BLOCK_SECTORS,
+		ret = dynmap_block_io(pool, io, io->fresh->pbn, page, 0, DYNMAP_BLOCK_SECTORS,
 				      REQ_OP_WRITE);
 	mempool_free(page, pool->pages);
-	if (!ret)
-		dynmap_khelped(ret, pool, &op, dynmap_done_map(pool, io, &op));
-	if (ret)
-		dynmap_unhold(pool, io);
-	io->redirect = false;
-	dynmap_windows_put(pool, io);
+	dynmap_fresh_done(pool, io->fresh, ret);
+	io->fresh = NULL;
 	return ret;
 }
 
 /* Look up for writing zeros to a part of a block, and be counted: 1; 0: nothing is there. */
-static int dynmap_zero_try(struct dynmap_kpool *pool, struct dynmap_io *io, u64 lbn,
+static int dynmap_zero_try(struct dynmap_kpool *pool, struct dynmap_io *io, u64 lbn, u64 *pbn,
 			   struct dynmap_op *op)
 {
 	struct dynmap_volume *volume = io->kvolume->volume;
@@ -621,46 +440,59 @@ static int dynmap_zero_try(struct dynmap_kpool *pool, struct dynmap_io *io, u64 
 	if (ret || mapping.kind != DYNMAP_DATA)
 		return ret;
 	if (mapping.shared) {
-		ret = dynmap_hold_copy(pool, io, &mapping, op);
+		ret = dynmap_begin_block(pool, io, &mapping, op);
 		return ret ? ret : 1;
 	}
-	io->pbn = mapping.pbn;
-	dynmap_enter(pool, io);
+	*pbn = mapping.pbn;
+	io->phase = dynmap_phase_enter(pool);
 	return 1;
+}
+
+/* Wait for what a slow bio lacks: 0, or an error that is final. */
+static int dynmap_slow_wait(struct dynmap_kpool *pool, struct dynmap_io *io, u64 lbn,
+			    struct dynmap_op *op, int error, u32 seen)
+{
+	switch (error) {
+	case -EINPROGRESS:
+		dynmap_fresh_wait(pool, io->kvolume->volume, lbn);
+		return 0;
+	case -ENOBUFS:
+		schedule_timeout_uninterruptible(1);
+		return 0;
+	default:
+		return dynmap_kpool_make_room(pool, op, error, seen);
+	}
 }
 
 /* Write zeros to [from, to), a part of one block, if the block is written at all. */
 static int dynmap_io_zero_part(struct dynmap_kpool *pool, struct dynmap_io *io, u64 from, u64 to)
 {
 	u32 at = from & (DYNMAP_BLOCK_SECTORS - 1), seen;
-	u64 lbn = from / DYNMAP_BLOCK_SECTORS;
+	u64 lbn = from / DYNMAP_BLOCK_SECTORS, pbn;
 	struct dynmap_op op = {};
 	int ret;
 
 	if (from == to)
 		return 0;
 	for (;;) {
+		dynmap_settle(pool);
 		down_write(&pool->lock);
 		seen = pool->reclaims;
-		ret = dynmap_zero_try(pool, io, lbn, &op);
+		ret = dynmap_zero_try(pool, io, lbn, &pbn, &op);
 		up_write(&pool->lock);
 		if (ret >= 0)
 			break;
-		if (ret == -EINPROGRESS)
-			ret = dynmap_windows_wait(pool, dynmap_bucket(io->kvolume->volume, lbn));
-		else
-			ret = dynmap_kpool_make_room(pool, &op, ret, seen);
+		ret = dynmap_slow_wait(pool, io, lbn, &op, ret, seen);
 		if (ret)
 			return ret;
 	}
 	if (!ret)
 		return 0;
-	if (io->redirect)
-		ret = dynmap_zero_copy(pool, io, at, to - from);
-	else
-		ret = dynmap_block_io(pool, io, io->pbn, ZERO_PAGE(0), at, to - from,
-				      REQ_OP_WRITE);
-	dynmap_leave(pool, io);
+	if (io->fresh)
+		return dynmap_zero_copy(pool, io, at, to - from);
+	ret = dynmap_block_io(pool, io, pbn, ZERO_PAGE(0), at, to - from, REQ_OP_WRITE);
+	dynmap_phase_leave(pool, io->phase);
+	io->phase = -1;
 	return ret;
 }
 
@@ -672,6 +504,7 @@ static void dynmap_io_zeroes(struct dynmap_kpool *pool, struct bio *bio)
 	u64 lbn = DIV_ROUND_UP(from, DYNMAP_BLOCK_SECTORS), end = to / DYNMAP_BLOCK_SECTORS;
 	int ret;
 
+	dynmap_settle(pool);
 	ret = dynmap_io_zero_part(pool, io, from, min(to, lbn * DYNMAP_BLOCK_SECTORS));
 	if (!ret && lbn <= end)
 		ret = dynmap_io_zero_part(pool, io, end * DYNMAP_BLOCK_SECTORS, to);
@@ -706,16 +539,14 @@ static void dynmap_io_padded(struct dynmap_kpool *pool, struct bio *bio)
 
 	dynmap_pad(bio, page_address(page));
 	if (!ret)
-		ret = dynmap_block_io(pool, io, io->pbn, page, 0, DYNMAP_BLOCK_SECTORS,
+		ret = dynmap_block_io(pool, io, io->fresh->pbn, page, 0, DYNMAP_BLOCK_SECTORS,
 				      REQ_OP_WRITE);
 	mempool_free(page, pool->pages);
-	if (ret) {
-		dynmap_unhold(pool, io);
+	dynmap_fresh_done(pool, io->fresh, ret);
+	if (!ret && bio->bi_opf & REQ_FUA)
+		dynmap_io_commit(pool, bio);
+	else
 		dynmap_end(bio, ret);
-		return;
-	}
-	io->commit = bio->bi_opf & REQ_FUA;
-	dynmap_done_one(pool, bio);
 }
 
 /* Try under the lock: what dynmap_io_mapped() says, or 0 and *padded. */
@@ -729,40 +560,30 @@ static int dynmap_slow_try(struct dynmap_kpool *pool, struct bio *bio, bool *pad
 	ret = dynmap_io_lookup(pool, bio, true, &mapping, op);
 	if (ret)
 		return ret;
-	*padded = io->write && (mapping.kind != DYNMAP_DATA || mapping.shared) &&
-		  !dynmap_is_whole(bio);
+	*padded = dynmap_is_fresh(bio, &mapping) && !dynmap_is_whole(bio);
 	if (!*padded)
 		return dynmap_io_mapped(pool, bio, &mapping, false, op);
-	if (mapping.shared)
-		return dynmap_hold_copy(pool, io, &mapping, op);
-	if (!dynmap_windows_take(pool, io, mapping.lbn, 1, true))
-		return -EINPROGRESS;
-	io->pbn = mapping.pbn;
-	io->len = 1;
-	dynmap_enter(pool, io);
-	return 0;
+	return dynmap_begin_block(pool, io, &mapping, op);
 }
 
 /* A bio of at most one block that could not be mapped at once. */
 static void dynmap_io_slow(struct dynmap_kpool *pool, struct bio *bio)
 {
-	u32 bucket = dynmap_bucket(dynmap_io(bio)->kvolume->volume, dynmap_first_block(bio));
 	struct dynmap_op op = {};
 	bool padded = false;
 	int ret;
 	u32 seen;
 
 	do {
+		dynmap_settle(pool);
 		down_write(&pool->lock);
 		seen = pool->reclaims;
 		ret = dynmap_slow_try(pool, bio, &padded, &op);
 		up_write(&pool->lock);
 		if (ret >= 0 || ret == -ENODATA)
 			break;
-		if (ret == -EINPROGRESS)
-			ret = dynmap_windows_wait(pool, bucket);
-		else
-			ret = dynmap_kpool_make_room(pool, &op, ret, seen);
+		ret = dynmap_slow_wait(pool, dynmap_io(bio), dynmap_first_block(bio), &op, ret,
+				       seen);
 	} while (!ret);
 	if (ret == -ENODATA && dynmap_to_origin(dynmap_io(bio)->kvolume, bio))
 		submit_bio_noacct(bio);
@@ -803,25 +624,70 @@ void dynmap_io_queue(struct bio *bio)
 	queue_work(io->kvolume->pool->io_wq, &io->work);
 }
 
-/* Map what can be mapped at once: DM_MAPIO_REMAPPED or an error. */
+/* Must the map be changed, or brought up to date, before this bio is mapped? Lock held. */
+static bool dynmap_map_exclusive(struct dynmap_kpool *pool, struct bio *bio,
+				 const struct dynmap_mapping *mapping)
+{
+	u64 end = DIV_ROUND_UP(bio_end_sector(bio), DYNMAP_BLOCK_SECTORS);
+
+	if (dynmap_is_fresh(bio, mapping))
+		return mapping->kind == DYNMAP_HOLE || mapping->shared || dynmap_fresh_many(pool);
+	return dynmap_fresh_hides(pool, dynmap_io(bio)->kvolume->volume, mapping->lbn,
+				  min(end, mapping->lbn + mapping->len));
+}
+
+/* Settle, and look up for reading or writing; lock held for writing. */
+static int dynmap_map_settled(struct dynmap_kpool *pool, struct bio *bio,
+			      struct dynmap_mapping *mapping, struct dynmap_op *op)
+{
+	int ret = dynmap_settle_locked(pool, op);
+
+	memset(op, 0, sizeof(*op));
+	return ret ? ret : dynmap_io_lookup(pool, bio, true, mapping, op);
+}
+
+/* Look up for writing what is probably fresh; lock held for writing. */
+static int dynmap_map_fresh(struct dynmap_kpool *pool, struct bio *bio,
+			    struct dynmap_mapping *mapping, struct dynmap_op *op)
+{
+	int ret = dynmap_io_lookup(pool, bio, true, mapping, op);
+
+	if (ret || dynmap_is_fresh(bio, mapping))
+		return ret;
+	WRITE_ONCE(dynmap_io(bio)->kvolume->fresh, false);
+	return dynmap_map_settled(pool, bio, mapping, op);
+}
+
+/*
+ * Map what can be mapped at once: DM_MAPIO_REMAPPED or an error. In a volume that is
+ * being filled a write is looked up once, not twice.
+ */
 static int dynmap_map_fast(struct dynmap_kpool *pool, struct bio *bio)
 {
 	struct dynmap_io *io = dynmap_io(bio);
+	bool fresh = io->write && READ_ONCE(io->kvolume->fresh);
 	struct dynmap_mapping mapping;
 	struct dynmap_op op = {};
-	bool reserve;
-	int ret;
+	bool exclusive = fresh;
+	int ret = 0;
 
-	down_read(&pool->lock);
-	ret = dynmap_io_lookup(pool, bio, false, &mapping, &op);
-	reserve = !ret && io->write && (mapping.kind == DYNMAP_HOLE || mapping.shared);
-	if (!ret && !reserve)
-		ret = dynmap_io_mapped(pool, bio, &mapping, true, &op);
-	up_read(&pool->lock);
-	if (!reserve)
+	if (!fresh) {
+		down_read(&pool->lock);
+		ret = dynmap_io_lookup(pool, bio, false, &mapping, &op);
+		exclusive = !ret && dynmap_map_exclusive(pool, bio, &mapping);
+		if (!ret && !exclusive)
+			ret = dynmap_io_mapped(pool, bio, &mapping, true, &op);
+		up_read(&pool->lock);
+	}
+	if (!exclusive)
 		return ret;
+	if (!fresh && dynmap_is_fresh(bio, &mapping))
+		WRITE_ONCE(io->kvolume->fresh, true);
 	down_write(&pool->lock);
-	ret = dynmap_io_lookup(pool, bio, true, &mapping, &op);
+	if (fresh && !dynmap_fresh_many(pool))
+		ret = dynmap_map_fresh(pool, bio, &mapping, &op);
+	else
+		ret = dynmap_map_settled(pool, bio, &mapping, &op);
 	if (!ret)
 		ret = dynmap_io_mapped(pool, bio, &mapping, true, &op);
 	up_write(&pool->lock);
@@ -842,7 +708,7 @@ int dynmap_io_map(struct dynmap_kvolume *kvolume, struct bio *bio)
 	    kvolume->volume->disk.flags & cpu_to_le32(DYNMAP_VOLUME_READ_ONLY))
 		return DM_MAPIO_KILL;
 	if (bio->bi_opf & REQ_PREFLUSH) {
-		dynmap_queue_bio(pool, &pool->flushes, bio, &pool->commit_work);
+		dynmap_io_commit(pool, bio);
 		return DM_MAPIO_SUBMITTED;
 	}
 	if (bio_op(bio) == REQ_OP_DISCARD || bio_op(bio) == REQ_OP_WRITE_ZEROES) {

@@ -322,8 +322,10 @@ static int dynmap_message_change(struct dynmap_kpool *pool, unsigned int argc, c
 int dynmap_message(struct dynmap_kpool *pool, unsigned int argc, char **argv, char *result,
 		   unsigned int maxlen)
 {
-	int ret = dynmap_message_ask(pool, argc, argv, result, maxlen);
+	int ret;
 
+	dynmap_settle(pool);
+	ret = dynmap_message_ask(pool, argc, argv, result, maxlen);
 	if (ret)
 		return ret;
 	if (pool->mode == DYNMAP_MODE_READ_ONLY) {

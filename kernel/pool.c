@@ -13,6 +13,7 @@
 #define DYNMAP_IDLE_CHECKPOINT	(5 * HZ)
 #define DYNMAP_MAX_CLEAN	16384	/* nodes in memory: 64 MiB */
 #define DYNMAP_PAGES		16	/* blocks being padded, at least */
+#define DYNMAP_FRESH_WRITES	64	/* under way when memory is short */
 #define DYNMAP_RECLAIM_BLOCKS	1024	/* taken back at once, at least */
 #define DYNMAP_MIN_WORK		1000	/* us of background work before a pause */
 #define DYNMAP_MAX_WORK		10000	/* us that a pause is measured by, at most */
@@ -177,6 +178,7 @@ int dynmap_kpool_commit(struct dynmap_kpool *pool)
 	bool release;
 	int ret;
 
+	dynmap_settle(pool);
 	mutex_lock(&pool->commit_mutex);
 	down_write(&pool->lock);
 	dynmap_pool_commit_begin(&pool->core);
@@ -238,8 +240,12 @@ static void dynmap_pass_down(struct dynmap_kpool *pool, struct dynmap_runlist *l
 /* Wait for the I/O of the phase that ends; release_mutex held. */
 static void dynmap_phase_end(struct dynmap_kpool *pool, u32 old)
 {
-	while (dynmap_inflight(pool, old))
+	for (;;) {
+		dynmap_settle(pool);
+		if (!dynmap_inflight(pool, old))
+			return;
 		usleep_range(100, 1000);
+	}
 }
 
 void dynmap_kpool_freeze(struct dynmap_kpool *pool)
@@ -301,8 +307,10 @@ static void dynmap_kpool_end_quarantine(struct dynmap_kpool *pool)
 
 int dynmap_kpool_release(struct dynmap_kpool *pool)
 {
-	int ret = dynmap_kpool_checkpoint(pool);
+	int ret;
 
+	dynmap_settle(pool);
+	ret = dynmap_kpool_checkpoint(pool);
 	if (!ret)
 		ret = dynmap_kpool_commit(pool);
 	if (!ret)
@@ -347,6 +355,7 @@ static int dynmap_kpool_reclaim(struct dynmap_kpool *pool, u32 seen)
 	}
 	pool->reclaiming = true;
 	up_write(&pool->lock);
+	dynmap_settle(pool);
 	wait_event(pool->bucket_wait, !READ_ONCE(pool->first_writes));
 	ret = dynmap_reclaim_round(pool, &freed);
 	down_write(&pool->lock);
@@ -520,9 +529,8 @@ static void dynmap_kpool_free(struct dynmap_kpool *pool)
 		destroy_workqueue(pool->io_wq);
 	if (pool->wq)
 		destroy_workqueue(pool->wq);
-	if (pool->done_wq)
-		destroy_workqueue(pool->done_wq);
 	mempool_destroy(pool->pages);
+	mempool_destroy(pool->fresh_pool);
 	free_percpu(pool->inflight[0]);
 	free_percpu(pool->inflight[1]);
 	kvfree(pool);
@@ -540,10 +548,11 @@ static struct dynmap_kpool *dynmap_kpool_alloc(void)
 	mutex_init(&pool->reclaim_mutex);
 	spin_lock_init(&pool->list_lock);
 	init_waitqueue_head(&pool->bucket_wait);
-	bio_list_init(&pool->done);
+	INIT_LIST_HEAD(&pool->complete);
+	INIT_LIST_HEAD(&pool->settling);
 	bio_list_init(&pool->flushes);
 	bio_list_init(&pool->no_space);
-	INIT_WORK(&pool->done_work, dynmap_done_work);
+	INIT_DELAYED_WORK(&pool->settle_work, dynmap_settle_work);
 	INIT_WORK(&pool->commit_work, dynmap_commit_work);
 	INIT_WORK(&pool->release_work, dynmap_release_work);
 	INIT_WORK(&pool->reap_work, dynmap_reap_work);
@@ -553,10 +562,11 @@ static struct dynmap_kpool *dynmap_kpool_alloc(void)
 	pool->inflight[1] = alloc_percpu(unsigned long);
 	pool->io_wq = alloc_workqueue("dynmap-io", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	pool->wq = alloc_workqueue("dynmap", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
-	pool->done_wq = alloc_workqueue("dynmap-done", WQ_MEM_RECLAIM | WQ_HIGHPRI | WQ_PERCPU, 0);
 	pool->pages = mempool_create_page_pool(DYNMAP_PAGES, 0);
-	if (pool->inflight[0] && pool->inflight[1] && pool->io_wq && pool->wq && pool->done_wq &&
-	    pool->pages)
+	pool->fresh_pool = mempool_create_kmalloc_pool(DYNMAP_FRESH_WRITES,
+						       sizeof(struct dynmap_fresh));
+	if (pool->inflight[0] && pool->inflight[1] && pool->io_wq && pool->wq && pool->pages &&
+	    pool->fresh_pool)
 		return pool;
 	dynmap_kpool_free(pool);
 	return NULL;
@@ -569,9 +579,9 @@ void dynmap_kpool_destroy(struct dynmap_kpool *pool)
 	WRITE_ONCE(pool->closing, true);
 	cancel_delayed_work_sync(&pool->idle_work);
 	cancel_delayed_work_sync(&pool->no_space_work);
+	cancel_delayed_work_sync(&pool->settle_work);
 	cancel_work_sync(&pool->reap_work);
 	drain_workqueue(pool->io_wq);
-	drain_workqueue(pool->done_wq);
 	drain_workqueue(pool->wq);
 	if (!pool->read_only && pool->mode != DYNMAP_MODE_READ_ONLY)
 		ret = dynmap_kpool_release(pool);
