@@ -14,15 +14,14 @@
  *   - snapshots, ends of quarantine and reclaims, which wait for what is under way
  *
  * Only fresh writes need not: what is settled in the order of completion is right
- * for them, too. A work settles, in short holds of the lock, and writers where it
- * does not keep up.
+ * for them, too. A work settles, one in a hold of the lock, and writers where it does
+ * not keep up.
  */
 #include "kernel/dynmap.h"
 
 #define DYNMAP_SETTLE_DELAY	1	/* jiffies until a work settles */
 #define DYNMAP_SETTLE_SOON	64	/* unsettled writes: a work settles at once */
 #define DYNMAP_SETTLE_MANY	512	/* writers do themselves */
-#define DYNMAP_SETTLE_STEP	4	/* in one hold of the lock */
 
 static u32 dynmap_bucket(const struct dynmap_volume *volume, u64 lbn)
 {
@@ -244,7 +243,7 @@ void dynmap_settle(struct dynmap_kpool *pool)
 
 	while ((s32)(goal - READ_ONCE(pool->settled)) > 0) {
 		down_write(&pool->lock);
-		ret = dynmap_settle_some(pool, DYNMAP_SETTLE_STEP, &op);
+		ret = dynmap_settle_some(pool, 1, &op);
 		up_write(&pool->lock);
 		if (!ret)
 			continue;
