@@ -420,15 +420,20 @@ static u32 dynmap_btree_split_at(struct dynmap_buf *buf, u64 key)
 	return count / 2;
 }
 
+/* Entries that a node of a level holds at most. */
+static u32 dynmap_node_capacity(const struct dynmap_tree *tree, int level)
+{
+	return level ? DYNMAP_INNER_CAPACITY : dynmap_btree_capacity(tree->kind);
+}
+
 /* Make room in path->buf[level]; its parent, if any, has two entries free. */
 static void dynmap_btree_make_room(struct dynmap_tree *tree, struct dynmap_path *path, int level,
 				   u64 key, u32 room)
 {
 	struct dynmap_buf *buf = path->buf[level];
-	u32 capacity = level ? DYNMAP_INNER_CAPACITY : dynmap_btree_capacity(tree->kind);
 	u32 at;
 
-	if (dynmap_node_count(buf) + room > capacity) {
+	if (dynmap_node_count(buf) + room > dynmap_node_capacity(tree, level)) {
 		if (level == (int)tree->levels - 1)
 			dynmap_btree_grow(tree, path);
 		at = dynmap_btree_split_at(buf, key);
@@ -443,6 +448,26 @@ static void dynmap_btree_make_room(struct dynmap_tree *tree, struct dynmap_path 
 	}
 }
 
+/* Is all of a path that was found DIRTY, its tree's own, and with room? */
+static bool dynmap_path_is_writable(struct dynmap_tree *tree, const struct dynmap_path *path,
+				    u64 key, u32 room)
+{
+	struct dynmap_buf *buf;
+	int level;
+
+	if (!tree->levels)
+		return false;
+	for (level = tree->levels - 1; level >= 0; level--) {
+		buf = path->buf[level];
+		if (buf->state != DYNMAP_BUF_DIRTY || dynmap_node_is_shared(buf, &tree->share))
+			return false;
+		if (dynmap_node_count(buf) + (level ? 2 : room) > dynmap_node_capacity(tree, level))
+			return false;
+	}
+	return tree->kind != DYNMAP_TREE_MAP ||
+	       key - dynmap_node_base(path->buf[0]) < DYNMAP_LEAF_REACH;
+}
+
 void dynmap_btree_write_path(struct dynmap_tree *tree, u64 key, u32 room,
 			     struct dynmap_path *path)
 {
@@ -451,6 +476,9 @@ void dynmap_btree_write_path(struct dynmap_tree *tree, u64 key, u32 room,
 	struct dynmap_buf *buf;
 	int level;
 
+	/* Most are. */
+	if (dynmap_path_is_writable(tree, path, key, room))
+		return;
 	if (!tree->levels) {
 		buf = dynmap_node_new(cache, tree->kind, 0, tree->owner, 0);
 		tree->root = dynmap_node_ptr(buf);
@@ -542,7 +570,7 @@ static struct dynmap_buf *dynmap_child_peek(struct dynmap_tree *tree, struct dyn
 static bool dynmap_btree_join(struct dynmap_tree *tree, struct dynmap_path *path, int level)
 {
 	struct dynmap_buf *right = path->buf[level], *parent = path->buf[level + 1], *left;
-	u32 capacity = level ? DYNMAP_INNER_CAPACITY : dynmap_btree_capacity(tree->kind);
+	u32 capacity = dynmap_node_capacity(tree, level);
 	u32 count = dynmap_node_count(right);
 	int slot = path->slot[level + 1];
 	struct dynmap_ptr ptr;

@@ -108,11 +108,11 @@ int __must_check dynmap_btree_find(struct dynmap_tree *tree, u64 key,
  * @tree: the tree, may be empty
  * @key: the key
  * @room: records that must fit into the leaf in addition
- * @path: set to the way, all of it DIRTY
+ * @path: as dynmap_btree_find() has set it; all of it DIRTY then
  *
- * dynmap_btree_find() for the same key succeeded (or said -ENOENT) and
- * dynmap_btree_worst() nodes were reserved, with the lock held since: cannot
- * fail.
+ * dynmap_btree_find() for the same key (or one with no record between) succeeded or
+ * said -ENOENT, the tree has not changed since, and dynmap_btree_worst() nodes were
+ * reserved, with the lock held since: cannot fail.
  */
 void dynmap_btree_write_path(struct dynmap_tree *tree, u64 key, u32 room,
 			     struct dynmap_path *path);

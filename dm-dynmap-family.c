@@ -278,11 +278,10 @@ static void dynmap_kill_rise(struct dynmap_family *family, struct dynmap_snap *s
 /* The other side killed the first blocks before: take them out of their entry. */
 static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *snap,
 			     struct dynmap_kill *kill, const struct dynmap_disk_divergence *entry,
-			     u32 floor)
+			     u32 floor, struct dynmap_path *path)
 {
 	u64 first = le64_to_cpu(entry->pbn), end = first + le32_to_cpu(entry->len), stop;
 	struct dynmap_disk_divergence left[2];
-	struct dynmap_path path;
 	u32 count = 0;
 	int ret;
 
@@ -305,17 +304,18 @@ static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *s
 		left[count].pbn = cpu_to_le64(stop);
 		left[count++].len = cpu_to_le32(end - stop);
 	}
-	dynmap_btree_write_path(&snap->divergence, kill->pbn, 1, &path);
-	dynmap_leaf_splice(&path, path.slot[0], 1, left, count);
+	dynmap_btree_write_path(&snap->divergence, kill->pbn, 1, path);
+	dynmap_leaf_splice(path, path->slot[0], 1, left, count);
 	if (!count)
-		dynmap_btree_prune(&snap->divergence, &path);
+		dynmap_btree_prune(&snap->divergence, path);
 	snap->dirty = true;
 	dynmap_kill_rise(family, snap, kill, stop - kill->pbn, floor);
 	return 0;
 }
 
-/* Enter the first blocks of a kill, up to @limit; joined with the entry before. */
-static void dynmap_kill_enter(struct dynmap_snap *snap, struct dynmap_kill *kill, u64 limit)
+/* Enter the first blocks of a kill, up to @limit, at @path; joined with the entry before. */
+static void dynmap_kill_enter(struct dynmap_snap *snap, struct dynmap_kill *kill, u64 limit,
+			      struct dynmap_path *path)
 {
 	u32 len = min((u64)kill->len, limit - kill->pbn);
 	struct dynmap_disk_divergence entry = {
@@ -325,21 +325,20 @@ static void dynmap_kill_enter(struct dynmap_snap *snap, struct dynmap_kill *kill
 		.side = kill->side,
 		.is_node = kill->is_node,
 	}, before;
-	struct dynmap_path path;
 	u64 end;
 
-	dynmap_btree_write_path(&snap->divergence, kill->pbn, 1, &path);
-	if (path.slot[0] >= 0) {
-		dynmap_divergence_read(path.buf[0], path.slot[0], &before, &end);
+	dynmap_btree_write_path(&snap->divergence, kill->pbn, 1, path);
+	if (path->slot[0] >= 0) {
+		dynmap_divergence_read(path->buf[0], path->slot[0], &before, &end);
 		if (end == kill->pbn && before.birth == entry.birth &&
 		    before.side == entry.side && before.is_node == entry.is_node &&
 		    dynmap_pbn_index(kill->pbn)) {
 			before.len = cpu_to_le32(le32_to_cpu(before.len) + len);
-			dynmap_leaf_splice(&path, path.slot[0], 1, &before, 1);
+			dynmap_leaf_splice(path, path->slot[0], 1, &before, 1);
 			goto entered;
 		}
 	}
-	dynmap_leaf_splice(&path, path.slot[0] + 1, 0, &entry, 1);
+	dynmap_leaf_splice(path, path->slot[0] + 1, 0, &entry, 1);
 entered:
 	snap->dirty = true;
 	kill->pbn += len;
@@ -370,10 +369,11 @@ static int dynmap_kill_at(struct dynmap_family *family, struct dynmap_snap *snap
 		if (path.slot[0] >= 0) {
 			dynmap_divergence_read(path.buf[0], path.slot[0], &entry, &end);
 			if (kill->pbn < end)
-				return dynmap_kill_match(family, snap, kill, &entry, floor);
+				return dynmap_kill_match(family, snap, kill, &entry, floor,
+							 &path);
 		}
 	}
-	dynmap_kill_enter(snap, kill, limit);
+	dynmap_kill_enter(snap, kill, limit, &path);
 	return 0;
 }
 

@@ -165,40 +165,40 @@ static int dynmap_map_prepare(struct dynmap_table *table, struct dynmap_volume *
 
 /*
  * Second phase: replace @remove records (0 or 1) at path->slot[0], where @key
- * is or belongs, by @count others; dynmap_map_find() for @key came before.
+ * is or belongs, by @count others; dynmap_map_find() for a block of it has set @path.
  */
 static void dynmap_map_replace(struct dynmap_volume *volume, u64 key, u32 remove,
-			       const struct dynmap_extent *pieces, u32 count)
+			       const struct dynmap_extent *pieces, u32 count,
+			       struct dynmap_path *path)
 {
 	struct dynmap_disk_map records[DYNMAP_MAX_PIECES + 2];
 	struct dynmap_extent all[DYNMAP_MAX_PIECES + 2];
-	struct dynmap_path path;
 	u32 n = 0, i;
 	int slot;
 	u64 base;
 
-	dynmap_btree_write_path(&volume->map, key, count, &path);
-	slot = remove ? path.slot[0] : path.slot[0] + 1;
+	dynmap_btree_write_path(&volume->map, key, count, path);
+	slot = remove ? path->slot[0] : path->slot[0] + 1;
 	if (slot > 0) {
-		dynmap_extent_read(path.buf[0], slot - 1, &all[n++]);
+		dynmap_extent_read(path->buf[0], slot - 1, &all[n++]);
 		slot--;
 		remove++;
 	}
 	for (i = 0; i < count; i++)
 		if (!n || !dynmap_extent_join(&all[n - 1], &pieces[i]))
 			all[n++] = pieces[i];
-	if (slot + remove < dynmap_node_count(path.buf[0])) {
-		dynmap_extent_read(path.buf[0], slot + remove, &all[n]);
+	if (slot + remove < dynmap_node_count(path->buf[0])) {
+		dynmap_extent_read(path->buf[0], slot + remove, &all[n]);
 		remove++;
 		if (!n || !dynmap_extent_join(&all[n - 1], &all[n]))
 			n++;
 	}
-	base = dynmap_node_base(path.buf[0]);
+	base = dynmap_node_base(path->buf[0]);
 	for (i = 0; i < n; i++)
 		dynmap_extent_write(base, &all[i], &records[i]);
-	dynmap_leaf_splice(&path, slot, remove, records, n);
+	dynmap_leaf_splice(path, slot, remove, records, n);
 	if (!count || n < remove)
-		dynmap_btree_prune(&volume->map, &path);
+		dynmap_btree_prune(&volume->map, path);
 	volume->dirty = true;
 }
 
@@ -217,7 +217,7 @@ static void dynmap_journal_map(struct dynmap_table *table, u8 kind, struct dynma
 }
 
 static void dynmap_map_reserve(struct dynmap_table *table, struct dynmap_volume *volume, u64 lbn,
-			       u32 len, u64 pbn)
+			       u32 len, u64 pbn, struct dynmap_path *path)
 {
 	struct dynmap_extent extent = {
 		.lbn = lbn,
@@ -227,7 +227,7 @@ static void dynmap_map_reserve(struct dynmap_table *table, struct dynmap_volume 
 		.kind = DYNMAP_RESERVED,
 	};
 
-	dynmap_map_replace(volume, lbn, 0, &extent, 1);
+	dynmap_map_replace(volume, lbn, 0, &extent, 1, path);
 	volume->reserved += len;
 	volume->exclusive += len;
 	dynmap_journal_map(table, DYNMAP_REC_RESERVE, volume, lbn, len, pbn);
@@ -267,7 +267,7 @@ static int dynmap_reserve_piece(struct dynmap_table *table, struct dynmap_volume
 	if (ret)
 		return ret;
 	at = max(start, min(lbn, end - len));
-	dynmap_map_reserve(table, volume, at, len, pbn);
+	dynmap_map_reserve(table, volume, at, len, pbn, &path);
 	return 0;
 }
 
@@ -361,7 +361,7 @@ static int dynmap_table_reserve_at(struct dynmap_table *table, struct dynmap_vol
 			ret = dynmap_alloc_data_at(table->alloc, pbn, n);
 		if (ret)
 			return ret;
-		dynmap_map_reserve(table, volume, lbn, n, pbn);
+		dynmap_map_reserve(table, volume, lbn, n, pbn, &path);
 	}
 	return 0;
 }
@@ -481,7 +481,7 @@ int dynmap_table_set_written(struct dynmap_table *table, struct dynmap_volume *v
 			to = dynmap_write_reserved(&path, &extent, lbn, to, pieces, &count);
 			fresh = to - lbn;
 		}
-		dynmap_map_replace(volume, extent.lbn, 1, pieces, count);
+		dynmap_map_replace(volume, extent.lbn, 1, pieces, count, &path);
 		volume->mapped += fresh;
 		volume->reserved -= fresh;
 		dynmap_journal_map(table, DYNMAP_REC_WRITTEN, volume, lbn, to - lbn, pbn);
@@ -597,7 +597,7 @@ static int dynmap_redirect_piece(struct dynmap_table *table, struct dynmap_volum
 	memmove(&pieces[left + 1], &pieces[left], (count - left) * sizeof(*pieces));
 	pieces[left] = piece;
 	dynmap_map_replace(volume, extent.kind == DYNMAP_HOLE ? lbn : extent.lbn,
-			   extent.kind != DYNMAP_HOLE, pieces, count + 1);
+			   extent.kind != DYNMAP_HOLE, pieces, count + 1, &path);
 	if (extent.kind != DYNMAP_HOLE)
 		dynmap_give_up(table, volume, &extent, lbn, lbn + piece.len);
 	volume->mapped += piece.len;
@@ -656,7 +656,7 @@ int dynmap_table_unmap(struct dynmap_table *table, struct dynmap_volume *volume,
 		if (ret)
 			return ret;
 		count = dynmap_unmap_pieces(volume, &extent, from, to, pieces);
-		dynmap_map_replace(volume, extent.lbn, 1, pieces, count);
+		dynmap_map_replace(volume, extent.lbn, 1, pieces, count, &path);
 		dynmap_give_up(table, volume, &extent, from, to);
 		dynmap_journal_map(table, DYNMAP_REC_UNMAP, volume, from, 0, to - from);
 	}
