@@ -14,14 +14,12 @@
  *   - snapshots, ends of quarantine and reclaims, which wait for what is under way
  *
  * Only fresh writes need not: what is settled in the order of completion is right
- * for them, too. A work settles, one in a hold of the lock, and writers where it does
- * not keep up.
+ * for them, too. Writers settle in batches, a work what they leave.
  */
 #include "kernel/dynmap.h"
 
-#define DYNMAP_SETTLE_DELAY	1	/* jiffies until a work settles */
-#define DYNMAP_SETTLE_SOON	64	/* unsettled writes: a work settles at once */
-#define DYNMAP_SETTLE_MANY	512	/* writers do themselves */
+#define DYNMAP_SETTLE_MANY	64		/* unsettled writes: the next writer settles them */
+#define DYNMAP_SETTLE_DELAY	(HZ / 50)	/* until a work does */
 
 static u32 dynmap_bucket(const struct dynmap_volume *volume, u64 lbn)
 {
@@ -117,7 +115,6 @@ void dynmap_fresh_cancel(struct dynmap_kpool *pool, struct dynmap_fresh *fresh)
 void dynmap_fresh_done(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, bool failed)
 {
 	unsigned long flags;
-	bool soon;
 
 	if (failed && !fresh->redirect) {
 		dynmap_fresh_end(pool, fresh);
@@ -126,9 +123,9 @@ void dynmap_fresh_done(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, bo
 	fresh->failed = failed;
 	spin_lock_irqsave(&pool->list_lock, flags);
 	list_add_tail(&fresh->list, &pool->complete);
-	soon = ++pool->completed - READ_ONCE(pool->settled) == DYNMAP_SETTLE_SOON;
+	pool->completed++;
 	spin_unlock_irqrestore(&pool->list_lock, flags);
-	if (soon || wq_has_sleeper(&pool->bucket_wait))
+	if (wq_has_sleeper(&pool->bucket_wait))
 		mod_delayed_work(pool->wq, &pool->settle_work, 0);
 	else
 		queue_delayed_work(pool->wq, &pool->settle_work, DYNMAP_SETTLE_DELAY);
@@ -198,17 +195,17 @@ static int dynmap_settle_one(struct dynmap_kpool *pool, struct dynmap_fresh *fre
 					op);
 }
 
-/* The first @count of those that have completed; lock held for writing. */
-static int dynmap_settle_some(struct dynmap_kpool *pool, u32 count, struct dynmap_op *op)
+int dynmap_settle_locked(struct dynmap_kpool *pool, struct dynmap_op *op)
 {
 	struct dynmap_fresh *fresh;
 	int ret;
 
+	if (!dynmap_unsettled(pool))
+		return 0;
 	spin_lock_irq(&pool->list_lock);
 	list_splice_tail_init(&pool->complete, &pool->settling);
 	spin_unlock_irq(&pool->list_lock);
-	for (; count && !list_empty(&pool->settling); count--) {
-		fresh = list_first_entry(&pool->settling, struct dynmap_fresh, list);
+	while ((fresh = list_first_entry_or_null(&pool->settling, struct dynmap_fresh, list))) {
 		ret = dynmap_settle_one(pool, fresh, op);
 		if (ret == -EAGAIN || ret == -ENOMEM || ret == -EBUSY)
 			return ret;
@@ -219,34 +216,28 @@ static int dynmap_settle_some(struct dynmap_kpool *pool, u32 count, struct dynma
 	return 0;
 }
 
-int dynmap_settle_locked(struct dynmap_kpool *pool, struct dynmap_op *op)
-{
-	return dynmap_unsettled(pool) ? dynmap_settle_some(pool, U32_MAX, op) : 0;
-}
-
 /* Help did not help: what still needs it is lost. */
 static void dynmap_settle_lost(struct dynmap_kpool *pool, int error)
 {
 	struct dynmap_op op;
 
 	down_write(&pool->lock);
-	if (dynmap_settle_some(pool, 1, &op))
+	if (dynmap_settle_locked(pool, &op))
 		dynmap_settle_next(pool, error);
 	up_write(&pool->lock);
 }
 
 void dynmap_settle(struct dynmap_kpool *pool)
 {
-	u32 goal = READ_ONCE(pool->completed);
 	struct dynmap_op op;
 	int ret;
 
-	while ((s32)(goal - READ_ONCE(pool->settled)) > 0) {
+	while (dynmap_unsettled(pool)) {
 		down_write(&pool->lock);
-		ret = dynmap_settle_some(pool, 1, &op);
+		ret = dynmap_settle_locked(pool, &op);
 		up_write(&pool->lock);
 		if (!ret)
-			continue;
+			return;
 		ret = dynmap_kpool_help(pool, &op, ret);
 		/* What was acknowledged is not given up for want of memory. */
 		if (ret == -ENOMEM)
