@@ -10,6 +10,12 @@
 
 #include <linux/blkdev.h>
 #include <linux/shrinker.h>
+#include <linux/workqueue.h>
+
+/* Work on the CPU that queues it has to be asked for on newer kernels. */
+#ifndef DYNMAP_HAVE_WQ_PERCPU
+#define WQ_PERCPU	0
+#endif
 
 /* Modes of opening have a type of their own on newer kernels. */
 #ifndef BLK_OPEN_READ

@@ -126,7 +126,8 @@ void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
  * @fresh_pool: struct dynmap_fresh
  * @shrinker: of the node cache
  * @io_wq: slow bios
- * @wq: the works below
+ * @wq: the works below, but
+ * @commit_wq: for @commit_work: on the processor of who waits for it
  * @settle_work: settles what writers leave
  * @commit_work: commits for @flushes
  * @release_work: ends quarantine
@@ -172,6 +173,7 @@ struct dynmap_kpool {
 	struct dynmap_shrinker shrinker;
 	struct workqueue_struct *io_wq;
 	struct workqueue_struct *wq;
+	struct workqueue_struct *commit_wq;
 	struct delayed_work settle_work;
 	struct work_struct commit_work;
 	struct work_struct release_work;

@@ -58,7 +58,7 @@ static void dynmap_io_commit(struct dynmap_kpool *pool, struct bio *bio)
 	spin_lock_irqsave(&pool->list_lock, flags);
 	bio_list_add(&pool->flushes, bio);
 	spin_unlock_irqrestore(&pool->list_lock, flags);
-	queue_work(pool->wq, &pool->commit_work);
+	queue_work(pool->commit_wq, &pool->commit_work);
 }
 
 /* A fresh write, or one that needs a commit, is on its device. */

@@ -529,6 +529,8 @@ static void dynmap_kpool_free(struct dynmap_kpool *pool)
 		destroy_workqueue(pool->io_wq);
 	if (pool->wq)
 		destroy_workqueue(pool->wq);
+	if (pool->commit_wq)
+		destroy_workqueue(pool->commit_wq);
 	mempool_destroy(pool->pages);
 	mempool_destroy(pool->fresh_pool);
 	free_percpu(pool->inflight[0]);
@@ -562,11 +564,13 @@ static struct dynmap_kpool *dynmap_kpool_alloc(void)
 	pool->inflight[1] = alloc_percpu(unsigned long);
 	pool->io_wq = alloc_workqueue("dynmap-io", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	pool->wq = alloc_workqueue("dynmap", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	pool->commit_wq = alloc_workqueue("dynmap-commit", WQ_MEM_RECLAIM | WQ_HIGHPRI | WQ_PERCPU,
+					  0);
 	pool->pages = mempool_create_page_pool(DYNMAP_PAGES, 0);
 	pool->fresh_pool = mempool_create_kmalloc_pool(DYNMAP_FRESH_WRITES,
 						       sizeof(struct dynmap_fresh));
-	if (pool->inflight[0] && pool->inflight[1] && pool->io_wq && pool->wq && pool->pages &&
-	    pool->fresh_pool)
+	if (pool->inflight[0] && pool->inflight[1] && pool->io_wq && pool->wq && pool->commit_wq &&
+	    pool->pages && pool->fresh_pool)
 		return pool;
 	dynmap_kpool_free(pool);
 	return NULL;
@@ -582,6 +586,7 @@ void dynmap_kpool_destroy(struct dynmap_kpool *pool)
 	cancel_delayed_work_sync(&pool->settle_work);
 	cancel_work_sync(&pool->reap_work);
 	drain_workqueue(pool->io_wq);
+	drain_workqueue(pool->commit_wq);
 	drain_workqueue(pool->wq);
 	if (!pool->read_only && pool->mode != DYNMAP_MODE_READ_ONLY)
 		ret = dynmap_kpool_release(pool);
