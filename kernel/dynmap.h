@@ -126,10 +126,10 @@ void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
  * @fresh_pool: struct dynmap_fresh
  * @shrinker: of the node cache
  * @io_wq: slow bios
- * @wq: the works below, but
- * @commit_wq: for @commit_work: on the processor of who waits for it
- * @settle_work: settles what writers leave
+ * @wq: the works below, but for the first one of them
+ * @commit_wq: that one, on the processor of who waits for it
  * @commit_work: commits for @flushes
+ * @settle_work: settles what writers leave
  * @release_work: ends quarantine
  * @reap_work: empties deleted volumes
  * @idle_work: checkpoints
@@ -174,8 +174,8 @@ struct dynmap_kpool {
 	struct workqueue_struct *io_wq;
 	struct workqueue_struct *wq;
 	struct workqueue_struct *commit_wq;
-	struct delayed_work settle_work;
 	struct work_struct commit_work;
+	struct delayed_work settle_work;
 	struct work_struct release_work;
 	struct work_struct reap_work;
 	struct delayed_work idle_work;

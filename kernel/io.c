@@ -136,13 +136,14 @@ static int dynmap_fresh_write(struct dynmap_kpool *pool, struct bio *bio,
 		if (ret)
 			return ret;
 		mapping->pbn = fresh->pbn;
+	} else {
+		fresh->pbn = mapping->pbn;
 	}
 	/* Not all that was wanted, and no way to do with less. */
 	if (fresh->len < blocks && !may_trim) {
 		dynmap_fresh_cancel(pool, fresh);
 		return -EINPROGRESS;
 	}
-	fresh->pbn = mapping->pbn;
 	if (may_trim)
 		dynmap_trim(bio, (u64)fresh->len * DYNMAP_BLOCK_SECTORS);
 	dynmap_io(bio)->fresh = fresh;

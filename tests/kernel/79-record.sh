@@ -3,10 +3,12 @@
 # Crash points of the real module: a recorder below it notes what reaches the
 # devices while threads write, discard, flush and read; then every image that
 # they may hold at each point is opened, checked and compared in user space.
+# SAMPLE=1 make check-debug T=record: a longer run.
 
 . ./lib.sh
 
 operations=60
+[ "${SAMPLE:-}" != 1 ] || operations=250
 
 # The images are many: only where user space runs at full speed.
 if ! grep -q 'User Mode Linux' /proc/cpuinfo; then
