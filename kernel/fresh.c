@@ -94,8 +94,7 @@ static void dynmap_fresh_end(struct dynmap_kpool *pool, struct dynmap_fresh *fre
 
 int dynmap_fresh_hold(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, struct dynmap_op *op)
 {
-	u32 want = fresh->len;
-	int ret = dynmap_table_hold(&pool->core.table, fresh->volume, want, &fresh->pbn,
+	int ret = dynmap_table_hold(&pool->core.table, fresh->volume, fresh->len, &fresh->pbn,
 				    &fresh->len, op);
 
 	if (ret)
@@ -216,13 +215,13 @@ int dynmap_settle_locked(struct dynmap_kpool *pool, struct dynmap_op *op)
 	return 0;
 }
 
-/* Help did not help: what still needs it is lost. */
-static void dynmap_settle_lost(struct dynmap_kpool *pool, int error)
+/* There was no help, but @error: what still @needs it is lost. */
+static void dynmap_settle_lost(struct dynmap_kpool *pool, int needs, int error)
 {
 	struct dynmap_op op;
 
 	down_write(&pool->lock);
-	if (dynmap_settle_locked(pool, &op))
+	if (dynmap_settle_locked(pool, &op) == needs)
 		dynmap_settle_next(pool, error);
 	up_write(&pool->lock);
 }
@@ -230,7 +229,7 @@ static void dynmap_settle_lost(struct dynmap_kpool *pool, int error)
 void dynmap_settle(struct dynmap_kpool *pool)
 {
 	struct dynmap_op op;
-	int ret;
+	int ret, error;
 
 	while (dynmap_unsettled(pool)) {
 		down_write(&pool->lock);
@@ -238,12 +237,12 @@ void dynmap_settle(struct dynmap_kpool *pool)
 		up_write(&pool->lock);
 		if (!ret)
 			return;
-		ret = dynmap_kpool_help(pool, &op, ret);
+		error = dynmap_kpool_help(pool, &op, ret);
 		/* What was acknowledged is not given up for want of memory. */
-		if (ret == -ENOMEM)
+		if (error == -ENOMEM)
 			schedule_timeout_uninterruptible(1);
-		else if (ret)
-			dynmap_settle_lost(pool, ret);
+		else if (error)
+			dynmap_settle_lost(pool, ret, error);
 	}
 }
 
