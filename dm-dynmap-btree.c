@@ -11,39 +11,24 @@
 
 #define DYNMAP_INNER_CAPACITY	(DYNMAP_NODE_PAYLOAD / sizeof(struct dynmap_disk_child))
 
+/* Size of the records of each kind of tree. */
+static const u16 dynmap_record_sizes[] = {
+	[DYNMAP_TREE_MAP] = sizeof(struct dynmap_disk_map),
+	[DYNMAP_TREE_VOLUME] = sizeof(struct dynmap_disk_volume),
+	[DYNMAP_TREE_SPACE] = sizeof(struct dynmap_disk_zone),
+	[DYNMAP_TREE_SEGMENT] = sizeof(struct dynmap_disk_segment),
+	[DYNMAP_TREE_SNAPSHOT] = sizeof(struct dynmap_disk_snapshot),
+	[DYNMAP_TREE_DIVERGENCE] = sizeof(struct dynmap_disk_divergence),
+};
+
 u32 dynmap_btree_record_bytes(u8 kind)
 {
-	switch (kind) {
-	case DYNMAP_TREE_MAP:
-		return sizeof(struct dynmap_disk_map);
-	case DYNMAP_TREE_VOLUME:
-		return sizeof(struct dynmap_disk_volume);
-	case DYNMAP_TREE_SPACE:
-		return sizeof(struct dynmap_disk_zone);
-	case DYNMAP_TREE_SEGMENT:
-		return sizeof(struct dynmap_disk_segment);
-	case DYNMAP_TREE_SNAPSHOT:
-		return sizeof(struct dynmap_disk_snapshot);
-	case DYNMAP_TREE_DIVERGENCE:
-		return sizeof(struct dynmap_disk_divergence);
-	default:
-		return 0;
-	}
+	return kind < ARRAY_SIZE(dynmap_record_sizes) ? dynmap_record_sizes[kind] : 0;
 }
 
 u32 dynmap_btree_capacity(u8 kind)
 {
 	return DYNMAP_NODE_PAYLOAD / dynmap_btree_record_bytes(kind);
-}
-
-u32 dynmap_node_count(struct dynmap_buf *buf)
-{
-	return le16_to_cpu(dynmap_node_head(buf)->count);
-}
-
-u64 dynmap_node_base(struct dynmap_buf *buf)
-{
-	return le64_to_cpu(dynmap_node_head(buf)->base);
 }
 
 static void dynmap_node_set_count(struct dynmap_buf *buf, u32 count)
@@ -53,7 +38,7 @@ static void dynmap_node_set_count(struct dynmap_buf *buf, u32 count)
 
 static struct dynmap_disk_child *dynmap_node_child(struct dynmap_buf *buf, int slot)
 {
-	struct dynmap_disk_child *child = (void *)dynmap_node_head(buf)->payload;
+	struct dynmap_disk_child *child = dynmap_node_entries(buf);
 
 	return child + slot;
 }
@@ -233,36 +218,50 @@ bool dynmap_btree_root_valid(const struct dynmap_geometry *geo,
 }
 
 /*
- * Last entry whose key is at or below @key, -1 if there is none. Every bio comes
- * through here: what does not change from step to step is kept out of the loop.
+ * Last of @count entries of @bytes whose key is at or below @key, -1 if there is none.
+ * The compiler makes one of it for each size: every bio comes through here. Without
+ * branches, see Khuong and Morin, "Array layouts for comparison-based searching", ACM
+ * JEA 2017.
  */
+static __always_inline int dynmap_search(const u8 *entries, u32 count, u32 bytes, bool map,
+					 u64 key)
+{
+	const u8 *at = entries, *middle;
+	u32 half;
+	u64 low;
+
+	if (!count)
+		return -1;
+	for (; count > 1; count -= half) {
+		half = count / 2;
+		middle = at + half * bytes;
+		/* A map record begins with its distance from the base, all else with the key. */
+		low = map ? le32_to_cpu(*(const __le32 *)middle) :
+			    le64_to_cpu(*(const __le64 *)middle);
+		at = low <= key ? middle : at;
+	}
+	low = map ? le32_to_cpu(*(const __le32 *)at) : le64_to_cpu(*(const __le64 *)at);
+	return low <= key ? (at - entries) / bytes : -1;
+}
+
 static int dynmap_node_search(struct dynmap_buf *buf, u64 key)
 {
 	const struct dynmap_disk_node *node = buf->data;
-	u32 bytes = node->level ? sizeof(struct dynmap_disk_child) :
-				  dynmap_btree_record_bytes(node->kind);
-	bool map = !node->level && node->kind == DYNMAP_TREE_MAP;
-	int low = -1, high = dynmap_node_count(buf), middle;
-	const void *record;
-	u64 at;
+	u32 count = dynmap_node_count(buf);
+	u64 base = le64_to_cpu(node->base);
 
-	if (map) {
-		if (key < le64_to_cpu(node->base))
-			return -1;
-		key -= le64_to_cpu(node->base);
-	}
-	while (high - low > 1) {
-		middle = (low + high) / 2;
-		record = node->payload + middle * bytes;
-		/* A map record begins with its distance from the base, all else with the key. */
-		at = map ? le32_to_cpu(*(const __le32 *)record) :
-			   le64_to_cpu(*(const __le64 *)record);
-		if (at <= key)
-			low = middle;
-		else
-			high = middle;
-	}
-	return low;
+	if (node->level)
+		return dynmap_search(node->payload, count, sizeof(struct dynmap_disk_child), false,
+				     key);
+	if (node->kind == DYNMAP_TREE_MAP)
+		return key < base ? -1 : dynmap_search(node->payload, count,
+						       sizeof(struct dynmap_disk_map), true,
+						       key - base);
+	if (node->kind == DYNMAP_TREE_DIVERGENCE)
+		return dynmap_search(node->payload, count, sizeof(struct dynmap_disk_divergence),
+				     false, key);
+	return dynmap_search(node->payload, count, dynmap_btree_record_bytes(node->kind), false,
+			     key);
 }
 
 static void dynmap_child_get(struct dynmap_buf *buf, int slot, struct dynmap_ptr *ptr)
@@ -448,24 +447,23 @@ static void dynmap_btree_make_room(struct dynmap_tree *tree, struct dynmap_path 
 	}
 }
 
-/* Is all of a path that was found DIRTY, its tree's own, and with room? */
+/*
+ * Is the leaf of a path that was found DIRTY, its tree's own, and with room? Then so is
+ * all above it, but for the room, which is not needed: who wrote the leaf last made
+ * the way to it writable, and no snapshot has been made since.
+ */
 static bool dynmap_path_is_writable(struct dynmap_tree *tree, const struct dynmap_path *path,
 				    u64 key, u32 room)
 {
-	struct dynmap_buf *buf;
-	int level;
+	struct dynmap_buf *leaf;
 
 	if (!tree->levels)
 		return false;
-	for (level = tree->levels - 1; level >= 0; level--) {
-		buf = path->buf[level];
-		if (buf->state != DYNMAP_BUF_DIRTY || dynmap_node_is_shared(buf, &tree->share))
-			return false;
-		if (dynmap_node_count(buf) + (level ? 2 : room) > dynmap_node_capacity(tree, level))
-			return false;
-	}
-	return tree->kind != DYNMAP_TREE_MAP ||
-	       key - dynmap_node_base(path->buf[0]) < DYNMAP_LEAF_REACH;
+	leaf = path->buf[0];
+	if (leaf->state != DYNMAP_BUF_DIRTY || dynmap_node_is_shared(leaf, &tree->share) ||
+	    dynmap_node_count(leaf) + room > dynmap_btree_capacity(tree->kind))
+		return false;
+	return tree->kind != DYNMAP_TREE_MAP || key - dynmap_node_base(leaf) < DYNMAP_LEAF_REACH;
 }
 
 void dynmap_btree_write_path(struct dynmap_tree *tree, u64 key, u32 room,
@@ -516,10 +514,12 @@ void dynmap_leaf_splice(struct dynmap_path *path, int slot, u32 remove, const vo
 	u32 bytes = dynmap_btree_record_bytes(dynmap_node_head(leaf)->kind);
 	u32 count = dynmap_node_count(leaf);
 
-	memmove(dynmap_leaf_record(leaf, slot + insert), dynmap_leaf_record(leaf, slot + remove),
-		(count - slot - remove) * bytes);
+	u8 *at = dynmap_leaf_record(leaf, slot);
+
+	if (insert != remove)
+		memmove(at + insert * bytes, at + remove * bytes, (count - slot - remove) * bytes);
 	if (insert)
-		memcpy(dynmap_leaf_record(leaf, slot), records, insert * bytes);
+		memcpy(at, records, insert * bytes);
 	dynmap_node_set_count(leaf, count + insert - remove);
 }
 

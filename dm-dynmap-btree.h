@@ -68,10 +68,24 @@ static inline u32 dynmap_btree_worst(const struct dynmap_tree *tree)
 u32 dynmap_btree_record_bytes(u8 kind);
 u32 dynmap_btree_capacity(u8 kind);
 
-/* Record @slot of a leaf, number of entries of a node. */
+/* Entries of a node, which has one kind of them; record @slot of a leaf of any kind. */
+static inline void *dynmap_node_entries(struct dynmap_buf *buf)
+{
+	return dynmap_node_head(buf)->payload;
+}
+
 void *dynmap_leaf_record(struct dynmap_buf *leaf, int slot);
-u32 dynmap_node_count(struct dynmap_buf *buf);
-u64 dynmap_node_base(struct dynmap_buf *buf);
+
+/* How many entries a node has. */
+static inline u32 dynmap_node_count(struct dynmap_buf *buf)
+{
+	return le16_to_cpu(dynmap_node_head(buf)->count);
+}
+
+static inline u64 dynmap_node_base(struct dynmap_buf *buf)
+{
+	return le64_to_cpu(dynmap_node_head(buf)->base);
+}
 
 /* What an inner node tells of its child @slot, but for where the child ends. */
 void dynmap_child_want(struct dynmap_buf *buf, int slot, struct dynmap_miss *want);

@@ -240,7 +240,7 @@ int dynmap_family_split(struct dynmap_family *family, struct dynmap_disk_volume 
 static void dynmap_divergence_read(struct dynmap_buf *leaf, int slot,
 				   struct dynmap_disk_divergence *entry, u64 *end)
 {
-	*entry = *(struct dynmap_disk_divergence *)dynmap_leaf_record(leaf, slot);
+	*entry = ((const struct dynmap_disk_divergence *)dynmap_node_entries(leaf))[slot];
 	*end = le64_to_cpu(entry->pbn) + le32_to_cpu(entry->len);
 }
 
@@ -278,10 +278,11 @@ static void dynmap_kill_rise(struct dynmap_family *family, struct dynmap_snap *s
 /* The other side killed the first blocks before: take them out of their entry. */
 static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *snap,
 			     struct dynmap_kill *kill, const struct dynmap_disk_divergence *entry,
-			     u32 floor, struct dynmap_path *path)
+			     struct dynmap_path *path, struct dynmap_op *op)
 {
 	u64 first = le64_to_cpu(entry->pbn), end = first + le32_to_cpu(entry->len), stop;
 	struct dynmap_disk_divergence left[2];
+	struct dynmap_share above;
 	u32 count = 0;
 	int ret;
 
@@ -291,8 +292,12 @@ static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *s
 			   (unsigned long long)snap->id, (unsigned long long)kill->pbn);
 		return -EUCLEAN;
 	}
+	ret = dynmap_family_share(family, dynmap_snap_parent(snap), dynmap_snap_side(snap), false,
+				  &above, op);
+	if (ret)
+		return ret;
 	stop = min(end, kill->pbn + kill->len);
-	ret = dynmap_kill_check(family, kill, stop - kill->pbn, floor);
+	ret = dynmap_kill_check(family, kill, stop - kill->pbn, above.generation);
 	if (ret)
 		return ret;
 	if (first < kill->pbn) {
@@ -309,7 +314,7 @@ static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *s
 	if (!count)
 		dynmap_btree_prune(&snap->divergence, path);
 	snap->dirty = true;
-	dynmap_kill_rise(family, snap, kill, stop - kill->pbn, floor);
+	dynmap_kill_rise(family, snap, kill, stop - kill->pbn, above.generation);
 	return 0;
 }
 
@@ -347,7 +352,7 @@ entered:
 
 /* See to the first blocks of a kill at a node that is not dying. */
 static int dynmap_kill_at(struct dynmap_family *family, struct dynmap_snap *snap,
-			  struct dynmap_kill *kill, u32 floor, struct dynmap_op *op)
+			  struct dynmap_kill *kill, struct dynmap_op *op)
 {
 	struct dynmap_tree *tree = &snap->divergence;
 	struct dynmap_disk_divergence entry;
@@ -369,8 +374,7 @@ static int dynmap_kill_at(struct dynmap_family *family, struct dynmap_snap *snap
 		if (path.slot[0] >= 0) {
 			dynmap_divergence_read(path.buf[0], path.slot[0], &entry, &end);
 			if (kill->pbn < end)
-				return dynmap_kill_match(family, snap, kill, &entry, floor,
-							 &path);
+				return dynmap_kill_match(family, snap, kill, &entry, &path, op);
 		}
 	}
 	dynmap_kill_enter(snap, kill, limit, &path);
@@ -408,37 +412,40 @@ static int dynmap_kill_climb(struct dynmap_family *family, struct dynmap_kill *k
 	return 0;
 }
 
+/* Nobody has the blocks any more; @owner counts them, if it is not NULL. */
+static int dynmap_kill_free(struct dynmap_family *family, struct dynmap_kill *kill,
+			    struct dynmap_snap *owner, struct dynmap_op *op)
+{
+	int ret = dynmap_alloc_reserve(family->alloc, 0, 4, op);
+
+	if (!ret)
+		ret = dynmap_kill_check(family, kill, kill->len, 0);
+	if (ret)
+		return ret;
+	dynmap_alloc_free_late(family->alloc, kill->pbn, kill->len, kill->is_node);
+	if (owner) {
+		owner->own -= kill->is_node ? 0 : kill->len;
+		owner->dirty = true;
+	}
+	kill->len = 0;
+	return 0;
+}
+
 /* See to the first kill, or to a part of it. */
 static int dynmap_kill_step(struct dynmap_family *family, struct dynmap_kill *kill,
 			    struct dynmap_op *op)
 {
 	struct dynmap_snap *snap, *owner;
-	struct dynmap_share above;
-	int ret = dynmap_alloc_reserve(family->alloc, 0, 4, op);
+	int ret = dynmap_kill_climb(family, kill, &snap, &owner, op);
 
-	if (!ret)
-		ret = dynmap_kill_climb(family, kill, &snap, &owner, op);
 	if (ret)
 		return ret;
-	if (!snap) {
-		ret = dynmap_kill_check(family, kill, kill->len, 0);
-		if (ret)
-			return ret;
-		dynmap_alloc_free_late(family->alloc, kill->pbn, kill->len, kill->is_node);
-		if (owner) {
-			owner->own -= kill->is_node ? 0 : kill->len;
-			owner->dirty = true;
-		}
-		kill->len = 0;
-		return 0;
-	}
-	if (dynmap_snap_is_dying(snap)) {
-		kill->len = 0;		/* the survivor's */
-		return 0;
-	}
-	ret = dynmap_family_share(family, dynmap_snap_parent(snap), dynmap_snap_side(snap), false,
-				  &above, op);
-	return ret ? ret : dynmap_kill_at(family, snap, kill, above.generation, op);
+	if (!snap)
+		return dynmap_kill_free(family, kill, owner, op);
+	if (!dynmap_snap_is_dying(snap))
+		return dynmap_kill_at(family, snap, kill, op);
+	kill->len = 0;		/* the survivor's */
+	return 0;
 }
 
 int dynmap_family_settle(struct dynmap_family *family, u32 most, struct dynmap_op *op)

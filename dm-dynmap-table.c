@@ -32,10 +32,12 @@ static u64 dynmap_extent_end(const struct dynmap_extent *extent)
 
 static void dynmap_extent_read(struct dynmap_buf *leaf, int slot, struct dynmap_extent *extent)
 {
-	const struct dynmap_disk_map *map = dynmap_leaf_record(leaf, slot);
-	u32 high = le32_to_cpu(map->kind_pbn_high);
+	const struct dynmap_disk_map *map = dynmap_node_entries(leaf);
+	u32 high;
 
-	extent->lbn = dynmap_leaf_key(leaf, slot);
+	map += slot;
+	high = le32_to_cpu(map->kind_pbn_high);
+	extent->lbn = dynmap_node_base(leaf) + le32_to_cpu(map->delta);
 	extent->kind = high >> DYNMAP_MAP_KIND_SHIFT;
 	extent->pbn = (u64)(high & ((1U << DYNMAP_MAP_KIND_SHIFT) - 1)) << 16 |
 		      le16_to_cpu(map->pbn_low);
@@ -165,39 +167,42 @@ static int dynmap_map_prepare(struct dynmap_table *table, struct dynmap_volume *
 
 /*
  * Second phase: replace @remove records (0 or 1) at path->slot[0], where @key
- * is or belongs, by @count others; dynmap_map_find() for a block of it has set @path.
+ * is or belongs, by @count others, which are joined in place; dynmap_map_find() for a
+ * block of it has set @path.
  */
 static void dynmap_map_replace(struct dynmap_volume *volume, u64 key, u32 remove,
-			       const struct dynmap_extent *pieces, u32 count,
-			       struct dynmap_path *path)
+			       struct dynmap_extent *pieces, u32 count, struct dynmap_path *path)
 {
-	struct dynmap_disk_map records[DYNMAP_MAX_PIECES + 2];
-	struct dynmap_extent all[DYNMAP_MAX_PIECES + 2];
+	struct dynmap_disk_map records[DYNMAP_MAX_PIECES];
+	struct dynmap_extent next;
+	struct dynmap_buf *leaf;
 	u32 n = 0, i;
 	int slot;
 	u64 base;
 
 	dynmap_btree_write_path(&volume->map, key, count, path);
-	slot = remove ? path->slot[0] : path->slot[0] + 1;
-	if (slot > 0) {
-		dynmap_extent_read(path->buf[0], slot - 1, &all[n++]);
-		slot--;
-		remove++;
-	}
+	leaf = path->buf[0];
+	slot = path->slot[0] + !remove;
 	for (i = 0; i < count; i++)
-		if (!n || !dynmap_extent_join(&all[n - 1], &pieces[i]))
-			all[n++] = pieces[i];
-	if (slot + remove < dynmap_node_count(path->buf[0])) {
-		dynmap_extent_read(path->buf[0], slot + remove, &all[n]);
-		remove++;
-		if (!n || !dynmap_extent_join(&all[n - 1], &all[n]))
-			n++;
+		if (!n || !dynmap_extent_join(&pieces[n - 1], &pieces[i]))
+			pieces[n++] = pieces[i];
+	if (n && slot + remove < dynmap_node_count(leaf)) {
+		dynmap_extent_read(leaf, slot + remove, &next);
+		remove += dynmap_extent_join(&pieces[n - 1], &next);
 	}
-	base = dynmap_node_base(path->buf[0]);
+	if (n && slot) {
+		dynmap_extent_read(leaf, slot - 1, &next);
+		if (dynmap_extent_join(&next, &pieces[0])) {
+			pieces[0] = next;
+			slot--;
+			remove++;
+		}
+	}
+	base = dynmap_node_base(leaf);
 	for (i = 0; i < n; i++)
-		dynmap_extent_write(base, &all[i], &records[i]);
+		dynmap_extent_write(base, &pieces[i], &records[i]);
 	dynmap_leaf_splice(path, slot, remove, records, n);
-	if (!count || n < remove)
+	if (n < remove)
 		dynmap_btree_prune(&volume->map, path);
 	volume->dirty = true;
 }
