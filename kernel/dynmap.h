@@ -10,6 +10,7 @@
  *     commit_mutex	   one commit or checkpoint at a time
  *       lock		   the metadata lock: CPU work only, never held over I/O
  *         list_lock	   queues of bios (irqs off)
+ *         idle_lock	   fresh writes not in use
  *
  * A bio's way: dynmap_io_map() tries with the lock for reading; what needs
  * more (a node, space, padding) is trimmed to one block and goes to io_wq.
@@ -20,8 +21,10 @@
 #ifndef DM_DYNMAP_KERNEL_H
 #define DM_DYNMAP_KERNEL_H
 
+#include <linux/atomic.h>
 #include <linux/bio.h>
 #include <linux/device-mapper.h>
+#include <linux/llist.h>
 #include <linux/mempool.h>
 #include <linux/mutex.h>
 #include <linux/percpu.h>
@@ -106,11 +109,13 @@ void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
  * @inflight: per CPU, I/O under way that looked up before the phase changed
  * @closing: background work is to stop: it is resumed when the pool is opened again
  * @snapshotting: snapshots being made: no write may begin; by @lock
- * @list_lock: over the lists below and @bucket
- * @complete: fresh writes whose data is complete
- * @settling: older ones; by @lock
- * @completed: how many have been in @complete; by @list_lock
- * @settled: how many have left @settling; by @lock
+ * @fresh: all there are for fresh writes
+ * @idle_lock: over taking from @idle
+ * @idle: those of @fresh that are not in use
+ * @complete: fresh writes whose data is complete, the last one first
+ * @settling: older ones, the first one first; by @lock
+ * @unsettled: how many there are of both
+ * @list_lock: over the lists below
  * @flushes: bios that wait for a commit
  * @no_space: bios that wait for space
  * @bucket: windows being first-written, by a hash: users, or -1: one exclusive user
@@ -123,7 +128,6 @@ void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
  * @low_water: blocks; below it an event is raised
  * @low_water_hit: it was raised
  * @pages: for blocks that are padded
- * @fresh_pool: struct dynmap_fresh
  * @shrinker: of the node cache
  * @io_wq: slow bios
  * @wq: the works below, but for the first one of them
@@ -152,15 +156,17 @@ struct dynmap_kpool {
 	unsigned long __percpu *inflight[2];
 	bool closing;
 	u32 snapshotting;
-	spinlock_t list_lock;		/* over the lists below and bucket */
-	struct list_head complete;
-	struct list_head settling;
-	u32 completed;
-	u32 settled;
+	struct dynmap_fresh *fresh;
+	spinlock_t idle_lock;		/* over taking from idle */
+	struct llist_head idle;
+	struct llist_head complete;
+	struct llist_node *settling;
+	atomic_t unsettled;
+	spinlock_t list_lock;		/* over the lists below */
 	struct bio_list flushes;
 	struct bio_list no_space;
-	int bucket[DYNMAP_BUCKETS];
-	u32 first_writes;
+	atomic_t bucket[DYNMAP_BUCKETS];
+	atomic_t first_writes;
 	wait_queue_head_t bucket_wait;
 	enum dynmap_mode mode;
 	bool error_if_no_space;
@@ -169,7 +175,6 @@ struct dynmap_kpool {
 	u64 low_water;
 	bool low_water_hit;
 	mempool_t *pages;
-	mempool_t *fresh_pool;
 	struct dynmap_shrinker shrinker;
 	struct workqueue_struct *io_wq;
 	struct workqueue_struct *wq;
@@ -202,7 +207,7 @@ struct dynmap_kvolume {
 
 /**
  * struct dynmap_fresh - a fresh write, from its lookup until it is settled
- * @list: in the pool's @complete or @settling
+ * @node: in the pool's @idle, @complete or @settling
  * @volume: the volume
  * @first: first block of the windows held
  * @lbn: first block; when settled in part, of what is left
@@ -215,7 +220,7 @@ struct dynmap_kvolume {
  * @failed: its data did not arrive: what is held is to be free again
  */
 struct dynmap_fresh {
-	struct list_head list;
+	struct llist_node node;
 	struct dynmap_volume *volume;
 	u64 first;
 	u64 lbn;
@@ -350,7 +355,9 @@ void dynmap_kpool_low_water(struct dynmap_kpool *pool);
 int dynmap_message(struct dynmap_kpool *pool, unsigned int argc, char **argv, char *result,
 		   unsigned int maxlen);
 
-/* kernel/fresh.c */
+/* kernel/fresh.c: 0 or -ENOMEM; exit also after that. */
+int dynmap_fresh_init(struct dynmap_kpool *pool);
+void dynmap_fresh_exit(struct dynmap_kpool *pool);
 
 /**
  * dynmap_fresh_begin() - begin a fresh write
@@ -393,7 +400,6 @@ void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *vo
 int __must_check dynmap_settle_locked(struct dynmap_kpool *pool, struct dynmap_op *op);
 /* The same with help. Process context, without the lock and commit_mutex. */
 void dynmap_settle(struct dynmap_kpool *pool);
-void dynmap_settle_work(struct work_struct *work);
 
 /* kernel/io.c */
 int dynmap_io_map(struct dynmap_kvolume *kvolume, struct bio *bio);

@@ -18,6 +18,7 @@
  */
 #include "kernel/dynmap.h"
 
+#define DYNMAP_FRESH_WRITES	4096		/* at a time: more of them wait */
 #define DYNMAP_SETTLE_MANY	64		/* unsettled writes: the next writer settles them */
 #define DYNMAP_SETTLE_DELAY	(HZ / 50)	/* until a work does */
 
@@ -26,59 +27,94 @@ static u32 dynmap_bucket(const struct dynmap_volume *volume, u64 lbn)
 	return hash_64((lbn / DYNMAP_WINDOW_BLOCKS) ^ (volume->id << 40), ilog2(DYNMAP_BUCKETS));
 }
 
+static bool dynmap_window_take(atomic_t *users, bool exclusive)
+{
+	if (exclusive)
+		return !atomic_cmpxchg(users, 0, -1);
+	return atomic_inc_unless_negative(users);
+}
+
 /* Hold the windows of [lbn, end), or the first ones: where what is held ends. */
 static u64 dynmap_windows_take(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, u64 end)
 {
 	u64 at = fresh->first;
-	unsigned long flags;
-	int *users;
 
-	spin_lock_irqsave(&pool->list_lock, flags);
 	while (at < end && fresh->windows < DYNMAP_MAX_WINDOWS) {
-		users = &pool->bucket[dynmap_bucket(fresh->volume, at)];
-		if (fresh->exclusive ? *users : *users < 0)
+		if (!dynmap_window_take(&pool->bucket[dynmap_bucket(fresh->volume, at)],
+					fresh->exclusive))
 			break;
-		*users += fresh->exclusive ? -1 : 1;
 		fresh->windows++;
 		at = (at | (DYNMAP_WINDOW_BLOCKS - 1)) + 1;
 	}
-	pool->first_writes += fresh->windows;
-	spin_unlock_irqrestore(&pool->list_lock, flags);
+	atomic_add(fresh->windows, &pool->first_writes);
 	return min(at, end);
 }
 
 static void dynmap_windows_put(struct dynmap_kpool *pool, struct dynmap_fresh *fresh)
 {
 	u64 at = fresh->first;
-	unsigned long flags;
+	u32 i;
 
-	spin_lock_irqsave(&pool->list_lock, flags);
-	pool->first_writes -= fresh->windows;
-	for (; fresh->windows; fresh->windows--, at += DYNMAP_WINDOW_BLOCKS)
-		pool->bucket[dynmap_bucket(fresh->volume, at)] += fresh->exclusive ? 1 : -1;
-	spin_unlock_irqrestore(&pool->list_lock, flags);
+	for (i = 0; i < fresh->windows; i++, at += DYNMAP_WINDOW_BLOCKS)
+		atomic_add(fresh->exclusive ? 1 : -1,
+			   &pool->bucket[dynmap_bucket(fresh->volume, at)]);
+	atomic_sub(fresh->windows, &pool->first_writes);
 	if (wq_has_sleeper(&pool->bucket_wait))
 		wake_up_all(&pool->bucket_wait);
+}
+
+static void dynmap_settle_work(struct work_struct *work)
+{
+	dynmap_settle(container_of(to_delayed_work(work), struct dynmap_kpool, settle_work));
+}
+
+int dynmap_fresh_init(struct dynmap_kpool *pool)
+{
+	u32 i;
+
+	spin_lock_init(&pool->idle_lock);
+	init_llist_head(&pool->idle);
+	init_llist_head(&pool->complete);
+	init_waitqueue_head(&pool->bucket_wait);
+	INIT_DELAYED_WORK(&pool->settle_work, dynmap_settle_work);
+	pool->fresh = kvcalloc(DYNMAP_FRESH_WRITES, sizeof(*pool->fresh), GFP_KERNEL);
+	if (!pool->fresh)
+		return -ENOMEM;
+	for (i = 0; i < DYNMAP_FRESH_WRITES; i++)
+		llist_add(&pool->fresh[i].node, &pool->idle);
+	return 0;
+}
+
+void dynmap_fresh_exit(struct dynmap_kpool *pool)
+{
+	kvfree(pool->fresh);
 }
 
 struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool, struct dynmap_volume *volume,
 					u64 lbn, u64 len, bool exclusive)
 {
 	struct dynmap_fresh *fresh;
+	struct llist_node *node;
 
 	if (pool->reclaiming)
 		return ERR_PTR(-EINPROGRESS);
-	fresh = mempool_alloc(pool->fresh_pool, GFP_NOWAIT | __GFP_NOWARN);
-	if (!fresh)
+	/* Those who take need the lock, those who give back do not. */
+	spin_lock(&pool->idle_lock);
+	node = llist_del_first(&pool->idle);
+	spin_unlock(&pool->idle_lock);
+	if (!node)
 		return ERR_PTR(-ENOBUFS);
-	memset(fresh, 0, sizeof(*fresh));
+	fresh = llist_entry(node, struct dynmap_fresh, node);
 	fresh->volume = volume;
 	fresh->first = lbn;
 	fresh->lbn = lbn;
+	fresh->windows = 0;
 	fresh->exclusive = exclusive;
+	fresh->redirect = false;
+	fresh->failed = false;
 	fresh->len = dynmap_windows_take(pool, fresh, lbn + len) - lbn;
 	if (!fresh->len) {
-		mempool_free(fresh, pool->fresh_pool);
+		llist_add(&fresh->node, &pool->idle);
 		return ERR_PTR(-EINPROGRESS);
 	}
 	fresh->phase = dynmap_phase_enter(pool);
@@ -89,7 +125,7 @@ static void dynmap_fresh_end(struct dynmap_kpool *pool, struct dynmap_fresh *fre
 {
 	dynmap_windows_put(pool, fresh);
 	dynmap_phase_leave(pool, fresh->phase);
-	mempool_free(fresh, pool->fresh_pool);
+	llist_add(&fresh->node, &pool->idle);
 }
 
 int dynmap_fresh_hold(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, struct dynmap_op *op)
@@ -113,40 +149,34 @@ void dynmap_fresh_cancel(struct dynmap_kpool *pool, struct dynmap_fresh *fresh)
 
 void dynmap_fresh_done(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, bool failed)
 {
-	unsigned long flags;
+	bool first;
 
 	if (failed && !fresh->redirect) {
 		dynmap_fresh_end(pool, fresh);
 		return;
 	}
 	fresh->failed = failed;
-	spin_lock_irqsave(&pool->list_lock, flags);
-	list_add_tail(&fresh->list, &pool->complete);
-	pool->completed++;
-	spin_unlock_irqrestore(&pool->list_lock, flags);
+	atomic_inc(&pool->unsettled);
+	first = llist_add(&fresh->node, &pool->complete);
+	/* All are taken at once: the work that was asked for by the first one sees to this one. */
+	if (first)
+		queue_delayed_work(pool->wq, &pool->settle_work, DYNMAP_SETTLE_DELAY);
 	if (wq_has_sleeper(&pool->bucket_wait))
 		mod_delayed_work(pool->wq, &pool->settle_work, 0);
-	else
-		queue_delayed_work(pool->wq, &pool->settle_work, DYNMAP_SETTLE_DELAY);
-}
-
-static u32 dynmap_unsettled(struct dynmap_kpool *pool)
-{
-	return READ_ONCE(pool->completed) - READ_ONCE(pool->settled);
 }
 
 bool dynmap_fresh_many(struct dynmap_kpool *pool)
 {
-	return dynmap_unsettled(pool) >= DYNMAP_SETTLE_MANY;
+	return atomic_read(&pool->unsettled) >= DYNMAP_SETTLE_MANY;
 }
 
 bool dynmap_fresh_hides(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn,
 			u64 end)
 {
-	if (!dynmap_unsettled(pool))
+	if (!atomic_read(&pool->unsettled))
 		return false;
 	for (; lbn < end; lbn = (lbn | (DYNMAP_WINDOW_BLOCKS - 1)) + 1)
-		if (READ_ONCE(pool->bucket[dynmap_bucket(volume, lbn)]))
+		if (atomic_read(&pool->bucket[dynmap_bucket(volume, lbn)]))
 			return true;
 	return false;
 }
@@ -157,14 +187,20 @@ void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *vo
 
 	wait_event_timeout(pool->bucket_wait, !READ_ONCE(pool->reclaiming) &&
 			   !READ_ONCE(pool->snapshotting) &&
-			   !READ_ONCE(pool->bucket[bucket]), HZ / 10);
+			   !atomic_read(&pool->bucket[bucket]), HZ / 10);
 }
 
-/* The first of those being settled is done with, or lost; lock held for writing. */
-static void dynmap_settle_next(struct dynmap_kpool *pool, int error)
+/* The first of those that are to be settled; NULL: there is none; lock held for writing. */
+static struct dynmap_fresh *dynmap_settle_first(struct dynmap_kpool *pool)
 {
-	struct dynmap_fresh *fresh = list_first_entry(&pool->settling, struct dynmap_fresh, list);
+	if (!pool->settling)
+		pool->settling = llist_reverse_order(llist_del_all(&pool->complete));
+	return pool->settling ? llist_entry(pool->settling, struct dynmap_fresh, node) : NULL;
+}
 
+/* It is done with, or lost; lock held for writing. */
+static void dynmap_settle_next(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, int error)
+{
 	if (fresh->redirect && (error || fresh->failed))
 		dynmap_alloc_unhold(&pool->core.alloc, fresh->pbn, fresh->len);
 	if (error) {
@@ -174,8 +210,8 @@ static void dynmap_settle_next(struct dynmap_kpool *pool, int error)
 		dynmap_pool_fail(&pool->core);
 		dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
 	}
-	list_del(&fresh->list);
-	WRITE_ONCE(pool->settled, pool->settled + 1);
+	pool->settling = fresh->node.next;
+	atomic_dec(&pool->unsettled);
 	dynmap_fresh_end(pool, fresh);
 }
 
@@ -184,7 +220,7 @@ static int dynmap_settle_one(struct dynmap_kpool *pool, struct dynmap_fresh *fre
 {
 	struct dynmap_table *table = &pool->core.table;
 
-	memset(op, 0, sizeof(*op));
+	op->urgent = 0;
 	if (fresh->failed)
 		return 0;
 	if (fresh->redirect)
@@ -199,16 +235,13 @@ int dynmap_settle_locked(struct dynmap_kpool *pool, struct dynmap_op *op)
 	struct dynmap_fresh *fresh;
 	int ret;
 
-	if (!dynmap_unsettled(pool))
+	if (!atomic_read(&pool->unsettled))
 		return 0;
-	spin_lock_irq(&pool->list_lock);
-	list_splice_tail_init(&pool->complete, &pool->settling);
-	spin_unlock_irq(&pool->list_lock);
-	while ((fresh = list_first_entry_or_null(&pool->settling, struct dynmap_fresh, list))) {
+	while ((fresh = dynmap_settle_first(pool))) {
 		ret = dynmap_settle_one(pool, fresh, op);
 		if (ret == -EAGAIN || ret == -ENOMEM || ret == -EBUSY)
 			return ret;
-		dynmap_settle_next(pool, ret);
+		dynmap_settle_next(pool, fresh, ret);
 	}
 	if (dynmap_pool_wants_checkpoint(&pool->core))
 		mod_delayed_work(pool->wq, &pool->idle_work, 0);
@@ -222,7 +255,7 @@ static void dynmap_settle_lost(struct dynmap_kpool *pool, int needs, int error)
 
 	down_write(&pool->lock);
 	if (dynmap_settle_locked(pool, &op) == needs)
-		dynmap_settle_next(pool, error);
+		dynmap_settle_next(pool, dynmap_settle_first(pool), error);
 	up_write(&pool->lock);
 }
 
@@ -231,7 +264,7 @@ void dynmap_settle(struct dynmap_kpool *pool)
 	struct dynmap_op op;
 	int ret, error;
 
-	while (dynmap_unsettled(pool)) {
+	while (atomic_read(&pool->unsettled)) {
 		down_write(&pool->lock);
 		ret = dynmap_settle_locked(pool, &op);
 		up_write(&pool->lock);
@@ -246,7 +279,3 @@ void dynmap_settle(struct dynmap_kpool *pool)
 	}
 }
 
-void dynmap_settle_work(struct work_struct *work)
-{
-	dynmap_settle(container_of(to_delayed_work(work), struct dynmap_kpool, settle_work));
-}

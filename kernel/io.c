@@ -205,7 +205,8 @@ static int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bool res
 	if (pool->read_only || (changes && pool->mode == DYNMAP_MODE_READ_ONLY))
 		return -EIO;
 	if (changes &&
-	    !dynmap_table_may_write(&pool->core.table, volume, pool->first_writes))
+	    !dynmap_table_may_write(&pool->core.table, volume,
+				    atomic_read(&pool->first_writes)))
 		return -ENOSPC;
 	if (mapping->kind != DYNMAP_HOLE || !reserve)
 		return 0;
@@ -643,7 +644,7 @@ static int dynmap_map_settled(struct dynmap_kpool *pool, struct bio *bio,
 {
 	int ret = dynmap_settle_locked(pool, op);
 
-	memset(op, 0, sizeof(*op));
+	op->urgent = 0;
 	return ret ? ret : dynmap_io_lookup(pool, bio, true, mapping, op);
 }
 
@@ -668,10 +669,11 @@ static int dynmap_map_fast(struct dynmap_kpool *pool, struct bio *bio)
 	struct dynmap_io *io = dynmap_io(bio);
 	bool fresh = io->write && READ_ONCE(io->kvolume->fresh);
 	struct dynmap_mapping mapping;
-	struct dynmap_op op = {};
 	bool exclusive = fresh;
+	struct dynmap_op op;
 	int ret = 0;
 
+	op.urgent = 0;
 	if (!fresh) {
 		down_read(&pool->lock);
 		ret = dynmap_io_lookup(pool, bio, false, &mapping, &op);
@@ -701,10 +703,11 @@ int dynmap_io_map(struct dynmap_kvolume *kvolume, struct bio *bio)
 	struct dynmap_io *io = dynmap_io(bio);
 	int ret;
 
-	memset(io, 0, sizeof(*io));
 	io->kvolume = kvolume;
+	io->fresh = NULL;
 	io->phase = -1;
 	io->write = bio_data_dir(bio) == WRITE;
+	io->commit = false;
 	if (io->write && bio->bi_iter.bi_size &&
 	    kvolume->volume->disk.flags & cpu_to_le32(DYNMAP_VOLUME_READ_ONLY))
 		return DM_MAPIO_KILL;

@@ -13,7 +13,6 @@
 #define DYNMAP_IDLE_CHECKPOINT	(5 * HZ)
 #define DYNMAP_MAX_CLEAN	16384	/* nodes in memory: 64 MiB */
 #define DYNMAP_PAGES		16	/* blocks being padded, at least */
-#define DYNMAP_FRESH_WRITES	64	/* under way when memory is short */
 #define DYNMAP_RECLAIM_BLOCKS	1024	/* taken back at once, at least */
 #define DYNMAP_MIN_WORK		1000	/* us of background work before a pause */
 #define DYNMAP_MAX_WORK		10000	/* us that a pause is measured by, at most */
@@ -356,7 +355,7 @@ static int dynmap_kpool_reclaim(struct dynmap_kpool *pool, u32 seen)
 	pool->reclaiming = true;
 	up_write(&pool->lock);
 	dynmap_settle(pool);
-	wait_event(pool->bucket_wait, !READ_ONCE(pool->first_writes));
+	wait_event(pool->bucket_wait, !atomic_read(&pool->first_writes));
 	ret = dynmap_reclaim_round(pool, &freed);
 	down_write(&pool->lock);
 	pool->reclaiming = false;
@@ -532,7 +531,7 @@ static void dynmap_kpool_free(struct dynmap_kpool *pool)
 	if (pool->commit_wq)
 		destroy_workqueue(pool->commit_wq);
 	mempool_destroy(pool->pages);
-	mempool_destroy(pool->fresh_pool);
+	dynmap_fresh_exit(pool);
 	free_percpu(pool->inflight[0]);
 	free_percpu(pool->inflight[1]);
 	kvfree(pool);
@@ -549,12 +548,8 @@ static struct dynmap_kpool *dynmap_kpool_alloc(void)
 	mutex_init(&pool->release_mutex);
 	mutex_init(&pool->reclaim_mutex);
 	spin_lock_init(&pool->list_lock);
-	init_waitqueue_head(&pool->bucket_wait);
-	INIT_LIST_HEAD(&pool->complete);
-	INIT_LIST_HEAD(&pool->settling);
 	bio_list_init(&pool->flushes);
 	bio_list_init(&pool->no_space);
-	INIT_DELAYED_WORK(&pool->settle_work, dynmap_settle_work);
 	INIT_WORK(&pool->commit_work, dynmap_commit_work);
 	INIT_WORK(&pool->release_work, dynmap_release_work);
 	INIT_WORK(&pool->reap_work, dynmap_reap_work);
@@ -567,10 +562,8 @@ static struct dynmap_kpool *dynmap_kpool_alloc(void)
 	pool->commit_wq = alloc_workqueue("dynmap-commit", WQ_MEM_RECLAIM | WQ_HIGHPRI | WQ_PERCPU,
 					  0);
 	pool->pages = mempool_create_page_pool(DYNMAP_PAGES, 0);
-	pool->fresh_pool = mempool_create_kmalloc_pool(DYNMAP_FRESH_WRITES,
-						       sizeof(struct dynmap_fresh));
-	if (pool->inflight[0] && pool->inflight[1] && pool->io_wq && pool->wq && pool->commit_wq &&
-	    pool->pages && pool->fresh_pool)
+	if (!dynmap_fresh_init(pool) && pool->inflight[0] && pool->inflight[1] && pool->io_wq &&
+	    pool->wq && pool->commit_wq && pool->pages)
 		return pool;
 	dynmap_kpool_free(pool);
 	return NULL;
