@@ -27,40 +27,36 @@ static u64 dynmap_bits(u32 first, u32 len)
 	return (len == 64 ? ~0ULL : (1ULL << len) - 1) << first;
 }
 
-/* Call @op on the word and mask of each word that [index, index + len) touches. */
-#define dynmap_for_each_word(word, mask, index, len)				\
-	for (u32 __at = (index), __end = (index) + (len), __n;			\
-	     __at < __end && (__n = min(64 - (__at & 63), __end - __at),	\
-			      (word) = __at >> 6,				\
-			      (mask) = dynmap_bits(__at & 63, __n), true);	\
-	     __at += __n)
+/* For each word that [index, index + len), which is used up, touches: its bits in @mask. */
+#define dynmap_for_each_word(mask, index, len)					\
+	for (u32 __n; (len) && (__n = min(64 - ((index) & 63), (len)),		\
+				(mask) = dynmap_bits((index) & 63, __n), true);	\
+	     (index) += __n, (len) -= __n)
 
 static u32 dynmap_bits_count(const u64 *map, u32 index, u32 len)
 {
-	u32 word, count = 0;
+	u32 count = 0;
 	u64 mask;
 
-	dynmap_for_each_word(word, mask, index, len)
-		count += hweight64(map[word] & mask);
+	dynmap_for_each_word(mask, index, len)
+		count += hweight64(map[index >> 6] & mask);
 	return count;
 }
 
 static void dynmap_bits_set(u64 *map, u32 index, u32 len)
 {
-	u32 word;
 	u64 mask;
 
-	dynmap_for_each_word(word, mask, index, len)
-		map[word] |= mask;
+	dynmap_for_each_word(mask, index, len)
+		map[index >> 6] |= mask;
 }
 
 static void dynmap_bits_clear(u64 *map, u32 index, u32 len)
 {
-	u32 word;
 	u64 mask;
 
-	dynmap_for_each_word(word, mask, index, len)
-		map[word] &= ~mask;
+	dynmap_for_each_word(mask, index, len)
+		map[index >> 6] &= ~mask;
 }
 
 static int dynmap_zone_class(u8 flags)

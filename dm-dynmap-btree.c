@@ -461,22 +461,21 @@ static bool dynmap_path_is_writable(struct dynmap_tree *tree, const struct dynma
 		return false;
 	leaf = path->buf[0];
 	if (leaf->state != DYNMAP_BUF_DIRTY || dynmap_node_is_shared(leaf, &tree->share) ||
-	    dynmap_node_count(leaf) + room > dynmap_btree_capacity(tree->kind))
+	    (dynmap_node_count(leaf) + room) * dynmap_btree_record_bytes(tree->kind) >
+	    DYNMAP_NODE_PAYLOAD)
 		return false;
 	return tree->kind != DYNMAP_TREE_MAP || key - dynmap_node_base(leaf) < DYNMAP_LEAF_REACH;
 }
 
-void dynmap_btree_write_path(struct dynmap_tree *tree, u64 key, u32 room,
-			     struct dynmap_path *path)
+/* Go down again, with copies of what may not be changed, and splitting what is full. */
+static void dynmap_path_make_writable(struct dynmap_tree *tree, u64 key, u32 room,
+				      struct dynmap_path *path)
 {
 	struct dynmap_cache *cache = tree->cache;
 	struct dynmap_ptr ptr;
 	struct dynmap_buf *buf;
 	int level;
 
-	/* Most are. */
-	if (dynmap_path_is_writable(tree, path, key, room))
-		return;
 	if (!tree->levels) {
 		buf = dynmap_node_new(cache, tree->kind, 0, tree->owner, 0);
 		tree->root = dynmap_node_ptr(buf);
@@ -507,8 +506,14 @@ void dynmap_btree_write_path(struct dynmap_tree *tree, u64 key, u32 room,
 	}
 }
 
-void dynmap_leaf_splice(struct dynmap_path *path, int slot, u32 remove, const void *records,
-			u32 insert)
+void dynmap_btree_write_path(struct dynmap_tree *tree, u64 key, u32 room,
+			     struct dynmap_path *path)
+{
+	if (!dynmap_path_is_writable(tree, path, key, room))
+		dynmap_path_make_writable(tree, key, room, path);
+}
+
+void *dynmap_leaf_splice(struct dynmap_path *path, int slot, u32 remove, u32 insert)
 {
 	struct dynmap_buf *leaf = path->buf[0];
 	u32 bytes = dynmap_btree_record_bytes(dynmap_node_head(leaf)->kind);
@@ -518,9 +523,8 @@ void dynmap_leaf_splice(struct dynmap_path *path, int slot, u32 remove, const vo
 
 	if (insert != remove)
 		memmove(at + insert * bytes, at + remove * bytes, (count - slot - remove) * bytes);
-	if (insert)
-		memcpy(at, records, insert * bytes);
 	dynmap_node_set_count(leaf, count + insert - remove);
+	return at;
 }
 
 static void dynmap_btree_make_empty(struct dynmap_tree *tree)
@@ -695,10 +699,8 @@ int dynmap_btree_put(struct dynmap_tree *tree, u64 key, const void *record, stru
 	replace = !ret && path.slot[0] >= 0 &&
 		  dynmap_leaf_key(path.buf[0], path.slot[0]) == key;
 	dynmap_btree_write_path(tree, key, !replace, &path);
-	if (replace)
-		dynmap_leaf_splice(&path, path.slot[0], 1, record, 1);
-	else
-		dynmap_leaf_splice(&path, path.slot[0] + 1, 0, record, 1);
+	memcpy(dynmap_leaf_splice(&path, path.slot[0] + !replace, replace, 1), record,
+	       dynmap_btree_record_bytes(tree->kind));
 	return 0;
 }
 
@@ -712,7 +714,7 @@ int dynmap_btree_remove(struct dynmap_tree *tree, u64 key, struct dynmap_op *op)
 	if (path.slot[0] < 0 || dynmap_leaf_key(path.buf[0], path.slot[0]) != key)
 		return -ENOENT;
 	dynmap_btree_write_path(tree, key, 0, &path);
-	dynmap_leaf_splice(&path, path.slot[0], 1, NULL, 0);
+	dynmap_leaf_splice(&path, path.slot[0], 1, 0);
 	dynmap_btree_prune(tree, &path);
 	return 0;
 }

@@ -131,9 +131,8 @@ int __must_check dynmap_btree_find(struct dynmap_tree *tree, u64 key,
 void dynmap_btree_write_path(struct dynmap_tree *tree, u64 key, u32 room,
 			     struct dynmap_path *path);
 
-/* Replace @remove records of a writable leaf from @slot on by @insert new ones. */
-void dynmap_leaf_splice(struct dynmap_path *path, int slot, u32 remove,
-			const void *records, u32 insert);
+/* Replace @remove records of a writable leaf from @slot on by @insert others: their place. */
+void *dynmap_leaf_splice(struct dynmap_path *path, int slot, u32 remove, u32 insert);
 
 /* After removals: drop an emptied leaf, join a nearly empty one with its left. */
 void dynmap_btree_prune(struct dynmap_tree *tree, struct dynmap_path *path);

@@ -237,11 +237,43 @@ int dynmap_family_split(struct dynmap_family *family, struct dynmap_disk_volume 
 	return 0;
 }
 
-static void dynmap_divergence_read(struct dynmap_buf *leaf, int slot,
-				   struct dynmap_disk_divergence *entry, u64 *end)
+static struct dynmap_disk_divergence *dynmap_divergence(struct dynmap_buf *leaf, int slot)
 {
-	*entry = ((const struct dynmap_disk_divergence *)dynmap_node_entries(leaf))[slot];
-	*end = le64_to_cpu(entry->pbn) + le32_to_cpu(entry->len);
+	struct dynmap_disk_divergence *entry = dynmap_node_entries(leaf);
+
+	return entry + slot;
+}
+
+static u64 dynmap_divergence_end(const struct dynmap_disk_divergence *entry)
+{
+	return le64_to_cpu(entry->pbn) + le32_to_cpu(entry->len);
+}
+
+/*
+ * Find the entry that covers a block, NULL if there is none: *limit is where the entry
+ * or the gap ends, as far as this leaf knows.
+ */
+static int dynmap_divergence_find(struct dynmap_snap *snap, u64 pbn, struct dynmap_path *path,
+				  const struct dynmap_disk_divergence **entry, u64 *limit,
+				  struct dynmap_op *op)
+{
+	int ret = dynmap_btree_find(&snap->divergence, pbn, path, op), slot;
+	const struct dynmap_disk_divergence *at;
+
+	*entry = NULL;
+	*limit = ~0ULL;
+	if (ret)
+		return ret == -ENOENT ? 0 : ret;
+	slot = path->slot[0];
+	at = dynmap_divergence(path->buf[0], slot);
+	*limit = path->high;
+	if (slot >= 0 && pbn < dynmap_divergence_end(at)) {
+		*entry = at;
+		*limit = dynmap_divergence_end(at);
+	} else if (slot + 1 < (int)dynmap_node_count(path->buf[0])) {
+		*limit = le64_to_cpu(at[1].pbn);
+	}
+	return 0;
 }
 
 /* May the first blocks of a kill be freed, if it comes to that? -EUCLEAN if not. */
@@ -280,7 +312,7 @@ static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *s
 			     struct dynmap_kill *kill, const struct dynmap_disk_divergence *entry,
 			     struct dynmap_path *path, struct dynmap_op *op)
 {
-	u64 first = le64_to_cpu(entry->pbn), end = first + le32_to_cpu(entry->len), stop;
+	u64 first = le64_to_cpu(entry->pbn), end = dynmap_divergence_end(entry), stop;
 	struct dynmap_disk_divergence left[2];
 	struct dynmap_share above;
 	u32 count = 0;
@@ -310,7 +342,7 @@ static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *s
 		left[count++].len = cpu_to_le32(end - stop);
 	}
 	dynmap_btree_write_path(&snap->divergence, kill->pbn, 1, path);
-	dynmap_leaf_splice(path, path->slot[0], 1, left, count);
+	memcpy(dynmap_leaf_splice(path, path->slot[0], 1, count), left, count * sizeof(*left));
 	if (!count)
 		dynmap_btree_prune(&snap->divergence, path);
 	snap->dirty = true;
@@ -329,22 +361,18 @@ static void dynmap_kill_enter(struct dynmap_snap *snap, struct dynmap_kill *kill
 		.birth = cpu_to_le32(kill->birth),
 		.side = kill->side,
 		.is_node = kill->is_node,
-	}, before;
-	u64 end;
+	}, *at;
 
 	dynmap_btree_write_path(&snap->divergence, kill->pbn, 1, path);
-	if (path->slot[0] >= 0) {
-		dynmap_divergence_read(path->buf[0], path->slot[0], &before, &end);
-		if (end == kill->pbn && before.birth == entry.birth &&
-		    before.side == entry.side && before.is_node == entry.is_node &&
-		    dynmap_pbn_index(kill->pbn)) {
-			before.len = cpu_to_le32(le32_to_cpu(before.len) + len);
-			dynmap_leaf_splice(path, path->slot[0], 1, &before, 1);
-			goto entered;
-		}
+	at = dynmap_divergence(path->buf[0], path->slot[0]);
+	if (path->slot[0] >= 0 && dynmap_divergence_end(at) == kill->pbn &&
+	    at->birth == entry.birth && at->side == entry.side && at->is_node == entry.is_node &&
+	    dynmap_pbn_index(kill->pbn)) {
+		at->len = cpu_to_le32(le32_to_cpu(at->len) + len);
+	} else {
+		at = dynmap_leaf_splice(path, path->slot[0] + 1, 0, 1);
+		*at = entry;
 	}
-	dynmap_leaf_splice(path, path->slot[0] + 1, 0, &entry, 1);
-entered:
 	snap->dirty = true;
 	kill->pbn += len;
 	kill->len -= len;
@@ -354,29 +382,18 @@ entered:
 static int dynmap_kill_at(struct dynmap_family *family, struct dynmap_snap *snap,
 			  struct dynmap_kill *kill, struct dynmap_op *op)
 {
-	struct dynmap_tree *tree = &snap->divergence;
-	struct dynmap_disk_divergence entry;
-	struct dynmap_path path;
-	u64 end, limit;
+	const struct dynmap_disk_divergence *entry;
+	struct dynmap_path path __uninitialized;
+	u64 limit;
 	int ret;
 
-	ret = dynmap_alloc_reserve(family->alloc, dynmap_btree_worst(tree), 4, op);
+	ret = dynmap_alloc_reserve(family->alloc, dynmap_btree_worst(&snap->divergence), 4, op);
+	if (!ret)
+		ret = dynmap_divergence_find(snap, kill->pbn, &path, &entry, &limit, op);
 	if (ret)
 		return ret;
-	ret = dynmap_btree_find(tree, kill->pbn, &path, op);
-	if (ret && ret != -ENOENT)
-		return ret;
-	limit = ~0ULL;
-	if (!ret) {
-		limit = path.high;
-		if (path.slot[0] + 1 < (int)dynmap_node_count(path.buf[0]))
-			limit = dynmap_leaf_key(path.buf[0], path.slot[0] + 1);
-		if (path.slot[0] >= 0) {
-			dynmap_divergence_read(path.buf[0], path.slot[0], &entry, &end);
-			if (kill->pbn < end)
-				return dynmap_kill_match(family, snap, kill, &entry, &path, op);
-		}
-	}
+	if (entry)
+		return dynmap_kill_match(family, snap, kill, entry, &path, op);
 	dynmap_kill_enter(snap, kill, limit, &path);
 	return 0;
 }
@@ -502,13 +519,12 @@ int dynmap_family_deleted(struct dynmap_family *family, u64 parent, u64 *id, str
 
 int dynmap_family_drain(struct dynmap_family *family, u64 id, struct dynmap_op *op)
 {
-	struct dynmap_disk_divergence entry;
+	const struct dynmap_disk_divergence *entry;
 	struct dynmap_share above;
 	struct dynmap_kill kill;
 	struct dynmap_snap *snap;
 	struct dynmap_path path;
 	int ret, i;
-	u64 end;
 
 	ret = dynmap_snap_get(family, id, &snap, op);
 	if (!ret)
@@ -522,14 +538,14 @@ int dynmap_family_drain(struct dynmap_family *family, u64 id, struct dynmap_op *
 	if (ret)
 		return ret;
 	for (i = 0; i < (int)dynmap_node_count(path.buf[0]); i++) {
-		dynmap_divergence_read(path.buf[0], i, &entry, &end);
-		if (entry.side == dynmap_snap_dead_side(snap))
+		entry = dynmap_divergence(path.buf[0], i);
+		if (entry->side == dynmap_snap_dead_side(snap))
 			continue;
 		kill = (struct dynmap_kill){
-			.pbn = le64_to_cpu(entry.pbn),
-			.len = le32_to_cpu(entry.len),
-			.birth = le32_to_cpu(entry.birth),
-			.is_node = entry.is_node,
+			.pbn = le64_to_cpu(entry->pbn),
+			.len = le32_to_cpu(entry->len),
+			.birth = le32_to_cpu(entry->birth),
+			.is_node = entry->is_node,
 			.node = dynmap_snap_parent(snap),
 			.side = dynmap_snap_side(snap),
 		};
@@ -588,11 +604,11 @@ int dynmap_family_splice(struct dynmap_family *family, u64 id, struct dynmap_dis
 static int dynmap_survey_run(struct dynmap_family *family, struct dynmap_kill kill, u32 *len,
 			     bool *freed, struct dynmap_op *op)
 {
-	struct dynmap_disk_divergence entry;
+	const struct dynmap_disk_divergence *entry;
 	struct dynmap_share above;
 	struct dynmap_path path;
 	struct dynmap_snap *snap;
-	u64 end, limit;
+	u64 limit;
 	int ret;
 
 	*freed = true;
@@ -612,19 +628,11 @@ static int dynmap_survey_run(struct dynmap_family *family, struct dynmap_kill ki
 		*freed = false;
 		if (dynmap_snap_is_dying(snap))
 			return 0;
-		ret = dynmap_btree_find(&snap->divergence, kill.pbn, &path, op);
+		ret = dynmap_divergence_find(snap, kill.pbn, &path, &entry, &limit, op);
 		if (ret)
-			return ret == -ENOENT ? 0 : ret;
-		limit = path.high;
-		if (path.slot[0] + 1 < (int)dynmap_node_count(path.buf[0]))
-			limit = dynmap_leaf_key(path.buf[0], path.slot[0] + 1);
-		end = 0;
-		if (path.slot[0] >= 0)
-			dynmap_divergence_read(path.buf[0], path.slot[0], &entry, &end);
-		if (kill.pbn < end)
-			limit = end;
+			return ret;
 		*len = min((u64)*len, limit - kill.pbn);
-		if (kill.pbn >= end || entry.side == kill.side)
+		if (!entry || entry->side == kill.side)
 			return 0;
 		*freed = true;
 		if (kill.birth > above.generation)
@@ -639,7 +647,7 @@ static int dynmap_survey_leaf(struct dynmap_family *family, struct dynmap_snap *
 			      struct dynmap_op *op)
 {
 	bool dying = dynmap_snap_is_dying(snap), ours, freed;
-	struct dynmap_disk_divergence entry;
+	const struct dynmap_disk_divergence *entry;
 	struct dynmap_kill kill = {
 		.node = dynmap_snap_parent(snap),
 		.side = dynmap_snap_side(snap),
@@ -651,12 +659,13 @@ static int dynmap_survey_leaf(struct dynmap_family *family, struct dynmap_snap *
 
 	ret = dynmap_family_share(family, kill.node, kill.side, false, &above, op);
 	for (i = 0; !ret && i < (int)dynmap_node_count(path->buf[0]); i++) {
-		dynmap_divergence_read(path->buf[0], i, &entry, &end);
-		kill.pbn = le64_to_cpu(entry.pbn);
-		kill.birth = le32_to_cpu(entry.birth);
+		entry = dynmap_divergence(path->buf[0], i);
+		end = dynmap_divergence_end(entry);
+		kill.pbn = le64_to_cpu(entry->pbn);
+		kill.birth = le32_to_cpu(entry->birth);
 		/* Dying: less what the side killed; else what the other one did. */
-		ours = entry.side == survey->side;
-		if (entry.is_node || kill.pbn < survey->key || dying != ours)
+		ours = entry->side == survey->side;
+		if (entry->is_node || kill.pbn < survey->key || dying != ours)
 			continue;
 		for (; !ret && kill.pbn < end; kill.pbn += len) {
 			kill.len = end - kill.pbn;

@@ -458,13 +458,6 @@ static void dynmap_node_kill(struct dynmap_cache *cache, struct dynmap_buf *buf,
 	}
 }
 
-bool dynmap_node_is_shared(const struct dynmap_buf *buf, const struct dynmap_share *share)
-{
-	const struct dynmap_disk_node *node = buf->data;
-
-	return dynmap_share_has(share, le32_to_cpu(node->generation));
-}
-
 struct dynmap_buf *dynmap_node_new(struct dynmap_cache *cache, u8 kind, u8 level, u64 owner,
 				   u64 base)
 {

@@ -363,7 +363,10 @@ struct dynmap_buf *dynmap_node_new(struct dynmap_cache *cache, u8 kind, u8 level
 				   u64 owner, u64 base);
 
 /* Is the node possibly part of other trees? */
-bool dynmap_node_is_shared(const struct dynmap_buf *buf, const struct dynmap_share *share);
+static inline bool dynmap_node_is_shared(struct dynmap_buf *buf, const struct dynmap_share *share)
+{
+	return dynmap_share_has(share, le32_to_cpu(dynmap_node_head(buf)->generation));
+}
 
 /*
  * Second phase: make a node of a tree that shares @share DIRTY and its own, moving

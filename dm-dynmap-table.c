@@ -122,8 +122,8 @@ static int dynmap_map_find(struct dynmap_volume *volume, u64 lbn, struct dynmap_
 int dynmap_table_lookup(struct dynmap_volume *volume, u64 lbn, struct dynmap_mapping *mapping,
 			struct dynmap_op *op)
 {
-	struct dynmap_extent extent;
-	struct dynmap_path path;
+	struct dynmap_extent extent __uninitialized;
+	struct dynmap_path path __uninitialized;
 	int ret = dynmap_map_find(volume, lbn, &path, &extent, op);
 	u32 bit, last;
 	bool written;
@@ -173,8 +173,8 @@ static int dynmap_map_prepare(struct dynmap_table *table, struct dynmap_volume *
 static void dynmap_map_replace(struct dynmap_volume *volume, u64 key, u32 remove,
 			       struct dynmap_extent *pieces, u32 count, struct dynmap_path *path)
 {
-	struct dynmap_disk_map records[DYNMAP_MAX_PIECES];
-	struct dynmap_extent next;
+	struct dynmap_extent next __uninitialized;
+	struct dynmap_disk_map *map;
 	struct dynmap_buf *leaf;
 	u32 n = 0, i;
 	int slot;
@@ -199,9 +199,9 @@ static void dynmap_map_replace(struct dynmap_volume *volume, u64 key, u32 remove
 		}
 	}
 	base = dynmap_node_base(leaf);
+	map = dynmap_leaf_splice(path, slot, remove, n);
 	for (i = 0; i < n; i++)
-		dynmap_extent_write(base, &pieces[i], &records[i]);
-	dynmap_leaf_splice(path, slot, remove, records, n);
+		dynmap_extent_write(base, &pieces[i], &map[i]);
 	if (n < remove)
 		dynmap_btree_prune(&volume->map, path);
 	volume->dirty = true;
@@ -455,9 +455,10 @@ static void dynmap_write_window(const struct dynmap_extent *extent, u64 lbn, u64
 int dynmap_table_set_written(struct dynmap_table *table, struct dynmap_volume *volume, u64 lbn,
 			     u64 pbn, u32 len, struct dynmap_op *op)
 {
-	struct dynmap_extent extent, pieces[DYNMAP_MAX_PIECES];
+	struct dynmap_extent pieces[DYNMAP_MAX_PIECES] __uninitialized;
+	struct dynmap_path path __uninitialized;
+	struct dynmap_extent extent;
 	u64 end = lbn + len, to, fresh;
-	struct dynmap_path path;
 	u32 count;
 	int ret;
 
@@ -565,7 +566,9 @@ static void dynmap_give_up(struct dynmap_table *table, struct dynmap_volume *vol
 static int dynmap_redirect_piece(struct dynmap_table *table, struct dynmap_volume *volume,
 				 u64 lbn, u64 pbn, u32 *len, struct dynmap_op *op)
 {
-	struct dynmap_extent extent, pieces[DYNMAP_MAX_PIECES];
+	struct dynmap_extent pieces[DYNMAP_MAX_PIECES] __uninitialized;
+	struct dynmap_path path __uninitialized;
+	struct dynmap_extent extent;
 	struct dynmap_extent piece = {
 		.lbn = lbn,
 		.pbn = pbn,
@@ -573,7 +576,6 @@ static int dynmap_redirect_piece(struct dynmap_table *table, struct dynmap_volum
 		.kind = DYNMAP_DATA,
 	};
 	u32 count = 0, left = 0;
-	struct dynmap_path path;
 	int ret;
 
 	ret = dynmap_map_find(volume, lbn, &path, &extent, op);
@@ -642,8 +644,9 @@ int dynmap_table_hold(struct dynmap_table *table, struct dynmap_volume *volume, 
 int dynmap_table_unmap(struct dynmap_table *table, struct dynmap_volume *volume, u64 *lbn,
 		       u64 end, struct dynmap_op *op)
 {
-	struct dynmap_extent extent, pieces[DYNMAP_MAX_PIECES];
-	struct dynmap_path path;
+	struct dynmap_extent pieces[DYNMAP_MAX_PIECES] __uninitialized;
+	struct dynmap_path path __uninitialized;
+	struct dynmap_extent extent;
 	u64 from = *lbn, to;
 	u32 count;
 	int ret;

@@ -237,7 +237,6 @@ struct dynmap_fresh {
  * struct dynmap_io - per-bio data
  * @kvolume: the target
  * @work: in io_wq
- * @end_io: saved bi_end_io while the bio is ours at completion
  * @fresh: a fresh write's, until its data is complete
  * @src: old place of a block that is copied, DYNMAP_PBN_NONE: what nobody has written
  * @dev: device it was sent to
@@ -248,7 +247,6 @@ struct dynmap_fresh {
 struct dynmap_io {
 	struct dynmap_kvolume *kvolume;
 	struct work_struct work;
-	bio_end_io_t *end_io;
 	struct dynmap_fresh *fresh;
 	u64 src;
 	u32 dev;

@@ -26,6 +26,15 @@
 
 #define DYNMAP_GFP	(GFP_NOIO | __GFP_NOWARN)
 
+/* Kernels that clear the stack would clear paths and pieces for each bio. */
+#ifndef __uninitialized
+#if __has_attribute(__uninitialized__)
+#define __uninitialized	__attribute__((__uninitialized__))
+#else
+#define __uninitialized
+#endif
+#endif
+
 #define dynmap_err(fmt, ...) \
 	pr_err_ratelimited("device-mapper: dynmap: " fmt "\n", ##__VA_ARGS__)
 

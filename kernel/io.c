@@ -32,22 +32,9 @@ static bool dynmap_is_whole(struct bio *bio)
 }
 
 /* Is it a write that changes the map? */
-static bool dynmap_is_fresh(struct bio *bio, const struct dynmap_mapping *mapping)
+static bool dynmap_is_fresh(const struct dynmap_io *io, const struct dynmap_mapping *mapping)
 {
-	return dynmap_io(bio)->write && (mapping->kind != DYNMAP_DATA || mapping->shared);
-}
-
-int dynmap_io_end(struct bio *bio)
-{
-	struct dynmap_io *io = dynmap_io(bio);
-	struct dynmap_kpool *pool = io->kvolume->pool;
-
-	if (io->phase < 0)
-		return DM_ENDIO_DONE;
-	if (io->write)
-		dynmap_disks_set_written(&pool->disks, io->dev);
-	dynmap_phase_leave(pool, io->phase);
-	return DM_ENDIO_DONE;
+	return io->write && (mapping->kind != DYNMAP_DATA || mapping->shared);
 }
 
 /* The bio completes when a commit has. */
@@ -61,28 +48,26 @@ static void dynmap_io_commit(struct dynmap_kpool *pool, struct bio *bio)
 	queue_work(pool->commit_wq, &pool->commit_work);
 }
 
-/* A fresh write, or one that needs a commit, is on its device. */
-static void dynmap_write_done(struct bio *bio)
+/* Of what was sent to a device, and again when the commit it waited for is over. */
+int dynmap_io_end(struct bio *bio)
 {
 	struct dynmap_io *io = dynmap_io(bio);
 	struct dynmap_kpool *pool = io->kvolume->pool;
 
-	bio->bi_end_io = io->end_io;
-	dynmap_disks_set_written(&pool->disks, io->dev);
+	if (io->phase < 0 && !io->fresh)
+		return DM_ENDIO_DONE;
+	if (io->write)
+		dynmap_disks_set_written(&pool->disks, io->dev);
 	if (io->fresh)
 		dynmap_fresh_done(pool, io->fresh, bio->bi_status);
-	if (io->commit && !bio->bi_status)
-		dynmap_io_commit(pool, bio);
 	else
-		bio_endio(bio);
-}
-
-static void dynmap_hook(struct bio *bio)
-{
-	struct dynmap_io *io = dynmap_io(bio);
-
-	io->end_io = bio->bi_end_io;
-	bio->bi_end_io = dynmap_write_done;
+		dynmap_phase_leave(pool, io->phase);
+	io->fresh = NULL;
+	io->phase = -1;
+	if (!io->commit || bio->bi_status)
+		return DM_ENDIO_DONE;
+	dynmap_io_commit(pool, bio);
+	return DM_ENDIO_INCOMPLETE;
 }
 
 /* Trim a bio to @sectors; only from map, where device-mapper allows it. */
@@ -92,9 +77,8 @@ static void dynmap_trim(struct bio *bio, u64 sectors)
 		dm_accept_partial_bio(bio, sectors);
 }
 
-static void dynmap_remap(struct dynmap_kpool *pool, struct bio *bio, u64 pbn)
+static void dynmap_remap(struct dynmap_kpool *pool, struct bio *bio, struct dynmap_io *io, u64 pbn)
 {
-	struct dynmap_io *io = dynmap_io(bio);
 	u64 block = dynmap_pbn_locate(&pool->core.geo, pbn, &io->dev);
 
 	bio_set_dev(bio, pool->disks.bdev[io->dev]);
@@ -114,24 +98,22 @@ static void dynmap_prepare_fua(struct dynmap_kpool *pool, struct bio *bio, struc
 }
 
 /*
- * A write of whole blocks to a RESERVED extent, or, @redirect, of shared ones to
- * others that are held for it, then with the lock held for writing.
+ * A write of whole blocks to a RESERVED extent, or, with the lock held for writing, of
+ * shared ones to others that are held for it.
  */
-static int dynmap_fresh_write(struct dynmap_kpool *pool, struct bio *bio,
-			      struct dynmap_mapping *mapping, bool redirect, bool may_trim,
-			      struct dynmap_op *op)
+static int dynmap_fresh_write(struct dynmap_kpool *pool, struct bio *bio, struct dynmap_io *io,
+			      struct dynmap_mapping *mapping, bool may_trim, struct dynmap_op *op)
 {
-	struct dynmap_volume *volume = dynmap_io(bio)->kvolume->volume;
 	u64 blocks = min_t(u64, bio_sectors(bio) / DYNMAP_BLOCK_SECTORS, mapping->len);
 	struct dynmap_fresh *fresh;
 	int ret;
 
 	if (bio->bi_iter.bi_sector & (DYNMAP_BLOCK_SECTORS - 1) || !blocks)
 		return -EINPROGRESS;
-	fresh = dynmap_fresh_begin(pool, volume, mapping->lbn, blocks, false);
+	fresh = dynmap_fresh_begin(pool, io->kvolume->volume, mapping->lbn, blocks, false);
 	if (IS_ERR(fresh))
 		return PTR_ERR(fresh);
-	if (redirect) {
+	if (mapping->shared) {
 		ret = dynmap_fresh_hold(pool, fresh, op);
 		if (ret)
 			return ret;
@@ -146,7 +128,7 @@ static int dynmap_fresh_write(struct dynmap_kpool *pool, struct bio *bio,
 	}
 	if (may_trim)
 		dynmap_trim(bio, (u64)fresh->len * DYNMAP_BLOCK_SECTORS);
-	dynmap_io(bio)->fresh = fresh;
+	io->fresh = fresh;
 	return 0;
 }
 
@@ -161,8 +143,8 @@ static int dynmap_io_mapped(struct dynmap_kpool *pool, struct bio *bio,
 	u32 offset = bio->bi_iter.bi_sector & (DYNMAP_BLOCK_SECTORS - 1);
 	int ret;
 
-	if (dynmap_is_fresh(bio, mapping)) {
-		ret = dynmap_fresh_write(pool, bio, mapping, mapping->shared, may_trim, op);
+	if (dynmap_is_fresh(io, mapping)) {
+		ret = dynmap_fresh_write(pool, bio, io, mapping, may_trim, op);
 		if (ret)
 			return ret;
 	} else if (may_trim) {
@@ -176,9 +158,7 @@ static int dynmap_io_mapped(struct dynmap_kpool *pool, struct bio *bio,
 		dynmap_prepare_fua(pool, bio, io);
 	if (!io->fresh)
 		io->phase = dynmap_phase_enter(pool);
-	if (io->fresh || io->commit)
-		dynmap_hook(bio);
-	dynmap_remap(pool, bio, mapping->pbn);
+	dynmap_remap(pool, bio, io, mapping->pbn);
 	return DM_MAPIO_REMAPPED;
 }
 
@@ -545,6 +525,7 @@ static void dynmap_io_padded(struct dynmap_kpool *pool, struct bio *bio)
 				      REQ_OP_WRITE);
 	mempool_free(page, pool->pages);
 	dynmap_fresh_done(pool, io->fresh, ret);
+	io->fresh = NULL;
 	if (!ret && bio->bi_opf & REQ_FUA)
 		dynmap_io_commit(pool, bio);
 	else
@@ -562,7 +543,7 @@ static int dynmap_slow_try(struct dynmap_kpool *pool, struct bio *bio, bool *pad
 	ret = dynmap_io_lookup(pool, bio, true, &mapping, op);
 	if (ret)
 		return ret;
-	*padded = dynmap_is_fresh(bio, &mapping) && !dynmap_is_whole(bio);
+	*padded = dynmap_is_fresh(io, &mapping) && !dynmap_is_whole(bio);
 	if (!*padded)
 		return dynmap_io_mapped(pool, bio, &mapping, false, op);
 	return dynmap_begin_block(pool, io, &mapping, op);
@@ -632,7 +613,7 @@ static bool dynmap_map_exclusive(struct dynmap_kpool *pool, struct bio *bio,
 {
 	u64 end = DIV_ROUND_UP(bio_end_sector(bio), DYNMAP_BLOCK_SECTORS);
 
-	if (dynmap_is_fresh(bio, mapping))
+	if (dynmap_is_fresh(dynmap_io(bio), mapping))
 		return mapping->kind == DYNMAP_HOLE || mapping->shared || dynmap_fresh_many(pool);
 	return dynmap_fresh_hides(pool, dynmap_io(bio)->kvolume->volume, mapping->lbn,
 				  min(end, mapping->lbn + mapping->len));
@@ -654,7 +635,7 @@ static int dynmap_map_fresh(struct dynmap_kpool *pool, struct bio *bio,
 {
 	int ret = dynmap_io_lookup(pool, bio, true, mapping, op);
 
-	if (ret || dynmap_is_fresh(bio, mapping))
+	if (ret || dynmap_is_fresh(dynmap_io(bio), mapping))
 		return ret;
 	WRITE_ONCE(dynmap_io(bio)->kvolume->fresh, false);
 	return dynmap_map_settled(pool, bio, mapping, op);
@@ -668,9 +649,9 @@ static int dynmap_map_fast(struct dynmap_kpool *pool, struct bio *bio)
 {
 	struct dynmap_io *io = dynmap_io(bio);
 	bool fresh = io->write && READ_ONCE(io->kvolume->fresh);
-	struct dynmap_mapping mapping;
+	struct dynmap_mapping mapping __uninitialized;
+	struct dynmap_op op __uninitialized;
 	bool exclusive = fresh;
-	struct dynmap_op op;
 	int ret = 0;
 
 	op.urgent = 0;
@@ -684,7 +665,7 @@ static int dynmap_map_fast(struct dynmap_kpool *pool, struct bio *bio)
 	}
 	if (!exclusive)
 		return ret;
-	if (!fresh && dynmap_is_fresh(bio, &mapping))
+	if (!fresh && dynmap_is_fresh(io, &mapping))
 		WRITE_ONCE(io->kvolume->fresh, true);
 	down_write(&pool->lock);
 	if (fresh && !dynmap_fresh_many(pool))
