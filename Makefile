@@ -68,6 +68,8 @@ fuzz:
 
 bench:
 	@tests/bench/run
+	@echo "The same with a clock that counts instructions:"
+	@CLOCK=instructions tests/bench/run 3
 
 help:
 	@echo "make [KDIR=...]        module and tools"

@@ -32,12 +32,12 @@ setup() {
 	modprobe null_blk nr_devices=0
 	modprobe loop
 	insmod "$MODULE"
-	disk raw 1024; disk linear 1024; disk data 1024; disk meta 64; disk dynmap 1024
+	disk raw 1024; disk linear 1024; disk data 1536; disk meta 64; disk dynmap 1536
 	create linear "0 2097152 linear /dev/linear 0"
-	create thinpool "0 2097152 thin-pool /dev/meta /dev/data 128 0"
+	create thinpool "0 3145728 thin-pool /dev/meta /dev/data 128 0"
 	dmsetup message thinpool 0 create_thin 0
 	create thin "0 2097152 thin /dev/mapper/thinpool 0"
-	create pool "0 2097152 dynmap-pool 1 /dev/dynmap 128 0"
+	create pool "0 3145728 dynmap-pool 1 /dev/dynmap 128 0"
 	dmsetup message pool 0 create_thin 0
 	create dynmap "0 2097152 dynmap /dev/mapper/pool 0"
 	node=([raw]=/dev/raw [linear]=/dev/mapper/linear [thin]=/dev/mapper/thin
@@ -118,11 +118,11 @@ report() {
 	printf '   %5s %6s %5s   %5s %6s %5s\n' ${cost["$1,thin"]} ${cost["$1,dynmap"]}
 }
 
-# written: the first 64 MiB of each target are written.
+# written MIB: so much of each target is written.
 written() {
 	local target
 	for target in $targets; do
-		dd if=/dev/zero of="${node[$target]}" bs=1M count=64 oflag=direct conv=fsync status=none
+		dd if=/dev/zero of="${node[$target]}" bs=1M count="$1" oflag=direct conv=fsync status=none
 	done
 }
 
