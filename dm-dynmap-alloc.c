@@ -839,6 +839,28 @@ static u32 dynmap_goal_run(struct dynmap_alloc *alloc, u64 goal, u32 want)
 	return min(want, dynmap_segment_blocks(alloc->geo, segment) - index);
 }
 
+/* What most redirected writes ask for: one block, behind one that is in use, in its segment. */
+static bool dynmap_hold_next(struct dynmap_alloc *alloc, u64 goal)
+{
+	u32 index = dynmap_pbn_index(goal), segment = dynmap_pbn_segment(goal);
+	u32 dev = dynmap_segment_dev(segment);
+	u64 bit = dynmap_bits(index & 63, 1);
+	struct dynmap_seg *seg;
+
+	if (!index || dev >= alloc->geo->nr_devs ||
+	    dynmap_segment_slot(segment) >= alloc->slots[dev])
+		return false;
+	seg = dynmap_alloc_seg(alloc, segment);
+	if (!seg || !(dynmap_seg_free_bits(seg, index >> 6) & bit))
+		return false;
+	seg->busy[index >> 6] |= bit;
+	seg->hint = (index + 1) % DYNMAP_SEGMENT_BLOCKS;
+	seg->free--;
+	alloc->free_blocks--;
+	alloc->dev_free[dev]--;
+	return true;
+}
+
 int dynmap_alloc_hold(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 *pbn, u32 *len)
 {
 	u64 room = dynmap_alloc_data_free(alloc);
@@ -846,6 +868,11 @@ int dynmap_alloc_hold(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 *pbn, 
 	u32 index;
 
 	want = min_t(u64, want, room);
+	if (want == 1 && dynmap_hold_next(alloc, goal)) {
+		*pbn = goal;
+		*len = 1;
+		return 0;
+	}
 	*pbn = goal;
 	*len = dynmap_goal_run(alloc, goal, want);
 	if (*len < min_t(u32, want, DYNMAP_GOOD_RUN))

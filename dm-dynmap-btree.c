@@ -294,12 +294,27 @@ void dynmap_child_want(struct dynmap_buf *buf, int slot, struct dynmap_miss *wan
 	dynmap_child_get(buf, slot, &want->ptr);
 }
 
+/* What is wrong with the next node of a path, of @level: it is not in memory, or another one. */
+static int dynmap_path_miss(struct dynmap_tree *tree, const struct dynmap_path *path, int level,
+			    struct dynmap_op *op)
+{
+	struct dynmap_miss want = { .ptr = tree->root, .kind = tree->kind, .level = level };
+	struct dynmap_buf *buf;
+
+	if (level + 1 < (int)tree->levels)
+		dynmap_child_want(path->buf[level + 1], path->slot[level + 1], &want);
+	want.high = path->high;
+	return dynmap_cache_get(tree->cache, &want, op, &buf);
+}
+
 int dynmap_btree_find(struct dynmap_tree *tree, u64 key, struct dynmap_path *path,
 		      struct dynmap_op *op)
 {
-	struct dynmap_miss want = { .ptr = tree->root, .high = ~0ULL, .kind = tree->kind };
+	const struct dynmap_disk_child *child;
+	u64 pbn = tree->root.pbn[0], base = 0;
+	int level = tree->levels - 1, slot;
+	u32 crc = tree->root.crc;
 	struct dynmap_buf *buf;
-	int level, slot, ret;
 
 	path->levels = tree->levels;
 	path->high = ~0ULL;
@@ -308,12 +323,10 @@ int dynmap_btree_find(struct dynmap_tree *tree, u64 key, struct dynmap_path *pat
 	/* A change may add a level. No tree gets that high but one that was made so. */
 	if (tree->levels >= DYNMAP_MAX_LEVELS)
 		return -EUCLEAN;
-	want.level = tree->levels - 1;
-	for (level = want.level; ; level--) {
-		want.high = path->high;
-		ret = dynmap_cache_get(tree->cache, &want, op, &buf);
-		if (ret)
-			return ret;
+	for (; ; level--) {
+		buf = dynmap_cache_look(tree->cache, pbn, tree->kind, level, base, crc);
+		if (!buf)
+			return dynmap_path_miss(tree, path, level, op);
 		slot = dynmap_node_search(buf, key);
 		path->buf[level] = buf;
 		path->slot[level] = slot;
@@ -324,9 +337,12 @@ int dynmap_btree_find(struct dynmap_tree *tree, u64 key, struct dynmap_path *pat
 				   (unsigned long long)buf->pbn[0], (unsigned long long)key);
 			return -EUCLEAN;
 		}
+		child = dynmap_node_child(buf, slot);
 		if (slot + 1 < (int)dynmap_node_count(buf))
-			path->high = dynmap_node_key(buf, slot + 1);
-		dynmap_child_want(buf, slot, &want);
+			path->high = le64_to_cpu(child[1].key);
+		pbn = le64_to_cpu(child->pbn_a);
+		base = le64_to_cpu(child->key);
+		crc = le32_to_cpu(child->crc);
 	}
 }
 
@@ -562,12 +578,11 @@ static bool dynmap_btree_drop_empty(struct dynmap_tree *tree, struct dynmap_path
 static struct dynmap_buf *dynmap_child_peek(struct dynmap_tree *tree, struct dynmap_buf *buf,
 					    int slot)
 {
-	struct dynmap_buf *child;
-	struct dynmap_miss want;
+	const struct dynmap_disk_child *child = dynmap_node_child(buf, slot);
 
-	dynmap_child_want(buf, slot, &want);
-	child = dynmap_cache_peek(tree->cache, want.ptr.pbn[0]);
-	return child && dynmap_node_is(child, &want) ? child : NULL;
+	return dynmap_cache_look(tree->cache, le64_to_cpu(child->pbn_a), tree->kind,
+				 dynmap_node_head(buf)->level - 1, le64_to_cpu(child->key),
+				 le32_to_cpu(child->crc));
 }
 
 /* Join path->buf[level] with its left sibling when both are cached and fit well. */
@@ -751,7 +766,6 @@ int dynmap_btree_next(struct dynmap_tree *tree, u64 key, void *record, u64 *foun
  */
 void dynmap_btree_seal(struct dynmap_tree *tree)
 {
-	struct dynmap_miss root = { .ptr = tree->root, .kind = tree->kind };
 	struct dynmap_buf *stack[DYNMAP_MAX_LEVELS], *child;
 	u32 next[DYNMAP_MAX_LEVELS];
 	struct dynmap_ptr ptr;
@@ -760,10 +774,9 @@ void dynmap_btree_seal(struct dynmap_tree *tree)
 	if (!tree->levels)
 		return;
 	level = tree->levels - 1;
-	root.level = level;
-	stack[level] = dynmap_cache_peek(tree->cache, tree->root.pbn[0]);
-	if (!stack[level] || stack[level]->state != DYNMAP_BUF_DIRTY ||
-	    !dynmap_node_is(stack[level], &root))
+	stack[level] = dynmap_cache_look(tree->cache, tree->root.pbn[0], tree->kind, level, 0,
+					 tree->root.crc);
+	if (!stack[level] || stack[level]->state != DYNMAP_BUF_DIRTY)
 		return;
 	if (stack[level]->final)
 		level = tree->levels;

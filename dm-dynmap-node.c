@@ -12,11 +12,6 @@
 #define DYNMAP_MIN_CLEAN	256
 #define DYNMAP_MAX_HEAL		64	/* nodes remembered for healing */
 
-static struct hlist_head *dynmap_cache_bucket(struct dynmap_cache *cache, u64 pbn)
-{
-	return &cache->buckets[hash_64(pbn, cache->hash_bits)];
-}
-
 int dynmap_cache_init(struct dynmap_cache *cache, struct dynmap_geometry *geo, u32 max_clean)
 {
 	memset(cache, 0, sizeof(*cache));
@@ -118,48 +113,23 @@ int dynmap_cache_reserve(struct dynmap_cache *cache, u32 nodes, u32 bufs)
 	return 0;
 }
 
-struct dynmap_buf *dynmap_cache_peek(struct dynmap_cache *cache, u64 pbn)
-{
-	struct dynmap_buf *buf;
-
-	hlist_for_each_entry(buf, dynmap_cache_bucket(cache, pbn), hash)
-		if (buf->pbn[0] == pbn)
-			return buf;
-	return NULL;
-}
-
-/*
- * On damaged devices two pointers may lead to one place. The crc tells whose
- * node lies there now: a pointer holds that of its node as last sealed, and so
- * does the node, also while it is DIRTY.
- */
-bool dynmap_node_is(const struct dynmap_buf *buf, const struct dynmap_miss *want)
-{
-	const struct dynmap_disk_node *node = buf->data;
-
-	return node->kind == want->kind && node->level == want->level &&
-	       le64_to_cpu(node->base) == want->base && le32_to_cpu(node->crc) == want->ptr.crc &&
-	       !buf->alien;
-}
-
 int dynmap_cache_get(struct dynmap_cache *cache, const struct dynmap_miss *want,
 		     struct dynmap_op *op, struct dynmap_buf **result)
 {
-	struct dynmap_buf *buf = dynmap_cache_peek(cache, want->ptr.pbn[0]);
+	struct dynmap_buf *buf;
 
+	*result = dynmap_cache_look(cache, want->ptr.pbn[0], want->kind, want->level, want->base,
+				    want->ptr.crc);
+	if (*result)
+		return 0;
+	buf = dynmap_cache_peek(cache, want->ptr.pbn[0]);
 	if (!buf) {
 		op->miss = *want;
 		return -EAGAIN;
 	}
-	if (!dynmap_node_is(buf, want)) {
-		dynmap_err("node %llu: %s", (unsigned long long)want->ptr.pbn[0],
-			   buf->alien ? "where no node can lie" : "not the one expected there");
-		return -EUCLEAN;
-	}
-	if (!buf->used)
-		buf->used = 1;
-	*result = buf;
-	return 0;
+	dynmap_err("node %llu: %s", (unsigned long long)want->ptr.pbn[0],
+		   buf->alien ? "where no node can lie" : "not the one expected there");
+	return -EUCLEAN;
 }
 
 static u32 dynmap_node_crc(const void *data)

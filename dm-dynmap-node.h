@@ -312,11 +312,44 @@ int __must_check dynmap_cache_reserve(struct dynmap_cache *cache, u32 nodes, u32
 int __must_check dynmap_cache_get(struct dynmap_cache *cache, const struct dynmap_miss *want,
 				  struct dynmap_op *op, struct dynmap_buf **buf);
 
-/* Is a node in memory the one that its parent tells of? */
-bool dynmap_node_is(const struct dynmap_buf *buf, const struct dynmap_miss *want);
+static inline struct hlist_head *dynmap_cache_bucket(struct dynmap_cache *cache, u64 pbn)
+{
+	return &cache->buckets[hash_64(pbn, cache->hash_bits)];
+}
 
 /* The node at @pbn (copy A) if it is in the cache, else NULL. */
-struct dynmap_buf *dynmap_cache_peek(struct dynmap_cache *cache, u64 pbn);
+static inline struct dynmap_buf *dynmap_cache_peek(struct dynmap_cache *cache, u64 pbn)
+{
+	struct dynmap_buf *buf;
+
+	hlist_for_each_entry(buf, dynmap_cache_bucket(cache, pbn), hash)
+		if (buf->pbn[0] == pbn)
+			return buf;
+	return NULL;
+}
+
+/*
+ * The node at @pbn if it is in the cache and the one that its parent tells of, else
+ * NULL. On damaged devices two pointers may lead to one place. The crc tells whose
+ * node lies there now: a pointer holds that of its node as last sealed, and so does
+ * the node, also while it is DIRTY.
+ */
+static inline struct dynmap_buf *dynmap_cache_look(struct dynmap_cache *cache, u64 pbn, u8 kind,
+						   u8 level, u64 base, u32 crc)
+{
+	struct dynmap_buf *buf = dynmap_cache_peek(cache, pbn);
+	const struct dynmap_disk_node *node;
+
+	if (!buf)
+		return NULL;
+	node = buf->data;
+	if (node->kind != kind || node->level != level || le64_to_cpu(node->base) != base ||
+	    le32_to_cpu(node->crc) != crc || buf->alien)
+		return NULL;
+	if (!buf->used)
+		buf->used = 1;
+	return buf;
+}
 
 /**
  * dynmap_node_fetch() - read and verify a node
