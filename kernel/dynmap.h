@@ -120,7 +120,7 @@ void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
  * @no_space: bios that wait for space
  * @bucket: windows being first-written, by a hash: users, or -1: one exclusive user
  * @first_writes: windows held
- * @bucket_wait: woken when windows are given up, and at the end of a reclaim
+ * @bucket_wait: woken when a fresh write is over, and at the end of a reclaim
  * @mode: enum dynmap_mode; by @lock
  * @error_if_no_space: feature, or the time to wait is over
  * @read_only: feature: nothing is ever written
@@ -367,7 +367,7 @@ void dynmap_fresh_exit(struct dynmap_kpool *pool);
  *
  * Context: @pool->lock held, since the lookup.
  * Return: the write, of as many blocks as windows could be had for; -EINPROGRESS:
- * wait by dynmap_fresh_wait(); -ENOBUFS: wait for memory.
+ * wait by dynmap_fresh_wait().
  */
 struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool, struct dynmap_volume *volume,
 					u64 lbn, u64 len, bool exclusive);
@@ -383,7 +383,7 @@ bool dynmap_fresh_many(struct dynmap_kpool *pool);
 /* May the map of [lbn, end) be older than what was acknowledged there? Lock held. */
 bool dynmap_fresh_hides(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn,
 			u64 end);
-/* Wait until nobody holds the window and no snapshot is made, or a while. */
+/* Wait until a write can begin there, as far as other fresh ones are concerned, or a while. */
 void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn);
 /**
  * dynmap_settle_locked() - enter what has completed into the tree

@@ -59,8 +59,6 @@ static void dynmap_windows_put(struct dynmap_kpool *pool, struct dynmap_fresh *f
 		atomic_add(fresh->exclusive ? 1 : -1,
 			   &pool->bucket[dynmap_bucket(fresh->volume, at)]);
 	atomic_sub(fresh->windows, &pool->first_writes);
-	if (wq_has_sleeper(&pool->bucket_wait))
-		wake_up_all(&pool->bucket_wait);
 }
 
 static void dynmap_settle_work(struct work_struct *work)
@@ -103,7 +101,7 @@ struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool, struct dynmap
 	node = llist_del_first(&pool->idle);
 	spin_unlock(&pool->idle_lock);
 	if (!node)
-		return ERR_PTR(-ENOBUFS);
+		return ERR_PTR(-EINPROGRESS);
 	fresh = llist_entry(node, struct dynmap_fresh, node);
 	fresh->volume = volume;
 	fresh->first = lbn;
@@ -126,6 +124,8 @@ static void dynmap_fresh_end(struct dynmap_kpool *pool, struct dynmap_fresh *fre
 	dynmap_windows_put(pool, fresh);
 	dynmap_phase_leave(pool, fresh->phase);
 	llist_add(&fresh->node, &pool->idle);
+	if (wq_has_sleeper(&pool->bucket_wait))
+		wake_up_all(&pool->bucket_wait);
 }
 
 int dynmap_fresh_hold(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, struct dynmap_op *op)
@@ -186,7 +186,7 @@ void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *vo
 	u32 bucket = dynmap_bucket(volume, lbn);
 
 	wait_event_timeout(pool->bucket_wait, !READ_ONCE(pool->reclaiming) &&
-			   !READ_ONCE(pool->snapshotting) &&
+			   !READ_ONCE(pool->snapshotting) && !llist_empty(&pool->idle) &&
 			   !atomic_read(&pool->bucket[bucket]), HZ / 10);
 }
 

@@ -434,16 +434,10 @@ static int dynmap_zero_try(struct dynmap_kpool *pool, struct dynmap_io *io, u64 
 static int dynmap_slow_wait(struct dynmap_kpool *pool, struct dynmap_io *io, u64 lbn,
 			    struct dynmap_op *op, int error, u32 seen)
 {
-	switch (error) {
-	case -EINPROGRESS:
-		dynmap_fresh_wait(pool, io->kvolume->volume, lbn);
-		return 0;
-	case -ENOBUFS:
-		schedule_timeout_uninterruptible(1);
-		return 0;
-	default:
+	if (error != -EINPROGRESS)
 		return dynmap_kpool_make_room(pool, op, error, seen);
-	}
+	dynmap_fresh_wait(pool, io->kvolume->volume, lbn);
+	return 0;
 }
 
 /* Write zeros to [from, to), a part of one block, if the block is written at all. */

@@ -53,7 +53,40 @@ beside() {
 	closed /dev/a /dev/b
 }
 
+# slow TABLE: what lies below the pool from now on.
+slow() {
+	"${DM[@]}" suspend --nolockfs slow
+	"${DM[@]}" reload slow --table "0 131072 $1"
+	"${DM[@]}" resume slow
+}
+
+# More writes are under way than there is room for: the rest waits.
+many() {
+	local pid most=0 now
+	modprobe -q dm-delay
+	disk a 64
+	create slow "0 131072 linear /dev/a 0"
+	pool 8 0 "" /dev/mapper/slow && volume 0 65536 || fail "no volume"
+	slow "delay /dev/a 0 0 /dev/a 0 4000"
+	fio --name=many --filename=/dev/mapper/vol0 --thread --ioengine=libaio --direct=1 --bs=4k \
+		--rw=randwrite --iodepth=6000 --size=24m --verify=crc32c --verify_fatal=1 \
+		--output=/run/fio &
+	pid=$!
+	for _ in $(seq 50); do
+		now=$(awk '{ print $2 }' "/sys/dev/block/$(dmsetup info -c --noheadings --separator : -o major,minor vol0)/inflight")
+		most=$((now > most ? now : most))
+		[ "$most" -lt 4500 ] || break
+		sleep 0.1
+	done
+	[ "$most" -ge 4500 ] || fail "no more than $most writes were under way"
+	echo "# $most writes under way"
+	slow "linear /dev/a 0"
+	wait $pid || fail "fio: $(tail -n 3 /run/fio)"
+	closed /dev/mapper/slow
+}
+
 run "first writes" fresh
 run "shared blocks" shared
 run "beside another volume" beside
+run "more than there is room for" many
 finish
