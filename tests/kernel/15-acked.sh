@@ -56,7 +56,7 @@ beside() {
 # slow TABLE: what lies below the pool from now on.
 slow() {
 	"${DM[@]}" suspend --nolockfs slow
-	"${DM[@]}" reload slow --table "0 131072 $1"
+	"${DM[@]}" reload slow --table "0 1048576 $1"
 	"${DM[@]}" resume slow
 }
 
@@ -64,15 +64,15 @@ slow() {
 many() {
 	local pid most=0 now
 	modprobe -q dm-delay
-	disk a 64
-	create slow "0 131072 linear /dev/a 0"
+	disk a 512
+	create slow "0 1048576 linear /dev/a 0"
 	pool 8 0 "" /dev/mapper/slow && volume 0 65536 || fail "no volume"
-	slow "delay /dev/a 0 0 /dev/a 0 4000"
+	slow "delay /dev/a 0 0 /dev/a 0 20000"
 	fio --name=many --filename=/dev/mapper/vol0 --thread --ioengine=libaio --direct=1 --bs=4k \
 		--rw=randwrite --iodepth=6000 --size=24m --verify=crc32c --verify_fatal=1 \
 		--output=/run/fio &
 	pid=$!
-	for _ in $(seq 50); do
+	for _ in $(seq 190); do
 		now=$(awk '{ print $2 }' "/sys/dev/block/$(dmsetup info -c --noheadings --separator : -o major,minor vol0)/inflight")
 		most=$((now > most ? now : most))
 		[ "$most" -lt 4500 ] || break
