@@ -533,9 +533,8 @@ void *dynmap_leaf_splice(struct dynmap_path *path, int slot, u32 remove, u32 ins
 {
 	struct dynmap_buf *leaf = path->buf[0];
 	u32 bytes = dynmap_btree_record_bytes(dynmap_node_head(leaf)->kind);
-	u32 count = dynmap_node_count(leaf);
-
 	u8 *at = dynmap_leaf_record(leaf, slot);
+	u32 count = dynmap_node_count(leaf);
 
 	if (insert != remove)
 		memmove(at + insert * bytes, at + remove * bytes, (count - slot - remove) * bytes);
