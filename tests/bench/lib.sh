@@ -11,6 +11,7 @@ targets="raw linear thin dynmap"
 declare -A node disks iops cost
 region=0
 block=4		# KiB of an operation
+round=1
 
 disk() {
 	local dir=/sys/kernel/config/nullb/$1
@@ -67,13 +68,16 @@ settle() {
 	[ "$1" != dynmap ] || { dmsetup suspend pool; dmsetup resume pool; }
 }
 
-# measure JOB TARGET OPTION...: operations per second, device I/Os and bytes.
+# measure JOB TARGET OPTION...: operations per second, device I/Os and bytes. The same
+# random blocks on each target, others in each $round: what is written again in the
+# order in which it was written before is not random any more to who writes to new
+# places. (--randseed is ignored without --randrepeat=0.)
 measure() {
 	local job=$1 target=$2 before after operations line
 	shift 2
 	before=$(counters "$target")
 	line=$(fio --minimal --terse-version=3 --name=bench --filename="${node[$target]}" --thread \
-		--direct=1 --randrepeat=1 --runtime=2 "$@")
+		--direct=1 --randrepeat=0 --randseed="$round" --runtime=2 "$@")
 	settle "$target"
 	after=$(counters "$target")
 	# Terse format: 6 and 47 are KiB done, 8 and 49 operations per second.
@@ -89,7 +93,7 @@ measure() {
 job() {
 	local name=$1 block=$2 target
 	shift 2
-	for _ in $(seq "$rounds"); do
+	for round in $(seq "$rounds"); do
 		[[ "$*" != *@N@* ]] || region=$((region + 1))
 		for target in $targets; do
 			measure "$name" "$target" --bs="${block}k" "${@//@N@/$((32 + 32 * region))m}"
