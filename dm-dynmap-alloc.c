@@ -33,7 +33,7 @@ static u64 dynmap_bits(u32 first, u32 len)
 				(mask) = dynmap_bits((index) & 63, __n), true);	\
 	     (index) += __n, (len) -= __n)
 
-static u32 dynmap_bits_count(const u64 *map, u32 index, u32 len)
+static __always_inline u32 dynmap_bits_count(const u64 *map, u32 index, u32 len)
 {
 	u32 count = 0;
 	u64 mask;
@@ -43,7 +43,7 @@ static u32 dynmap_bits_count(const u64 *map, u32 index, u32 len)
 	return count;
 }
 
-static void dynmap_bits_set(u64 *map, u32 index, u32 len)
+static __always_inline void dynmap_bits_set(u64 *map, u32 index, u32 len)
 {
 	u64 mask;
 
@@ -51,7 +51,7 @@ static void dynmap_bits_set(u64 *map, u32 index, u32 len)
 		map[index >> 6] |= mask;
 }
 
-static void dynmap_bits_clear(u64 *map, u32 index, u32 len)
+static __always_inline void dynmap_bits_clear(u64 *map, u32 index, u32 len)
 {
 	u64 mask;
 
@@ -180,7 +180,8 @@ int dynmap_alloc_grow_begin(struct dynmap_alloc *alloc, u32 dev)
 	return !slots || dynmap_seg_get(alloc, dynmap_segment_number(dev, slots - 1)) ? 0 : -ENOMEM;
 }
 
-static void dynmap_zone_set_dirty(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 zone)
+static __always_inline void dynmap_zone_set_dirty(struct dynmap_alloc *alloc,
+						  struct dynmap_seg *seg, u32 zone)
 {
 	u64 bit = 1ULL << (zone & 63);
 
@@ -191,8 +192,8 @@ static void dynmap_zone_set_dirty(struct dynmap_alloc *alloc, struct dynmap_seg 
 }
 
 /* Set or clear allocated bits; the records of their zones are out of date. */
-static void dynmap_seg_mark(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index,
-			    u32 len, bool allocated)
+static __hot void dynmap_seg_mark(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index,
+				  u32 len, bool allocated)
 {
 	u32 zone;
 
@@ -585,18 +586,6 @@ static void dynmap_stock_from_zone(struct dynmap_alloc *alloc, int class, u64 pb
 		swap(stock[low], stock[high - 1]);
 }
 
-/* Places in stock count as free: which operation filled the stock must not matter. */
-bool dynmap_alloc_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent)
-{
-	const struct dynmap_cache *cache = alloc->cache;
-	u64 room = alloc->free_blocks + cache->nr_stock[0] + cache->nr_stock[1];
-	u64 keep = 0;
-
-	if (urgent < DYNMAP_URGENT_CHECKPOINT)
-		keep = alloc->floor / (urgent ? 4 : 2);
-	return room >= keep + nodes * cache->copies;
-}
-
 /* Take free places of the zones of one class into the stock of the same or the other one. */
 static void dynmap_stock_from_zones(struct dynmap_alloc *alloc, int from, int class)
 {
@@ -685,7 +674,8 @@ int dynmap_alloc_drain(struct dynmap_alloc *alloc)
 	return 0;
 }
 
-int dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32 bufs, struct dynmap_op *op)
+__hot int dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32 bufs,
+			       struct dynmap_op *op)
 {
 	struct dynmap_cache *cache = alloc->cache;
 	int ret = 0;
@@ -861,13 +851,22 @@ static bool dynmap_hold_next(struct dynmap_alloc *alloc, u64 goal)
 	return true;
 }
 
-int dynmap_alloc_hold(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 *pbn, u32 *len)
+/* Blocks that the kills which wait may need. */
+static u64 dynmap_kills_room(const struct dynmap_alloc *alloc)
 {
-	u64 room = dynmap_alloc_data_free(alloc);
+	u32 count = alloc->cache->kills.count;
+
+	return count > DYNMAP_KILLS_WAITING ?
+	       (u64)count * DYNMAP_KILL_NODES * alloc->cache->copies : 0;
+}
+
+__hot int dynmap_alloc_hold(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 *pbn, u32 *len)
+{
+	u64 room = dynmap_alloc_data_free(alloc), kept = dynmap_kills_room(alloc);
 	struct dynmap_seg *seg;
 	u32 index;
 
-	want = min_t(u64, want, room);
+	want = min_t(u64, want, room > kept ? room - kept : 0);
 	if (want == 1 && dynmap_hold_next(alloc, goal)) {
 		*pbn = goal;
 		*len = 1;
@@ -893,7 +892,7 @@ int dynmap_alloc_hold(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 *pbn, 
 	return 0;
 }
 
-void dynmap_alloc_take_held(struct dynmap_alloc *alloc, u64 pbn, u32 len)
+__hot void dynmap_alloc_take_held(struct dynmap_alloc *alloc, u64 pbn, u32 len)
 {
 	dynmap_seg_mark(alloc, dynmap_alloc_seg_of(alloc, pbn), dynmap_pbn_index(pbn), len, true);
 	alloc->data_allocated += len;
@@ -959,7 +958,7 @@ static bool dynmap_nodes_lie(struct dynmap_alloc *alloc, const struct dynmap_seg
 	return false;
 }
 
-int dynmap_alloc_may_free(struct dynmap_alloc *alloc, u64 pbn, u32 len)
+__hot int dynmap_alloc_may_free(struct dynmap_alloc *alloc, u64 pbn, u32 len)
 {
 	struct dynmap_seg *seg = dynmap_alloc_seg_of(alloc, pbn);
 

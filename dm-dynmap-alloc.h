@@ -217,8 +217,24 @@ int __must_check dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32
 /* Learn what the node cache took and gave up. 0 or -ENOMEM (buffers). */
 int __must_check dynmap_alloc_drain(struct dynmap_alloc *alloc);
 
-/* May an operation of this urgency (see struct dynmap_op) take @nodes nodes? */
-bool dynmap_alloc_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent);
+#define DYNMAP_KILLS_WAITING	64	/* kills that may wait in any case */
+#define DYNMAP_KILLS_MANY	4096	/* some are seen to then */
+#define DYNMAP_KILL_NODES	8	/* that each of more than those may take: a path, splits */
+
+/*
+ * May an operation of this urgency (see struct dynmap_op) take @nodes nodes? Places in
+ * stock count as free: which operation filled the stock must not matter.
+ */
+static inline bool dynmap_alloc_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent)
+{
+	const struct dynmap_cache *cache = alloc->cache;
+	u64 room = alloc->free_blocks + cache->nr_stock[0] + cache->nr_stock[1];
+	u64 keep = 0;
+
+	if (urgent < DYNMAP_URGENT_CHECKPOINT)
+		keep = alloc->floor / (urgent ? 4 : 2);
+	return room >= keep + nodes * cache->copies;
+}
 
 /**
  * dynmap_alloc_data() - allocate consecutive data blocks

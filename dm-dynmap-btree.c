@@ -223,8 +223,7 @@ bool dynmap_btree_root_valid(const struct dynmap_geometry *geo,
  * branches, see Khuong and Morin, "Array layouts for comparison-based searching", ACM
  * JEA 2017.
  */
-static __always_inline int dynmap_search(const u8 *entries, u32 count, u32 bytes, bool map,
-					 u64 key)
+static __always_inline int dynmap_search(const u8 *entries, u32 count, u32 bytes, bool map, u64 key)
 {
 	const u8 *at = entries, *middle;
 	u32 half;
@@ -244,7 +243,7 @@ static __always_inline int dynmap_search(const u8 *entries, u32 count, u32 bytes
 	return low <= key ? (at - entries) / bytes : -1;
 }
 
-static int dynmap_node_search(struct dynmap_buf *buf, u64 key)
+static __always_inline int dynmap_node_search_inline(struct dynmap_buf *buf, u64 key)
 {
 	const struct dynmap_disk_node *node = buf->data;
 	u32 count = dynmap_node_count(buf);
@@ -262,6 +261,11 @@ static int dynmap_node_search(struct dynmap_buf *buf, u64 key)
 				     false, key);
 	return dynmap_search(node->payload, count, dynmap_btree_record_bytes(node->kind), false,
 			     key);
+}
+
+static __hot int dynmap_node_search(struct dynmap_buf *buf, u64 key)
+{
+	return dynmap_node_search_inline(buf, key);
 }
 
 static void dynmap_child_get(struct dynmap_buf *buf, int slot, struct dynmap_ptr *ptr)
@@ -307,8 +311,8 @@ static int dynmap_path_miss(struct dynmap_tree *tree, const struct dynmap_path *
 	return dynmap_cache_get(tree->cache, &want, op, &buf);
 }
 
-int dynmap_btree_find(struct dynmap_tree *tree, u64 key, struct dynmap_path *path,
-		      struct dynmap_op *op)
+__hot int dynmap_btree_find(struct dynmap_tree *tree, u64 key, struct dynmap_path *path,
+			    struct dynmap_op *op)
 {
 	const struct dynmap_disk_child *child;
 	u64 pbn = tree->root.pbn[0], base = 0;
@@ -327,7 +331,7 @@ int dynmap_btree_find(struct dynmap_tree *tree, u64 key, struct dynmap_path *pat
 		buf = dynmap_cache_look(tree->cache, pbn, tree->kind, level, base, crc);
 		if (!buf)
 			return dynmap_path_miss(tree, path, level, op);
-		slot = dynmap_node_search(buf, key);
+		slot = dynmap_node_search_inline(buf, key);
 		path->buf[level] = buf;
 		path->slot[level] = slot;
 		if (!level)
@@ -344,6 +348,22 @@ int dynmap_btree_find(struct dynmap_tree *tree, u64 key, struct dynmap_path *pat
 		base = le64_to_cpu(child->key);
 		crc = le32_to_cpu(child->crc);
 	}
+}
+
+__hot bool dynmap_btree_revisit(struct dynmap_tree *tree, const struct dynmap_place *place,
+				u64 key, struct dynmap_path *path)
+{
+	struct dynmap_buf *buf;
+
+	if (place->epoch != tree->cache->epoch)
+		return false;
+	buf = dynmap_cache_peek(tree->cache, place->pbn);
+	if (!buf || buf->state != DYNMAP_BUF_DIRTY || dynmap_node_is_shared(buf, &tree->share))
+		return false;
+	path->levels = 1;
+	path->buf[0] = buf;
+	path->slot[0] = dynmap_node_search_inline(buf, key);
+	return true;
 }
 
 static void dynmap_inner_insert(struct dynmap_buf *buf, int slot, u64 key,
@@ -522,14 +542,19 @@ static void dynmap_path_make_writable(struct dynmap_tree *tree, u64 key, u32 roo
 	}
 }
 
-void dynmap_btree_write_path(struct dynmap_tree *tree, u64 key, u32 room,
-			     struct dynmap_path *path)
+__hot void dynmap_btree_write_path(struct dynmap_tree *tree, u64 key, u32 room,
+				   struct dynmap_path *path)
 {
 	if (!dynmap_path_is_writable(tree, path, key, room))
 		dynmap_path_make_writable(tree, key, room, path);
 }
 
-void *dynmap_leaf_splice(struct dynmap_path *path, int slot, u32 remove, u32 insert)
+__hot void dynmap_btree_stay(struct dynmap_path *path, u64 key)
+{
+	path->slot[0] = dynmap_node_search(path->buf[0], key);
+}
+
+__hot void *dynmap_leaf_splice(struct dynmap_path *path, int slot, u32 remove, u32 insert)
 {
 	struct dynmap_buf *leaf = path->buf[0];
 	u32 bytes = dynmap_btree_record_bytes(dynmap_node_head(leaf)->kind);
@@ -616,10 +641,15 @@ static bool dynmap_btree_join(struct dynmap_tree *tree, struct dynmap_path *path
 
 void dynmap_btree_prune(struct dynmap_tree *tree, struct dynmap_path *path)
 {
+	struct dynmap_op op = {};
 	struct dynmap_buf *root;
 	struct dynmap_ptr ptr;
 	u32 level;
 
+	/* Of one that was revisited only the leaf is known; the way to it is DIRTY. */
+	if (path->levels < tree->levels &&
+	    WARN_ON_ONCE(dynmap_btree_find(tree, dynmap_leaf_key(path->buf[0], 0), path, &op)))
+		return;
 	if (!dynmap_btree_drop_empty(tree, path))
 		for (level = 0; level + 1 < tree->levels; level++)
 			if (!dynmap_btree_join(tree, path, level))

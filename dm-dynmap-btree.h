@@ -131,6 +131,18 @@ int __must_check dynmap_btree_find(struct dynmap_tree *tree, u64 key,
 void dynmap_btree_write_path(struct dynmap_tree *tree, u64 key, u32 room,
 			     struct dynmap_path *path);
 
+/*
+ * A path that knows only the leaf, where a lookup in the same tree found @key, which may
+ * lie in another one by now; false if that leaf is not DIRTY, or shared: the tree may
+ * have a copy. Else it is the tree's: a leaf does not move while it is DIRTY, and what
+ * it left in this epoch is not used again in it (rule 4).
+ */
+bool dynmap_btree_revisit(struct dynmap_tree *tree, const struct dynmap_place *place, u64 key,
+			  struct dynmap_path *path);
+
+/* Find another key that belongs in the leaf that a path leads to. */
+void dynmap_btree_stay(struct dynmap_path *path, u64 key);
+
 /* Replace @remove records of a writable leaf from @slot on by @insert others: their place. */
 void *dynmap_leaf_splice(struct dynmap_path *path, int slot, u32 remove, u32 insert);
 

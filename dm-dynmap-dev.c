@@ -75,40 +75,6 @@ void dynmap_dev_store(const struct dynmap_dev *dev, struct dynmap_disk_device *d
 	disk->slots = cpu_to_le32(dev->slots);
 }
 
-u32 dynmap_dev_slot_blocks(const struct dynmap_dev *dev, u32 slot)
-{
-	u64 data = dev->blocks - 1 - dev->data_start;
-	u64 left = data - ((u64)slot << DYNMAP_SEGMENT_SHIFT);
-
-	return left < DYNMAP_SEGMENT_BLOCKS ? left : DYNMAP_SEGMENT_BLOCKS;
-}
-
-u32 dynmap_segment_blocks(const struct dynmap_geometry *geo, u32 segment)
-{
-	return dynmap_dev_slot_blocks(&geo->dev[dynmap_segment_dev(segment)],
-				      dynmap_segment_slot(segment));
-}
-
-bool dynmap_pbn_valid(const struct dynmap_geometry *geo, u64 pbn, u32 len)
-{
-	u32 segment = dynmap_pbn_segment(pbn), dev = dynmap_segment_dev(segment);
-
-	if (!len || len > DYNMAP_SEGMENT_BLOCKS || pbn >> DYNMAP_PBN_BITS ||
-	    dev >= geo->nr_devs || dynmap_segment_slot(segment) >= geo->dev[dev].slots)
-		return false;
-	return dynmap_pbn_index(pbn) + len <= dynmap_segment_blocks(geo, segment);
-}
-
-u64 dynmap_pbn_locate(const struct dynmap_geometry *geo, u64 pbn, u32 *dev)
-{
-	u32 segment = dynmap_pbn_segment(pbn);
-
-	*dev = dynmap_segment_dev(segment);
-	return geo->dev[*dev].data_start +
-	       ((u64)dynmap_segment_slot(segment) << DYNMAP_SEGMENT_SHIFT) +
-	       dynmap_pbn_index(pbn);
-}
-
 bool dynmap_block_is_zero(const void *data)
 {
 	const u64 *word = data;

@@ -116,7 +116,13 @@ int __must_check dynmap_dev_grow(struct dynmap_dev *dev, u64 blocks);
  *
  * Return: 65536, or less for the last slot.
  */
-u32 dynmap_dev_slot_blocks(const struct dynmap_dev *dev, u32 slot);
+static inline u32 dynmap_dev_slot_blocks(const struct dynmap_dev *dev, u32 slot)
+{
+	u64 data = dev->blocks - 1 - dev->data_start;
+	u64 left = data - ((u64)slot << DYNMAP_SEGMENT_SHIFT);
+
+	return left < DYNMAP_SEGMENT_BLOCKS ? left : DYNMAP_SEGMENT_BLOCKS;
+}
 
 /**
  * dynmap_segment_blocks() - usable blocks of a segment
@@ -125,7 +131,11 @@ u32 dynmap_dev_slot_blocks(const struct dynmap_dev *dev, u32 slot);
  *
  * Return: 65536, or less for a device's last segment.
  */
-u32 dynmap_segment_blocks(const struct dynmap_geometry *geo, u32 segment);
+static inline u32 dynmap_segment_blocks(const struct dynmap_geometry *geo, u32 segment)
+{
+	return dynmap_dev_slot_blocks(&geo->dev[dynmap_segment_dev(segment)],
+				      dynmap_segment_slot(segment));
+}
 
 /**
  * dynmap_pbn_valid() - check a run of pool blocks read from disk
@@ -135,7 +145,15 @@ u32 dynmap_segment_blocks(const struct dynmap_geometry *geo, u32 segment);
  *
  * Return: true if the run is not empty and lies inside one existing segment.
  */
-bool dynmap_pbn_valid(const struct dynmap_geometry *geo, u64 pbn, u32 len);
+static inline bool dynmap_pbn_valid(const struct dynmap_geometry *geo, u64 pbn, u32 len)
+{
+	u32 segment = dynmap_pbn_segment(pbn), dev = dynmap_segment_dev(segment);
+
+	if (!len || len > DYNMAP_SEGMENT_BLOCKS || pbn >> DYNMAP_PBN_BITS ||
+	    dev >= geo->nr_devs || dynmap_segment_slot(segment) >= geo->dev[dev].slots)
+		return false;
+	return dynmap_pbn_index(pbn) + len <= dynmap_segment_blocks(geo, segment);
+}
 
 /* Is a block all zero, as on a device never written? */
 bool dynmap_block_is_zero(const void *data);
@@ -148,6 +166,14 @@ bool dynmap_block_is_zero(const void *data);
  *
  * Return: the block number on that device.
  */
-u64 dynmap_pbn_locate(const struct dynmap_geometry *geo, u64 pbn, u32 *dev);
+static inline u64 dynmap_pbn_locate(const struct dynmap_geometry *geo, u64 pbn, u32 *dev)
+{
+	u32 segment = dynmap_pbn_segment(pbn);
+
+	*dev = dynmap_segment_dev(segment);
+	return geo->dev[*dev].data_start +
+	       ((u64)dynmap_segment_slot(segment) << DYNMAP_SEGMENT_SHIFT) +
+	       dynmap_pbn_index(pbn);
+}
 
 #endif /* DM_DYNMAP_DEV_H */

@@ -5,6 +5,9 @@
  */
 #include "dm-dynmap-family.h"
 
+#define DYNMAP_KILL_RUN		32	/* kills that are entered in one leaf at once */
+#define DYNMAP_KILL_STEPS	64	/* leaves that are seen to at a time, when many wait */
+
 void dynmap_family_init(struct dynmap_family *family, struct dynmap_cache *cache,
 			struct dynmap_alloc *alloc, const struct dynmap_disk_root *root,
 			u64 next_id)
@@ -350,18 +353,23 @@ static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *s
 	return 0;
 }
 
-/* Enter the first blocks of a kill, up to @limit, at @path; joined with the entry before. */
-static void dynmap_kill_enter(struct dynmap_snap *snap, struct dynmap_kill *kill, u64 limit,
-			      struct dynmap_path *path)
+static struct dynmap_disk_divergence dynmap_kill_entry(const struct dynmap_kill *kill, u32 len)
 {
-	u32 len = min((u64)kill->len, limit - kill->pbn);
-	struct dynmap_disk_divergence entry = {
+	return (struct dynmap_disk_divergence){
 		.pbn = cpu_to_le64(kill->pbn),
 		.len = cpu_to_le32(len),
 		.birth = cpu_to_le32(kill->birth),
 		.side = kill->side,
 		.is_node = kill->is_node,
-	}, *at;
+	};
+}
+
+/* Enter the first blocks of a kill, up to @limit, at @path; joined with the entry before. */
+static void dynmap_kill_enter(struct dynmap_snap *snap, struct dynmap_kill *kill, u64 limit,
+			      struct dynmap_path *path)
+{
+	u32 len = min((u64)kill->len, limit - kill->pbn);
+	struct dynmap_disk_divergence entry = dynmap_kill_entry(kill, len), *at;
 
 	dynmap_btree_write_path(&snap->divergence, kill->pbn, 1, path);
 	at = dynmap_divergence(path->buf[0], path->slot[0]);
@@ -378,12 +386,100 @@ static void dynmap_kill_enter(struct dynmap_snap *snap, struct dynmap_kill *kill
 	kill->len -= len;
 }
 
-/* See to the first blocks of a kill at a node that is not dying. */
-static int dynmap_kill_at(struct dynmap_family *family, struct dynmap_snap *snap,
-			  struct dynmap_kill *kill, struct dynmap_op *op)
+/* Append an entry to the @count that a leaf begins with; joined with the last one. */
+static __always_inline u32 dynmap_divergence_append(struct dynmap_disk_divergence *first, u32 count,
+						    const struct dynmap_disk_divergence *entry)
 {
+	struct dynmap_disk_divergence *last = first + count - 1;
+	u64 pbn = le64_to_cpu(entry->pbn);
+
+	if (count && dynmap_divergence_end(last) == pbn && last->birth == entry->birth &&
+	    last->side == entry->side && last->is_node == entry->is_node &&
+	    dynmap_pbn_index(pbn)) {
+		last->len = cpu_to_le32(le32_to_cpu(last->len) + le32_to_cpu(entry->len));
+		return count;
+	}
+	first[count] = *entry;
+	return count + 1;
+}
+
+/*
+ * Take out kills that wait beside one that was entered at @path and belong in the same
+ * leaf, in ascending order: how many, at most @most.
+ */
+static __hot u32 dynmap_kills_gather(struct dynmap_family *family, const struct dynmap_snap *snap,
+				     const struct dynmap_kill *kill, const struct dynmap_path *path,
+				     struct dynmap_kill **run, u32 most)
+{
+	u64 low = dynmap_node_base(path->buf[0]);
+	struct dynmap_kill *other, *rest = NULL;
+	u32 count = 0, seen, i;
+
+	for (seen = 0; seen < 2 * DYNMAP_KILL_RUN && count < most; seen++) {
+		other = dynmap_kills_take_beside(family->cache, kill);
+		if (!other)
+			break;
+		if (other->node != snap->id || other->birth > dynmap_snap_generation(snap) ||
+		    other->pbn < low || other->pbn + other->len > path->high) {
+			other->next = rest;
+			rest = other;
+			continue;
+		}
+		for (i = count++; i && run[i - 1]->pbn > other->pbn; i--)
+			run[i] = run[i - 1];
+		run[i] = other;
+	}
+	while (rest) {
+		other = rest;
+		rest = other->next;
+		dynmap_kills_put(family->cache, other);
+	}
+	return count;
+}
+
+/*
+ * Enter a run of kills in one leaf, which is writable: its entries are moved once for
+ * all of them. What meets an entry that is there is left.
+ */
+static __hot void dynmap_kills_merge(struct dynmap_family *family, struct dynmap_kill **run,
+				     u32 count, struct dynmap_path *path)
+{
+	struct dynmap_buf *scratch = list_first_entry(&family->cache->spare, struct dynmap_buf,
+						      list);
+	u32 entries = dynmap_node_count(path->buf[0]), from, n, i, k = 0;
+	struct dynmap_disk_divergence *first = dynmap_divergence(path->buf[0], 0), entry;
+	const struct dynmap_disk_divergence *old = scratch->data;
+	u64 pbn;
+
+	dynmap_btree_stay(path, run[0]->pbn);
+	n = path->slot[0] + 1;
+	from = n;
+	memcpy(scratch->data, first + from, (entries - from) * sizeof(entry));
+	for (i = 0; i < entries - from || k < count; ) {
+		pbn = k < count ? run[k]->pbn : ~0ULL;
+		if (i < entries - from && le64_to_cpu(old[i].pbn) <= pbn) {
+			n = dynmap_divergence_append(first, n, &old[i++]);
+			continue;
+		}
+		entry = dynmap_kill_entry(run[k], run[k]->len);
+		if ((!n || dynmap_divergence_end(&first[n - 1]) <= pbn) &&
+		    (i == entries - from || le64_to_cpu(old[i].pbn) >= pbn + run[k]->len)) {
+			n = dynmap_divergence_append(first, n, &entry);
+			run[k]->len = 0;
+		}
+		dynmap_kills_put(family->cache, run[k++]);
+	}
+	dynmap_leaf_splice(path, from, entries - from, n - from);
+}
+
+/* See to the first blocks of a kill at a node that is not dying. */
+static __hot int dynmap_kill_at(struct dynmap_family *family, struct dynmap_snap *snap,
+				struct dynmap_kill *kill, struct dynmap_op *op)
+{
+	struct dynmap_kill *run[DYNMAP_KILL_RUN] __uninitialized;
 	const struct dynmap_disk_divergence *entry;
 	struct dynmap_path path __uninitialized;
+	u32 count;
 	u64 limit;
 	int ret;
 
@@ -395,6 +491,11 @@ static int dynmap_kill_at(struct dynmap_family *family, struct dynmap_snap *snap
 	if (entry)
 		return dynmap_kill_match(family, snap, kill, entry, &path, op);
 	dynmap_kill_enter(snap, kill, limit, &path);
+	count = dynmap_btree_capacity(DYNMAP_TREE_DIVERGENCE) - dynmap_node_count(path.buf[0]);
+	count = dynmap_kills_gather(family, snap, kill, &path, run,
+				    min_t(u32, count, DYNMAP_KILL_RUN));
+	if (count)
+		dynmap_kills_merge(family, run, count, &path);
 	return 0;
 }
 
@@ -449,8 +550,8 @@ static int dynmap_kill_free(struct dynmap_family *family, struct dynmap_kill *ki
 }
 
 /* See to the first kill, or to a part of it. */
-static int dynmap_kill_step(struct dynmap_family *family, struct dynmap_kill *kill,
-			    struct dynmap_op *op)
+static __hot int dynmap_kill_step(struct dynmap_family *family, struct dynmap_kill *kill,
+				  struct dynmap_op *op)
 {
 	struct dynmap_snap *snap, *owner;
 	int ret = dynmap_kill_climb(family, kill, &snap, &owner, op);
@@ -465,23 +566,30 @@ static int dynmap_kill_step(struct dynmap_family *family, struct dynmap_kill *ki
 	return 0;
 }
 
-int dynmap_family_settle(struct dynmap_family *family, u32 most, struct dynmap_op *op)
+__hot int dynmap_family_settle(struct dynmap_family *family, u32 most, struct dynmap_op *op)
 {
 	struct dynmap_kill *kill;
+	int ret = 0;
+
+	while (!ret) {
+		kill = dynmap_kills_take(family->cache);
+		if (!kill)
+			break;
+		ret = most-- ? dynmap_kill_step(family, kill, op) : -EINPROGRESS;
+		dynmap_kills_put(family->cache, kill);
+	}
+	return ret;
+}
+
+int dynmap_family_settle_some(struct dynmap_family *family, struct dynmap_op *op)
+{
+	u32 count = family->cache->kills.count;
 	int ret;
 
-	for (;;) {
-		kill = dynmap_kills_first(family->cache);
-		if (!kill)
-			return 0;
-		if (!most--)
-			return -EINPROGRESS;
-		ret = dynmap_kill_step(family, kill, op);
-		if (ret)
-			return ret;
-		if (!kill->len)
-			dynmap_kills_pop(family->cache);
-	}
+	if (!dynmap_alloc_room(family->alloc, DYNMAP_KILL_NODES * count, op->urgent))
+		return dynmap_family_settle(family, ~0U, op);
+	ret = dynmap_family_settle(family, DYNMAP_KILL_STEPS, op);
+	return ret == -EINPROGRESS ? 0 : ret;
 }
 
 int dynmap_family_deleted(struct dynmap_family *family, u64 parent, u64 *id, struct dynmap_op *op)

@@ -139,6 +139,25 @@ int __must_check dynmap_family_share(struct dynmap_family *family, u64 parent, u
 int __must_check dynmap_family_settle(struct dynmap_family *family, u32 most,
 				      struct dynmap_op *op);
 
+/*
+ * See to some of the kills, if many wait or room for what they need becomes short; as
+ * dynmap_family_settle(), but 0 also if there are more.
+ */
+int __must_check dynmap_family_settle_some(struct dynmap_family *family, struct dynmap_op *op);
+
+/* Before each change: there are never too many. */
+static inline int __must_check dynmap_family_settle_due(struct dynmap_family *family,
+							struct dynmap_op *op)
+{
+	u32 count = family->cache->kills.count;
+
+	if (count <= DYNMAP_KILLS_WAITING ||
+	    (count <= DYNMAP_KILLS_MANY &&
+	     dynmap_alloc_room(family->alloc, DYNMAP_KILL_NODES * count, op->urgent)))
+		return 0;
+	return dynmap_family_settle_some(family, op);
+}
+
 /**
  * dynmap_family_next() - the next ancestor that counts for what is on a side
  * @family: the families

@@ -48,7 +48,7 @@ static u32 dynmap_journal_crc(const struct dynmap_disk_journal *block)
 		       DYNMAP_BLOCK_BYTES - offsetof(struct dynmap_disk_journal, uuid));
 }
 
-int dynmap_journal_reserve(struct dynmap_journal *journal, u32 records, struct dynmap_op *op)
+__hot int dynmap_journal_reserve(struct dynmap_journal *journal, u32 records, struct dynmap_op *op)
 {
 	u64 used = journal->head - journal->tail;
 	u32 limit = op->urgent ? journal->blocks - 2 : journal->blocks - journal->blocks / 4;
@@ -95,7 +95,8 @@ static void dynmap_journal_start(struct dynmap_journal *journal)
 	block->epoch = cpu_to_le64(cache->epoch);
 }
 
-void dynmap_journal_append(struct dynmap_journal *journal, const struct dynmap_disk_record *record)
+__hot void dynmap_journal_append(struct dynmap_journal *journal,
+				 const struct dynmap_disk_record *record)
 {
 	struct dynmap_disk_journal *block;
 	u32 count;

@@ -99,20 +99,6 @@ struct dynmap_buf *dynmap_cache_take_spare(struct dynmap_cache *cache)
 	return buf;
 }
 
-int dynmap_cache_reserve(struct dynmap_cache *cache, u32 nodes, u32 bufs)
-{
-	u32 copy;
-
-	/* Each node taken is two events, each one given up two more, or two kills. */
-	if (cache->nr_spare < nodes + bufs + 2 + DIV_ROUND_UP(4 * nodes, DYNMAP_RUNS_PER_BUF) +
-			      DIV_ROUND_UP(2 * nodes, (u32)DYNMAP_KILLS_PER_BUF))
-		return -ENOMEM;
-	for (copy = 0; copy < cache->copies; copy++)
-		if (cache->nr_stock[copy] < nodes)
-			return -ENOSPC;
-	return 0;
-}
-
 int dynmap_cache_get(struct dynmap_cache *cache, const struct dynmap_miss *want,
 		     struct dynmap_op *op, struct dynmap_buf **result)
 {
@@ -640,42 +626,46 @@ void dynmap_runlist_move(struct dynmap_runlist *to, struct dynmap_runlist *from)
 	from->blocks = 0;
 }
 
-void dynmap_kills_add(struct dynmap_cache *cache, const struct dynmap_kill *kill)
+__hot void dynmap_kills_add(struct dynmap_cache *cache, const struct dynmap_kill *kill)
 {
 	struct dynmap_kills *kills = &cache->kills;
+	struct dynmap_kill *place = dynmap_kills_pop(&kills->free);
 	struct dynmap_buf *buf;
 
-	if (list_empty(&kills->bufs) || kills->last == DYNMAP_KILLS_PER_BUF) {
-		buf = dynmap_cache_take_spare(cache);
-		list_add_tail(&buf->list, &kills->bufs);
-		kills->last = 0;
+	if (!place) {
+		if (list_empty(&kills->bufs) || kills->used == DYNMAP_KILLS_PER_BUF) {
+			buf = dynmap_cache_take_spare(cache);
+			list_add_tail(&buf->list, &kills->bufs);
+			kills->used = 0;
+		}
+		buf = list_last_entry(&kills->bufs, struct dynmap_buf, list);
+		place = (struct dynmap_kill *)buf->data + kills->used++;
 	}
-	buf = list_last_entry(&kills->bufs, struct dynmap_buf, list);
-	((struct dynmap_kill *)buf->data)[kills->last++] = *kill;
+	*place = *kill;
+	dynmap_kills_push(dynmap_kills_bin(kills, place->pbn), place);
 	kills->count++;
 }
 
-struct dynmap_kill *dynmap_kills_first(struct dynmap_cache *cache)
+__hot struct dynmap_kill *dynmap_kills_take(struct dynmap_cache *cache)
 {
 	struct dynmap_kills *kills = &cache->kills;
 
 	if (!kills->count)
 		return NULL;
-	return (struct dynmap_kill *)list_first_entry(&kills->bufs, struct dynmap_buf,
-						      list)->data + kills->first;
+	while (!kills->bin[kills->turn])
+		kills->turn = (kills->turn + 1) % DYNMAP_KILL_BINS;
+	return dynmap_kills_pop(&kills->bin[kills->turn]);
 }
 
-void dynmap_kills_pop(struct dynmap_cache *cache)
+void dynmap_kills_release(struct dynmap_cache *cache)
 {
 	struct dynmap_kills *kills = &cache->kills;
-	struct dynmap_buf *buf = list_first_entry(&kills->bufs, struct dynmap_buf, list);
+	struct dynmap_buf *buf;
 
-	kills->count--;
-	if (++kills->first < DYNMAP_KILLS_PER_BUF && kills->count)
-		return;
-	list_del_init(&buf->list);
-	dynmap_cache_add_spare(cache, buf);
-	kills->first = 0;
-	if (!kills->count)
-		kills->last = 0;
+	kills->free = NULL;
+	while (!list_empty(&kills->bufs)) {
+		buf = list_first_entry(&kills->bufs, struct dynmap_buf, list);
+		list_del_init(&buf->list);
+		dynmap_cache_add_spare(cache, buf);
+	}
 }

@@ -99,8 +99,20 @@ struct dynmap_miss {
 };
 
 /**
+ * struct dynmap_place - a leaf, as a lookup found it
+ * @pbn: copy A of it
+ * @epoch: when that was; it can only have become part of a tree's past since
+ */
+struct dynmap_place {
+	u64 pbn;
+	u64 epoch;
+};
+
+/**
  * struct dynmap_op - context of a core operation
  * @miss: valid when the operation returned -EAGAIN
+ * @place: of changes of a map: where a lookup in the same tree found the first block;
+ *	zeros: not known
  * @urgent: how far the operation may use the metadata space held back: 0, or
  *	DYNMAP_URGENT if it frees space or ends one that began, or
  *	DYNMAP_URGENT_CHECKPOINT
@@ -115,6 +127,7 @@ struct dynmap_miss {
  */
 struct dynmap_op {
 	struct dynmap_miss miss;
+	struct dynmap_place place;
 	u8 urgent;
 };
 
@@ -172,6 +185,7 @@ static inline bool dynmap_share_has(const struct dynmap_share *share, u32 birth)
 
 /**
  * struct dynmap_kill - shared blocks that one side of a snapshot node gave up
+ * @next: the next one of its bin, or place that is free
  * @pbn: the first
  * @node: the snapshot node
  * @len: how many
@@ -180,6 +194,7 @@ static inline bool dynmap_share_has(const struct dynmap_share *share, u32 birth)
  * @is_node: they hold a node, not data
  */
 struct dynmap_kill {
+	struct dynmap_kill *next;
 	u64 pbn;
 	u64 node;
 	u32 len;
@@ -190,18 +205,25 @@ struct dynmap_kill {
 
 #define DYNMAP_KILLS_PER_BUF	(DYNMAP_BLOCK_BYTES / sizeof(struct dynmap_kill))
 
+#define DYNMAP_KILL_BINS	256
+#define DYNMAP_KILL_BIN_SHIFT	8	/* log2 of the consecutive blocks of a bin */
+
 /**
- * struct dynmap_kills - a queue of them, kept in buffers
+ * struct dynmap_kills - those that wait, kept in buffers
  * @bufs: the buffers
- * @first: taken already, of the first one
- * @last: in the last one
- * @count: how many in all
+ * @used: places of the last one that have ever been taken
+ * @free: places that are free again
+ * @count: how many kills there are
+ * @turn: the bin whose turn it is
+ * @bin: kills by place, so that one leaf of a divergence tree is visited once for many
  */
 struct dynmap_kills {
 	struct list_head bufs;
-	u32 first;
-	u32 last;
+	u32 used;
+	struct dynmap_kill *free;
 	u32 count;
+	u32 turn;
+	struct dynmap_kill *bin[DYNMAP_KILL_BINS];
 };
 
 /**
@@ -297,7 +319,20 @@ struct dynmap_buf *dynmap_cache_take_spare(struct dynmap_cache *cache);
  *
  * Return: 0; -ENOMEM if buffers are short; -ENOSPC if the stock of places is.
  */
-int __must_check dynmap_cache_reserve(struct dynmap_cache *cache, u32 nodes, u32 bufs);
+static inline int __must_check dynmap_cache_reserve(struct dynmap_cache *cache, u32 nodes,
+						    u32 bufs)
+{
+	u32 copy;
+
+	/* Each node taken is two events, each one given up two more, or two kills. */
+	if (cache->nr_spare < nodes + bufs + 2 + DIV_ROUND_UP(4 * nodes, DYNMAP_RUNS_PER_BUF) +
+			      DIV_ROUND_UP(2 * nodes, (u32)DYNMAP_KILLS_PER_BUF))
+		return -ENOMEM;
+	for (copy = 0; copy < cache->copies; copy++)
+		if (cache->nr_stock[copy] < nodes)
+			return -ENOSPC;
+	return 0;
+}
 
 /**
  * dynmap_cache_get() - find a node
@@ -447,11 +482,52 @@ u32 dynmap_runlist_runs(struct dynmap_buf *buf, const struct dynmap_run **runs);
 /* Append all of @from to @to, leaving @from empty. */
 void dynmap_runlist_move(struct dynmap_runlist *to, struct dynmap_runlist *from);
 
-/* Append to the queue of kills; needs a spare buffer. */
+static inline struct dynmap_kill **dynmap_kills_bin(struct dynmap_kills *kills, u64 pbn)
+{
+	return &kills->bin[(pbn >> DYNMAP_KILL_BIN_SHIFT) % DYNMAP_KILL_BINS];
+}
+
+static inline void dynmap_kills_push(struct dynmap_kill **bin, struct dynmap_kill *kill)
+{
+	kill->next = *bin;
+	*bin = kill;
+}
+
+static inline struct dynmap_kill *dynmap_kills_pop(struct dynmap_kill **bin)
+{
+	struct dynmap_kill *kill = *bin;
+
+	if (kill)
+		*bin = kill->next;
+	return kill;
+}
+
+/* A kill more; needs a spare buffer. */
 void dynmap_kills_add(struct dynmap_cache *cache, const struct dynmap_kill *kill);
-/* The first of the queue, to be changed in place; NULL when it is empty. */
-struct dynmap_kill *dynmap_kills_first(struct dynmap_cache *cache);
-/* The first is done with. */
-void dynmap_kills_pop(struct dynmap_cache *cache);
+/* Take out one, bin after bin; NULL if there is none. */
+struct dynmap_kill *dynmap_kills_take(struct dynmap_cache *cache);
+/* All are done with: give back the buffers. */
+void dynmap_kills_release(struct dynmap_cache *cache);
+
+/* Take out the next one that waits in the bin of @kill; NULL if there is none. */
+static inline struct dynmap_kill *dynmap_kills_take_beside(struct dynmap_cache *cache,
+							   const struct dynmap_kill *kill)
+{
+	return dynmap_kills_pop(dynmap_kills_bin(&cache->kills, kill->pbn));
+}
+
+/* One that was taken out: done with, if it has no blocks any more, or it waits again. */
+static inline void dynmap_kills_put(struct dynmap_cache *cache, struct dynmap_kill *kill)
+{
+	struct dynmap_kills *kills = &cache->kills;
+
+	if (kill->len) {
+		dynmap_kills_push(dynmap_kills_bin(kills, kill->pbn), kill);
+		return;
+	}
+	dynmap_kills_push(&kills->free, kill);
+	if (!--kills->count)
+		dynmap_kills_release(cache);
+}
 
 #endif /* DM_DYNMAP_NODE_H */

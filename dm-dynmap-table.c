@@ -30,7 +30,8 @@ static u64 dynmap_extent_end(const struct dynmap_extent *extent)
 	return extent->lbn + extent->len;
 }
 
-static void dynmap_extent_read(struct dynmap_buf *leaf, int slot, struct dynmap_extent *extent)
+static __always_inline void dynmap_extent_read(struct dynmap_buf *leaf, int slot,
+					       struct dynmap_extent *extent)
 {
 	const struct dynmap_disk_map *map = dynmap_node_entries(leaf);
 	u32 high;
@@ -70,7 +71,8 @@ static struct dynmap_extent dynmap_extent_part(const struct dynmap_extent *exten
 }
 
 /* Join @next to @extent if they can be one record. */
-static bool dynmap_extent_join(struct dynmap_extent *extent, const struct dynmap_extent *next)
+static __always_inline bool dynmap_extent_join(struct dynmap_extent *extent,
+					       const struct dynmap_extent *next)
 {
 	if (extent->kind != next->kind || extent->kind == DYNMAP_WINDOW ||
 	    extent->birth != next->birth || dynmap_extent_end(extent) != next->lbn ||
@@ -85,8 +87,8 @@ static bool dynmap_extent_join(struct dynmap_extent *extent, const struct dynmap
  * Find the record that covers @lbn, or the hole around it as far as this leaf
  * knows. path->slot[0] is the record, or the one before the hole, or -1.
  */
-static int dynmap_map_find(struct dynmap_volume *volume, u64 lbn, struct dynmap_path *path,
-			   struct dynmap_extent *extent, struct dynmap_op *op)
+static __hot int dynmap_map_find(struct dynmap_volume *volume, u64 lbn, struct dynmap_path *path,
+				 struct dynmap_extent *extent, struct dynmap_op *op)
 {
 	int ret = dynmap_btree_find(&volume->map, lbn, path, op);
 	u64 start = 0, end = DYNMAP_MAX_LBN, reach;
@@ -119,8 +121,8 @@ static int dynmap_map_find(struct dynmap_volume *volume, u64 lbn, struct dynmap_
 	return 0;
 }
 
-int dynmap_table_lookup(struct dynmap_volume *volume, u64 lbn, struct dynmap_mapping *mapping,
-			struct dynmap_op *op)
+__hot int dynmap_table_lookup(struct dynmap_volume *volume, u64 lbn, struct dynmap_mapping *mapping,
+			      struct dynmap_op *op)
 {
 	struct dynmap_extent extent __uninitialized;
 	struct dynmap_path path __uninitialized;
@@ -135,9 +137,12 @@ int dynmap_table_lookup(struct dynmap_volume *volume, u64 lbn, struct dynmap_map
 	mapping->len = dynmap_extent_end(&extent) - lbn;
 	mapping->pbn = DYNMAP_PBN_NONE;
 	mapping->shared = false;
+	mapping->place.epoch = 0;
 	if (extent.kind == DYNMAP_HOLE)
 		return 0;
 	mapping->birth = extent.birth;
+	mapping->place.pbn = path.buf[0]->pbn[0];
+	mapping->place.epoch = volume->map.cache->epoch;
 	mapping->shared = dynmap_share_has(&volume->map.share, extent.birth);
 	mapping->pbn = extent.pbn + (lbn - extent.lbn);
 	if (extent.kind != DYNMAP_WINDOW)
@@ -152,14 +157,31 @@ int dynmap_table_lookup(struct dynmap_volume *volume, u64 lbn, struct dynmap_map
 	return 0;
 }
 
-/* First phase of every change of a map: nodes, buffers and room in the journal. */
-static int dynmap_map_prepare(struct dynmap_table *table, struct dynmap_volume *volume,
-			      struct dynmap_op *op)
+/* The same, for a change; where a lookup found it, if it is still there. */
+static __hot int dynmap_map_find_again(struct dynmap_table *table, struct dynmap_volume *volume,
+				       u64 lbn, struct dynmap_path *path,
+				       struct dynmap_extent *extent, struct dynmap_op *op)
 {
 	int ret = dynmap_volume_refresh(table, volume, op);
 
-	if (!ret && table->cache->kills.count > DYNMAP_KILLS_WAITING)
-		ret = dynmap_family_settle(&table->family, ~0U, op);
+	if (ret)
+		return ret;
+	if (dynmap_btree_revisit(&volume->map, &op->place, lbn, path) && path->slot[0] >= 0) {
+		dynmap_extent_read(path->buf[0], path->slot[0], extent);
+		if (lbn < dynmap_extent_end(extent))
+			return 0;
+	}
+	return dynmap_map_find(volume, lbn, path, extent, op);
+}
+
+/* First phase of every change of a map: nodes, buffers and room in the journal. */
+static __hot int dynmap_map_prepare(struct dynmap_table *table, struct dynmap_volume *volume,
+				    struct dynmap_op *op)
+{
+	int ret = dynmap_volume_refresh(table, volume, op);
+
+	if (!ret)
+		ret = dynmap_family_settle_due(&table->family, op);
 	if (!ret)
 		ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&volume->map), 3, op);
 	return ret ? ret : dynmap_journal_reserve(table->journal, 1, op);
@@ -170,8 +192,9 @@ static int dynmap_map_prepare(struct dynmap_table *table, struct dynmap_volume *
  * is or belongs, by @count others, which are joined in place; dynmap_map_find() for a
  * block of it has set @path.
  */
-static void dynmap_map_replace(struct dynmap_volume *volume, u64 key, u32 remove,
-			       struct dynmap_extent *pieces, u32 count, struct dynmap_path *path)
+static __hot void dynmap_map_replace(struct dynmap_volume *volume, u64 key, u32 remove,
+				     struct dynmap_extent *pieces, u32 count,
+				     struct dynmap_path *path)
 {
 	struct dynmap_extent next __uninitialized;
 	struct dynmap_disk_map *map;
@@ -207,8 +230,8 @@ static void dynmap_map_replace(struct dynmap_volume *volume, u64 key, u32 remove
 	volume->dirty = true;
 }
 
-static void dynmap_journal_map(struct dynmap_table *table, u8 kind, struct dynmap_volume *volume,
-			       u64 lbn, u32 len, u64 pbn)
+static __hot void dynmap_journal_map(struct dynmap_table *table, u8 kind,
+				     struct dynmap_volume *volume, u64 lbn, u32 len, u64 pbn)
 {
 	struct dynmap_disk_record record = {
 		.kind = kind,
@@ -371,12 +394,6 @@ static int dynmap_table_reserve_at(struct dynmap_table *table, struct dynmap_vol
 	return 0;
 }
 
-bool dynmap_table_may_write(const struct dynmap_table *table, const struct dynmap_volume *volume,
-			    u32 pending)
-{
-	return dynmap_alloc_room(table->alloc, dynmap_btree_worst(&volume->map) + 2 * pending, 0);
-}
-
 bool dynmap_table_is_full(const struct dynmap_table *table)
 {
 	return !dynmap_alloc_room(table->alloc, dynmap_btree_worst(&table->volumes), 0);
@@ -464,7 +481,7 @@ int dynmap_table_set_written(struct dynmap_table *table, struct dynmap_volume *v
 
 	op->urgent = max_t(u8, op->urgent, DYNMAP_URGENT);
 	for (; lbn < end; pbn += to - lbn, lbn = to) {
-		ret = dynmap_map_find(volume, lbn, &path, &extent, op);
+		ret = dynmap_map_find_again(table, volume, lbn, &path, &extent, op);
 		if (ret)
 			return ret;
 		to = min(end, dynmap_extent_end(&extent));
@@ -518,8 +535,9 @@ static u32 dynmap_window_pieces(const struct dynmap_extent *window, u64 from, u6
  * are freed, however the extent is written down: replay may meet the same
  * blocks in other records, because leaves are joined as the cache allows.
  */
-static u32 dynmap_unmap_pieces(struct dynmap_volume *volume, const struct dynmap_extent *extent,
-			       u64 from, u64 to, struct dynmap_extent *pieces)
+static __hot u32 dynmap_unmap_pieces(struct dynmap_volume *volume,
+				     const struct dynmap_extent *extent, u64 from, u64 to,
+				     struct dynmap_extent *pieces)
 {
 	u64 end = dynmap_extent_end(extent), written = 0;
 	u32 count = 0;
@@ -542,8 +560,8 @@ static u32 dynmap_unmap_pieces(struct dynmap_volume *volume, const struct dynmap
 }
 
 /* [from, to) of an extent is no longer mapped: it is free, or others go on using it. */
-static void dynmap_give_up(struct dynmap_table *table, struct dynmap_volume *volume,
-			   const struct dynmap_extent *extent, u64 from, u64 to)
+static __hot void dynmap_give_up(struct dynmap_table *table, struct dynmap_volume *volume,
+				 const struct dynmap_extent *extent, u64 from, u64 to)
 {
 	const struct dynmap_share *share = &volume->map.share;
 	struct dynmap_kill kill = {
@@ -563,8 +581,8 @@ static void dynmap_give_up(struct dynmap_table *table, struct dynmap_volume *vol
 }
 
 /* Map the first blocks of a redirected write, as far as one record or gap goes. */
-static int dynmap_redirect_piece(struct dynmap_table *table, struct dynmap_volume *volume,
-				 u64 lbn, u64 pbn, u32 *len, struct dynmap_op *op)
+static __hot int dynmap_redirect_piece(struct dynmap_table *table, struct dynmap_volume *volume,
+				       u64 lbn, u64 pbn, u32 *len, struct dynmap_op *op)
 {
 	struct dynmap_extent pieces[DYNMAP_MAX_PIECES] __uninitialized;
 	struct dynmap_path path __uninitialized;
@@ -578,7 +596,7 @@ static int dynmap_redirect_piece(struct dynmap_table *table, struct dynmap_volum
 	u32 count = 0, left = 0;
 	int ret;
 
-	ret = dynmap_map_find(volume, lbn, &path, &extent, op);
+	ret = dynmap_map_find_again(table, volume, lbn, &path, &extent, op);
 	if (ret)
 		return ret;
 	piece.len = min((u64)*len, dynmap_extent_end(&extent) - lbn);
@@ -613,8 +631,8 @@ static int dynmap_redirect_piece(struct dynmap_table *table, struct dynmap_volum
 	return 0;
 }
 
-int dynmap_table_redirect(struct dynmap_table *table, struct dynmap_volume *volume, u64 *lbn,
-			  u64 *pbn, u32 *len, struct dynmap_op *op)
+__hot int dynmap_table_redirect(struct dynmap_table *table, struct dynmap_volume *volume, u64 *lbn,
+				u64 *pbn, u32 *len, struct dynmap_op *op)
 {
 	u32 done;
 	int ret;
@@ -627,18 +645,6 @@ int dynmap_table_redirect(struct dynmap_table *table, struct dynmap_volume *volu
 			return ret;
 	}
 	return 0;
-}
-
-int dynmap_table_hold(struct dynmap_table *table, struct dynmap_volume *volume, u32 want,
-		      u64 *pbn, u32 *len, struct dynmap_op *op)
-{
-	int ret = dynmap_volume_refresh(table, volume, op);
-
-	if (!ret)
-		ret = dynmap_alloc_hold(table->alloc, volume->goal, want, pbn, len);
-	if (!ret)
-		volume->goal = *pbn + *len;
-	return ret;
 }
 
 int dynmap_table_unmap(struct dynmap_table *table, struct dynmap_volume *volume, u64 *lbn,

@@ -31,6 +31,7 @@
  * @pbn: pool block of @lbn, unless a hole
  * @birth: generation in which they were allocated
  * @shared: others may use these blocks: they must not be written
+ * @place: for op->place, if it is changed later
  */
 struct dynmap_mapping {
 	u8 kind;
@@ -39,6 +40,7 @@ struct dynmap_mapping {
 	u64 lbn;
 	u64 len;
 	u64 pbn;
+	struct dynmap_place place;
 };
 
 /**
@@ -97,8 +99,11 @@ int __must_check dynmap_table_reserve(struct dynmap_table *table, struct dynmap_
  *
  * Return: false when space for nodes is too short to begin another one.
  */
-bool dynmap_table_may_write(const struct dynmap_table *table, const struct dynmap_volume *volume,
-			    u32 pending);
+static inline bool dynmap_table_may_write(const struct dynmap_table *table,
+					  const struct dynmap_volume *volume, u32 pending)
+{
+	return dynmap_alloc_room(table->alloc, dynmap_btree_worst(&volume->map) + 2 * pending, 0);
+}
 
 /* Is the space for nodes so short that volumes cannot be created? */
 bool dynmap_table_is_full(const struct dynmap_table *table);
@@ -110,7 +115,7 @@ bool dynmap_table_is_full(const struct dynmap_table *table);
  * @lbn: first block
  * @pbn: where it was written
  * @len: blocks
- * @op: told what is missing
+ * @op: told what is missing; op->place is set
  *
  * What maps elsewhere by now, or is DATA already, is left alone. Call again
  * with the same arguments after help; done pieces are skipped.
@@ -134,8 +139,18 @@ int __must_check dynmap_table_set_written(struct dynmap_table *table,
  *
  * Return: 0; as dynmap_alloc_data(), -EAGAIN.
  */
-int __must_check dynmap_table_hold(struct dynmap_table *table, struct dynmap_volume *volume,
-				   u32 want, u64 *pbn, u32 *len, struct dynmap_op *op);
+static inline int __must_check dynmap_table_hold(struct dynmap_table *table,
+						 struct dynmap_volume *volume, u32 want,
+						 u64 *pbn, u32 *len, struct dynmap_op *op)
+{
+	int ret = dynmap_volume_refresh(table, volume, op);
+
+	if (!ret)
+		ret = dynmap_alloc_hold(table->alloc, volume->goal, want, pbn, len);
+	if (!ret)
+		volume->goal = *pbn + *len;
+	return ret;
+}
 
 /**
  * dynmap_table_redirect() - data of held blocks is complete: map them

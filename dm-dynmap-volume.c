@@ -133,13 +133,11 @@ int dynmap_volume_load(struct dynmap_table *table, u64 id, struct dynmap_volume 
 	return 0;
 }
 
-int dynmap_volume_refresh(struct dynmap_table *table, struct dynmap_volume *volume,
-			  struct dynmap_op *op)
+int dynmap_volume_share(struct dynmap_table *table, struct dynmap_volume *volume,
+			struct dynmap_op *op)
 {
 	int ret;
 
-	if (volume->version == table->family.version)
-		return 0;
 	ret = dynmap_family_share(&table->family, le64_to_cpu(volume->disk.parent),
 				  le32_to_cpu(volume->disk.parent_slot),
 				  volume->id <= DYNMAP_MAX_VOLUME_ID, &volume->map.share, op);
@@ -628,8 +626,8 @@ int dynmap_volume_reap(struct dynmap_table *table, struct dynmap_op *op)
 	}
 	if (!ret)
 		ret = dynmap_volume_refresh(table, volume, op);
-	if (!ret && table->cache->kills.count > DYNMAP_KILLS_WAITING)
-		ret = dynmap_family_settle(&table->family, ~0U, op);
+	if (!ret)
+		ret = dynmap_family_settle_due(&table->family, op);
 	if (ret)
 		return ret;
 	for (i = 0; !ret && i < DYNMAP_REAP_STEPS; i++)

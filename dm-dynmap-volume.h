@@ -17,7 +17,6 @@
 #include "dm-dynmap-journal.h"
 
 #define DYNMAP_VOLUME_HASH_BITS	12
-#define DYNMAP_KILLS_WAITING	64	/* more are seen to before the next change */
 /* Of volumes being deleted: the journal has 32 bits. */
 #define DYNMAP_MAX_REAP_ID	0xffffffffULL
 
@@ -91,8 +90,17 @@ void dynmap_table_init(struct dynmap_table *table, struct dynmap_cache *cache,
 void dynmap_table_exit(struct dynmap_table *table);
 
 /* Families have changed: what does the volume share now? As dynmap_snap_get(). */
-int __must_check dynmap_volume_refresh(struct dynmap_table *table, struct dynmap_volume *volume,
-				       struct dynmap_op *op);
+int __must_check dynmap_volume_share(struct dynmap_table *table, struct dynmap_volume *volume,
+				     struct dynmap_op *op);
+
+/* The same, if they have. */
+static inline int __must_check dynmap_volume_refresh(struct dynmap_table *table,
+						     struct dynmap_volume *volume,
+						     struct dynmap_op *op)
+{
+	return volume->version == table->family.version ? 0 :
+							   dynmap_volume_share(table, volume, op);
+}
 
 /**
  * dynmap_volume_load() - get a volume into memory

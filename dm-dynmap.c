@@ -545,17 +545,6 @@ static void dynmap_dtr(struct dm_target *ti)
 	kfree(kvolume);
 }
 
-static int dynmap_map(struct dm_target *ti, struct bio *bio)
-{
-	bio->bi_iter.bi_sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
-	return dynmap_io_map(ti->private, bio);
-}
-
-static int dynmap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
-{
-	return dynmap_io_end(bio);
-}
-
 static void dynmap_status(struct dm_target *ti, status_type_t type, unsigned int flags,
 			  char *result, unsigned int maxlen)
 {
@@ -617,9 +606,9 @@ static struct target_type dynmap_type = {
 	.module = THIS_MODULE,
 	.ctr = dynmap_ctr,
 	.dtr = dynmap_dtr,
-	.map = dynmap_map,
+	.map = dynmap_io_map,
 	.preresume = dynmap_preresume,
-	.end_io = dynmap_end_io,
+	.end_io = dynmap_io_end,
 	.status = dynmap_status,
 	.iterate_devices = dynmap_iterate,
 	.io_hints = dynmap_io_hints,

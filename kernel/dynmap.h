@@ -85,10 +85,16 @@ struct dynmap_disks {
 };
 
 void dynmap_disks_init(struct dynmap_disks *disks);
+
 /* A data write to device @dev has completed. */
-void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev);
+static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
+{
+	if (!test_bit(dev, disks->written))
+		set_bit(dev, disks->written);
+}
 
 #define DYNMAP_BUCKETS		1024
+#define DYNMAP_SETTLE_MANY	64	/* unsettled writes: the next writer settles them */
 #define DYNMAP_MAX_WINDOWS	16	/* of one first write: 1 MiB */
 
 /**
@@ -213,6 +219,7 @@ struct dynmap_kvolume {
  * @lbn: first block; when settled in part, of what is left
  * @pbn: where it goes
  * @len: blocks
+ * @place: where the lookup found it
  * @windows: windows held, from that of @first on
  * @phase: counted in the pool's inflight
  * @exclusive: the window is held exclusively
@@ -225,6 +232,7 @@ struct dynmap_fresh {
 	u64 first;
 	u64 lbn;
 	u64 pbn;
+	struct dynmap_place place;
 	u32 len;
 	u32 windows;
 	u32 phase;
@@ -379,7 +387,11 @@ void dynmap_fresh_cancel(struct dynmap_kpool *pool, struct dynmap_fresh *fresh);
 /* Its data is complete, or @failed; any context, before it is acknowledged. */
 void dynmap_fresh_done(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, bool failed);
 /* Are there so many to be settled that a writer has to? */
-bool dynmap_fresh_many(struct dynmap_kpool *pool);
+static inline bool dynmap_fresh_many(struct dynmap_kpool *pool)
+{
+	return atomic_read(&pool->unsettled) >= DYNMAP_SETTLE_MANY;
+}
+
 /* May the map of [lbn, end) be older than what was acknowledged there? Lock held. */
 bool dynmap_fresh_hides(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn,
 			u64 end);
@@ -400,8 +412,8 @@ int __must_check dynmap_settle_locked(struct dynmap_kpool *pool, struct dynmap_o
 void dynmap_settle(struct dynmap_kpool *pool);
 
 /* kernel/io.c */
-int dynmap_io_map(struct dynmap_kvolume *kvolume, struct bio *bio);
-int dynmap_io_end(struct bio *bio);
+int dynmap_io_map(struct dm_target *ti, struct bio *bio);
+int dynmap_io_end(struct dm_target *ti, struct bio *bio, blk_status_t *error);
 void dynmap_io_queue(struct bio *bio);
 
 #endif /* DM_DYNMAP_KERNEL_H */

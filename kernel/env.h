@@ -35,6 +35,11 @@
 #endif
 #endif
 
+/* What each bio runs through lies together, in few pages. */
+#ifndef __hot
+#define __hot		__attribute__((__hot__))
+#endif
+
 #define dynmap_err(fmt, ...) \
 	pr_err_ratelimited("device-mapper: dynmap: " fmt "\n", ##__VA_ARGS__)
 

@@ -19,7 +19,6 @@
 #include "kernel/dynmap.h"
 
 #define DYNMAP_FRESH_WRITES	4096		/* at a time: more of them wait */
-#define DYNMAP_SETTLE_MANY	64		/* unsettled writes: the next writer settles them */
 #define DYNMAP_SETTLE_DELAY	(HZ / 50)	/* until a work does */
 
 static u32 dynmap_bucket(const struct dynmap_volume *volume, u64 lbn)
@@ -88,8 +87,9 @@ void dynmap_fresh_exit(struct dynmap_kpool *pool)
 	kvfree(pool->fresh);
 }
 
-struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool, struct dynmap_volume *volume,
-					u64 lbn, u64 len, bool exclusive)
+__hot struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool,
+					      struct dynmap_volume *volume, u64 lbn, u64 len,
+					      bool exclusive)
 {
 	struct dynmap_fresh *fresh;
 	struct llist_node *node;
@@ -119,7 +119,7 @@ struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool, struct dynmap
 	return fresh;
 }
 
-static void dynmap_fresh_end(struct dynmap_kpool *pool, struct dynmap_fresh *fresh)
+static __hot void dynmap_fresh_end(struct dynmap_kpool *pool, struct dynmap_fresh *fresh)
 {
 	dynmap_windows_put(pool, fresh);
 	dynmap_phase_leave(pool, fresh->phase);
@@ -128,7 +128,8 @@ static void dynmap_fresh_end(struct dynmap_kpool *pool, struct dynmap_fresh *fre
 		wake_up_all(&pool->bucket_wait);
 }
 
-int dynmap_fresh_hold(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, struct dynmap_op *op)
+__hot int dynmap_fresh_hold(struct dynmap_kpool *pool, struct dynmap_fresh *fresh,
+			    struct dynmap_op *op)
 {
 	int ret = dynmap_table_hold(&pool->core.table, fresh->volume, fresh->len, &fresh->pbn,
 				    &fresh->len, op);
@@ -147,7 +148,7 @@ void dynmap_fresh_cancel(struct dynmap_kpool *pool, struct dynmap_fresh *fresh)
 	dynmap_fresh_end(pool, fresh);
 }
 
-void dynmap_fresh_done(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, bool failed)
+__hot void dynmap_fresh_done(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, bool failed)
 {
 	bool first;
 
@@ -163,11 +164,6 @@ void dynmap_fresh_done(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, bo
 		queue_delayed_work(pool->wq, &pool->settle_work, DYNMAP_SETTLE_DELAY);
 	if (wq_has_sleeper(&pool->bucket_wait))
 		mod_delayed_work(pool->wq, &pool->settle_work, 0);
-}
-
-bool dynmap_fresh_many(struct dynmap_kpool *pool)
-{
-	return atomic_read(&pool->unsettled) >= DYNMAP_SETTLE_MANY;
 }
 
 bool dynmap_fresh_hides(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn,
@@ -199,7 +195,8 @@ static struct dynmap_fresh *dynmap_settle_first(struct dynmap_kpool *pool)
 }
 
 /* It is done with, or lost; lock held for writing. */
-static void dynmap_settle_next(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, int error)
+static __hot void dynmap_settle_next(struct dynmap_kpool *pool, struct dynmap_fresh *fresh,
+				     int error)
 {
 	if (fresh->redirect && (error || fresh->failed))
 		dynmap_alloc_unhold(&pool->core.alloc, fresh->pbn, fresh->len);
@@ -215,12 +212,13 @@ static void dynmap_settle_next(struct dynmap_kpool *pool, struct dynmap_fresh *f
 	dynmap_fresh_end(pool, fresh);
 }
 
-static int dynmap_settle_one(struct dynmap_kpool *pool, struct dynmap_fresh *fresh,
-			     struct dynmap_op *op)
+static __hot int dynmap_settle_one(struct dynmap_kpool *pool, struct dynmap_fresh *fresh,
+				   struct dynmap_op *op)
 {
 	struct dynmap_table *table = &pool->core.table;
 
 	op->urgent = 0;
+	op->place = fresh->place;
 	if (fresh->failed)
 		return 0;
 	if (fresh->redirect)
@@ -230,7 +228,7 @@ static int dynmap_settle_one(struct dynmap_kpool *pool, struct dynmap_fresh *fre
 					op);
 }
 
-int dynmap_settle_locked(struct dynmap_kpool *pool, struct dynmap_op *op)
+__hot int dynmap_settle_locked(struct dynmap_kpool *pool, struct dynmap_op *op)
 {
 	struct dynmap_fresh *fresh;
 	int ret;

@@ -49,7 +49,7 @@ static void dynmap_io_commit(struct dynmap_kpool *pool, struct bio *bio)
 }
 
 /* Of what was sent to a device, and again when the commit it waited for is over. */
-int dynmap_io_end(struct bio *bio)
+__hot int dynmap_io_end(struct dm_target *ti, struct bio *bio, blk_status_t *error)
 {
 	struct dynmap_io *io = dynmap_io(bio);
 	struct dynmap_kpool *pool = io->kvolume->pool;
@@ -101,8 +101,9 @@ static void dynmap_prepare_fua(struct dynmap_kpool *pool, struct bio *bio, struc
  * A write of whole blocks to a RESERVED extent, or, with the lock held for writing, of
  * shared ones to others that are held for it.
  */
-static int dynmap_fresh_write(struct dynmap_kpool *pool, struct bio *bio, struct dynmap_io *io,
-			      struct dynmap_mapping *mapping, bool may_trim, struct dynmap_op *op)
+static __hot int dynmap_fresh_write(struct dynmap_kpool *pool, struct bio *bio,
+				    struct dynmap_io *io, struct dynmap_mapping *mapping,
+				    bool may_trim, struct dynmap_op *op)
 {
 	u64 blocks = min_t(u64, bio_sectors(bio) / DYNMAP_BLOCK_SECTORS, mapping->len);
 	struct dynmap_fresh *fresh;
@@ -113,6 +114,7 @@ static int dynmap_fresh_write(struct dynmap_kpool *pool, struct bio *bio, struct
 	fresh = dynmap_fresh_begin(pool, io->kvolume->volume, mapping->lbn, blocks, false);
 	if (IS_ERR(fresh))
 		return PTR_ERR(fresh);
+	fresh->place = mapping->place;
 	if (mapping->shared) {
 		ret = dynmap_fresh_hold(pool, fresh, op);
 		if (ret)
@@ -136,8 +138,9 @@ static int dynmap_fresh_write(struct dynmap_kpool *pool, struct bio *bio, struct
  * A read or write whose mapping is known; lock held. DM_MAPIO_REMAPPED;
  * -ENODATA: read of the default page; -EINPROGRESS: not here, but in io_wq.
  */
-static int dynmap_io_mapped(struct dynmap_kpool *pool, struct bio *bio,
-			    struct dynmap_mapping *mapping, bool may_trim, struct dynmap_op *op)
+static __hot int dynmap_io_mapped(struct dynmap_kpool *pool, struct bio *bio,
+				  struct dynmap_mapping *mapping, bool may_trim,
+				  struct dynmap_op *op)
 {
 	struct dynmap_io *io = dynmap_io(bio);
 	u32 offset = bio->bi_iter.bi_sector & (DYNMAP_BLOCK_SECTORS - 1);
@@ -163,8 +166,8 @@ static int dynmap_io_mapped(struct dynmap_kpool *pool, struct bio *bio,
 }
 
 /* Look up and, for a write to a hole, reserve; lock held, for writing if @reserve. */
-static int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bool reserve,
-			    struct dynmap_mapping *mapping, struct dynmap_op *op)
+static __hot int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bool reserve,
+				  struct dynmap_mapping *mapping, struct dynmap_op *op)
 {
 	struct dynmap_io *io = dynmap_io(bio);
 	struct dynmap_volume *volume = io->kvolume->volume;
@@ -331,6 +334,7 @@ static int dynmap_begin_block(struct dynmap_kpool *pool, struct dynmap_io *io,
 
 	if (IS_ERR(fresh))
 		return PTR_ERR(fresh);
+	fresh->place = mapping->place;
 	fresh->pbn = mapping->pbn;
 	if (mapping->shared) {
 		ret = dynmap_fresh_hold(pool, fresh, op);
@@ -639,7 +643,7 @@ static int dynmap_map_fresh(struct dynmap_kpool *pool, struct bio *bio,
  * Map what can be mapped at once: DM_MAPIO_REMAPPED or an error. In a volume that is
  * being filled a write is looked up once, not twice.
  */
-static int dynmap_map_fast(struct dynmap_kpool *pool, struct bio *bio)
+static __hot int dynmap_map_fast(struct dynmap_kpool *pool, struct bio *bio)
 {
 	struct dynmap_io *io = dynmap_io(bio);
 	bool fresh = io->write && READ_ONCE(io->kvolume->fresh);
@@ -672,12 +676,14 @@ static int dynmap_map_fast(struct dynmap_kpool *pool, struct bio *bio)
 	return ret;
 }
 
-int dynmap_io_map(struct dynmap_kvolume *kvolume, struct bio *bio)
+__hot int dynmap_io_map(struct dm_target *ti, struct bio *bio)
 {
+	struct dynmap_kvolume *kvolume = ti->private;
 	struct dynmap_kpool *pool = kvolume->pool;
 	struct dynmap_io *io = dynmap_io(bio);
 	int ret;
 
+	bio->bi_iter.bi_sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
 	io->kvolume = kvolume;
 	io->fresh = NULL;
 	io->phase = -1;

@@ -107,9 +107,3 @@ void dynmap_disks_init(struct dynmap_disks *disks)
 		init_waitqueue_head(&disks->batch[i].wait);
 	}
 }
-
-void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
-{
-	if (!test_bit(dev, disks->written))
-		set_bit(dev, disks->written);
-}

@@ -162,7 +162,7 @@ static void fixture_data(struct fixture *fixture, struct dynmap_volume *volume, 
 
 /* Write up to *n shared blocks elsewhere. */
 static int fixture_redirect(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn,
-			    u64 *n, u64 value)
+			    u64 *n, u64 value, const struct dynmap_mapping *mapping)
 {
 	struct dynmap_table *table = &fixture->pool.table;
 	u64 pbn;
@@ -173,7 +173,8 @@ static int fixture_redirect(struct fixture *fixture, struct dynmap_volume *volum
 		return ret;
 	*n = len;
 	fixture_data(fixture, volume, lbn, pbn, len, value);
-	return HELPED(fixture, dynmap_table_redirect(table, volume, &lbn, &pbn, &len, &op));
+	return HELPED(fixture, (op.place = mapping->place,
+				dynmap_table_redirect(table, volume, &lbn, &pbn, &len, &op)));
 }
 
 int fixture_write(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn, u64 len,
@@ -197,14 +198,15 @@ int fixture_write(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn
 		assert_int_not_equal(mapping.kind, DYNMAP_HOLE);
 		n = min(len, mapping.len);
 		if (mapping.shared) {
-			ret = fixture_redirect(fixture, volume, lbn, &n, value);
+			ret = fixture_redirect(fixture, volume, lbn, &n, value, &mapping);
 			if (ret)
 				return ret;
 			continue;
 		}
 		fixture_data(fixture, volume, lbn, mapping.pbn, n, value);
-		ret = HELPED(fixture, dynmap_table_set_written(table, volume, lbn, mapping.pbn, n,
-							       &op));
+		ret = HELPED(fixture, (op.place = mapping.place,
+				       dynmap_table_set_written(table, volume, lbn, mapping.pbn, n,
+								&op)));
 		if (ret)
 			return ret;
 	}

@@ -208,7 +208,8 @@ static bool write_data(u32 v, u64 lbn, u64 pbn, u64 len)
  * Write up to *n blocks to a place of their own; 0, -ENOSPC; or -EIO: the power
  * failed, or the write.
  */
-static int redirect(struct dynmap_volume *volume, u32 v, u64 lbn, u64 *n)
+static int redirect(struct dynmap_volume *volume, u32 v, u64 lbn, u64 *n,
+		    const struct dynmap_mapping *mapping)
 {
 	u64 pbn, at = lbn;
 	u32 len;
@@ -223,7 +224,8 @@ static int redirect(struct dynmap_volume *volume, u32 v, u64 lbn, u64 *n)
 	nr_redirects++;
 	ret = below(20) ? 0 : -EIO;
 	if (!ret)
-		helped(ret, dynmap_table_redirect(&pool.table, volume, &at, &pbn, &len, &op));
+		helped(ret, (op.place = mapping->place,
+			     dynmap_table_redirect(&pool.table, volume, &at, &pbn, &len, &op)));
 	if (ret)
 		dynmap_alloc_unhold(&pool.alloc, pbn, len);
 	if (ret == -ENOSPC && at > lbn) {
@@ -257,7 +259,7 @@ static void do_write(u32 v, u64 lbn, u64 len)
 			fail("mapping for a write", v, lbn, -ret, 0);
 		n = min(len, mapping.len);
 		if (mapping.shared) {
-			ret = redirect(volume, v, lbn, &n);
+			ret = redirect(volume, v, lbn, &n, &mapping);
 			if (ret == -ENOSPC && !mem.dead && reclaim())
 				continue;
 			if (ret == -EIO || mem.dead || ret == -ENOSPC)
@@ -271,8 +273,9 @@ static void do_write(u32 v, u64 lbn, u64 len)
 			/* Now and then a write fails: nothing may be seen of it. */
 			if (!below(20))
 				return;
-			helped(ret, dynmap_table_set_written(&pool.table, volume, lbn,
-							     mapping.pbn, n, &op));
+			helped(ret, (op.place = mapping.place,
+				     dynmap_table_set_written(&pool.table, volume, lbn,
+							      mapping.pbn, n, &op)));
 			if (mem.dead)
 				return;
 			if (ret)

@@ -478,6 +478,52 @@ static void test_bad_divergence(void **state)
 	assert_int_equal(fixture->pool.alloc.data_allocated, before);
 }
 
+/*
+ * Kills wait, but not more than a few thousand; they enter and match in any order, many
+ * in a leaf at once, and the space comes back exactly.
+ */
+static void test_many_kills(void **state)
+{
+	static const u64 blocks[] = { 140000, 0 };
+	static struct fixture fixture;
+	const u32 *waiting = &fixture.pool.cache.kills.count;
+	struct dynmap_volume *origin, *copy;
+	u32 i, most = 0;
+	u64 before;
+
+	(void)state;
+	fixture_init(&fixture, blocks, 16, 2);
+	origin = fixture_create(&fixture, 1);
+	before = fixture.pool.alloc.data_allocated;
+	assert_int_equal(fixture_write(&fixture, origin, 0, 12000, 1), 0);
+	snapshot(&fixture, 2, 1);
+	copy = fixture_load(&fixture, 2);
+	for (i = 0; i < 9000; i++) {
+		assert_int_equal(fixture_write(&fixture, origin, i * 7919 % 12000, 1, 2), 0);
+		most = max(most, *waiting);
+	}
+	assert_true(most > DYNMAP_KILLS_MANY - DYNMAP_KILLS_WAITING);
+	assert_true(most < DYNMAP_KILLS_MANY + DYNMAP_KILLS_WAITING);
+	for (i = 0; i < 6000; i++)
+		assert_int_equal(fixture_write(&fixture, copy, i * 5779 % 12000, 1, 3), 0);
+	fixture_check(&fixture);
+	assert_int_equal(origin->exclusive, 9000);
+	assert_int_equal(copy->exclusive, 6000);
+	for (i = 0; i < 12000; i++) {
+		assert_int_equal(fixture_read(&fixture, origin, i * 7919 % 12000),
+				 i < 9000 ? 2 : 1);
+		assert_int_equal(fixture_read(&fixture, copy, i * 5779 % 12000),
+				 i < 6000 ? 3 : 1);
+	}
+	delete(&fixture, 1);
+	reap(&fixture);
+	assert_int_equal(fixture.pool.alloc.data_allocated, before + 12000);
+	delete(&fixture, 2);
+	reap(&fixture);
+	assert_int_equal(fixture.pool.alloc.data_allocated, before);
+	fixture_exit(&fixture);
+}
+
 /* The checker comes to an end on nodes that are each other's children. */
 static void test_ring_of_nodes(void **state)
 {
@@ -532,6 +578,7 @@ int main(void)
 		FIXTURE_TEST(test_refused, one),
 		FIXTURE_TEST(test_bad_records, one),
 		FIXTURE_TEST(test_bad_divergence, one),
+		cmocka_unit_test(test_many_kills),
 		FIXTURE_TEST(test_ring_of_nodes, one),
 		FIXTURE_TEST(test_born_too_late, one),
 	};

@@ -169,11 +169,13 @@ static struct dynmap_volume *load(struct world *world, u32 id)
 }
 
 /* The data of held blocks is there. */
-static void map_held(struct world *world, u32 id, u64 lbn, u64 pbn, u32 len)
+static void map_held(struct world *world, u32 id, u64 lbn, u64 pbn, u32 len,
+		     const struct dynmap_place *place)
 {
 	struct dynmap_volume *volume = load(world, id);
-	int ret = HELPED(world, dynmap_table_redirect(&world->pool.table, volume, &lbn, &pbn, &len,
-						      &op));
+	int ret = HELPED(world, (op.place = *place,
+				 dynmap_table_redirect(&world->pool.table, volume, &lbn, &pbn,
+						       &len, &op)));
 
 	if (ret)
 		world_die("a block cannot be redirected", ret);
@@ -188,13 +190,15 @@ static void complete_write(struct world *world, const struct world_write *write)
 	trace_store_done(&world->store, write->id);
 	world->store.written[write->dev] = true;
 	if (write->redirect) {
-		map_held(world, write->volume, write->lbn, write->pbn, write->blocks);
+		map_held(world, write->volume, write->lbn, write->pbn, write->blocks,
+			 &write->place);
 	} else if (write->first) {
 		struct dynmap_volume *volume = load(world, write->volume);
 
-		ret = HELPED(world, dynmap_table_set_written(&world->pool.table, volume,
-							     write->lbn, write->pbn,
-							     write->blocks, &op));
+		ret = HELPED(world, (op.place = write->place,
+				     dynmap_table_set_written(&world->pool.table, volume,
+							      write->lbn, write->pbn,
+							      write->blocks, &op)));
 	}
 	if (ret)
 		world_die("a block cannot be marked written", ret);
@@ -290,6 +294,7 @@ static bool begin_write(struct world *world, u32 id, u64 lbn, u64 len)
 		write->lbn = lbn;
 		write->pbn = mapping.pbn;
 		write->blocks = n;
+		write->place = mapping.place;
 		write->seq = ++world->now.seq;
 		write->first = mapping.kind != DYNMAP_DATA;
 		write->redirect = mapping.shared;
@@ -362,7 +367,7 @@ static void write_part(struct world *world, u32 id, u64 sector, u32 sectors, boo
 	trace_store_done(&world->store, request);
 	world->store.written[dev] = true;
 	if (mapping.shared)
-		map_held(world, id, lbn, mapping.pbn, 1);
+		map_held(world, id, lbn, mapping.pbn, 1, &mapping.place);
 	else if (first &&
 		 HELPED(world, dynmap_table_set_written(&world->pool.table, volume, lbn,
 							mapping.pbn, 1, &op)))
@@ -428,7 +433,7 @@ static bool zero_part(struct world *world, u32 id, u64 from, u64 to)
 						    block * DYNMAP_BLOCK_SECTORS,
 						    DYNMAP_BLOCK_SECTORS, data, 0));
 		world->store.written[dev] = true;
-		map_held(world, id, from / DYNMAP_BLOCK_SECTORS, mapping.pbn, 1);
+		map_held(world, id, from / DYNMAP_BLOCK_SECTORS, mapping.pbn, 1, &mapping.place);
 		return true;
 	}
 	block = dynmap_pbn_locate(&world->pool.geo, mapping.pbn, &dev);

@@ -47,6 +47,7 @@ struct world_write {
 	u64 lbn;
 	u64 pbn;
 	u32 blocks;
+	struct dynmap_place place;
 	u64 seq;
 	bool first;
 	bool redirect;

@@ -24,6 +24,7 @@ typedef uint64_t u64;
 
 #define __must_check		__attribute__((warn_unused_result))
 #define __uninitialized
+#define __hot
 
 #define __printf(text, first)	__attribute__((format(printf, text, first)))
 
