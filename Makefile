@@ -70,6 +70,8 @@ bench:
 	@tests/bench/run
 	@echo "The same with a clock that counts instructions:"
 	@CLOCK=instructions tests/bench/run 3
+	@echo "The same without emulation, in a user-mode Linux:"
+	@CLOCK=native tests/bench/run
 
 help:
 	@echo "make [KDIR=...]        module and tools"

@@ -22,7 +22,10 @@
  * background the dying node's divergence tree is drained: what the survivor's side
  * had killed dies, the rest is dropped; then the node goes.
  *
- * Owns: the tree of snapshot nodes, their divergence trees, the queue of kills.
+ * Kills wait, in no order that matters, for others that go to the same leaf. There is
+ * room for what they may need: without it fewer of them wait.
+ *
+ * Owns: the tree of snapshot nodes, their divergence trees, the kills that wait.
  * What is freed here is free after the next checkpoint (dynmap_alloc_free_late()):
  * nothing of it is in the journal, replay may find other ways to the same end.
  *
@@ -31,8 +34,8 @@
  *     that exactly one of its sides reaches, with the other one's number; while it
  *     is dying some of them may be gone;
  *  F2 a block is allocated exactly as long as a volume, its reserved space
- *     included, reaches it or a kill of it waits in the queue; a checkpoint is
- *     made with the queue empty;
+ *     included, reaches it or a kill of it waits; a checkpoint is made when
+ *     none does;
  *  F3 generations ascend from parents to children.
  *
  * Locking: metadata lock held for writing.
@@ -128,12 +131,12 @@ int __must_check dynmap_family_share(struct dynmap_family *family, u64 parent, u
 				     struct dynmap_op *op);
 
 /**
- * dynmap_family_settle() - see to the queue of kills
+ * dynmap_family_settle() - see to the kills that wait
  * @family: the families
  * @most: see to that many at most
  * @op: told what is missing
  *
- * Return: 0 once it is empty; -EINPROGRESS: @most were seen to, call again; -EAGAIN,
+ * Return: 0 when none is left; -EINPROGRESS: @most were seen to, call again; -EAGAIN,
  * -ENOMEM, -ENOSPC, -EBUSY; -EUCLEAN.
  */
 int __must_check dynmap_family_settle(struct dynmap_family *family, u32 most,

@@ -18,6 +18,7 @@
 #include <linux/kernel.h>
 #include <linux/list.h>
 #include <linux/mm.h>
+#include <linux/prefetch.h>
 #include <linux/printk.h>
 #include <linux/slab.h>
 #include <linux/stddef.h>

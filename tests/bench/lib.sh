@@ -7,6 +7,8 @@
 # before: a disk in memory takes twice as long for what was not.
 set -eu
 rounds=$1
+batch=()
+[ "${2:-}" != native ] || batch=(--iodepth=64 --iodepth_batch_submit=32 --iodepth_batch_complete_min=32)
 targets="raw linear thin dynmap"
 declare -A node disks iops cost
 region=0
@@ -27,11 +29,10 @@ disk() {
 create() { dmsetup --noudevsync create "$1" --table "$2" && dmsetup mknodes; }
 
 setup() {
-	modprobe dm-mod
-	modprobe dm-thin-pool
-	modprobe libcrc32c
-	modprobe null_blk nr_devices=0
-	modprobe loop
+	for _ in dm-mod dm-thin-pool libcrc32c "null_blk nr_devices=0" loop; do
+		# shellcheck disable=SC2086
+		modprobe $_ 2> /dev/null || true	# built in
+	done
 	insmod "$MODULE"
 	disk raw 1024; disk linear 1024; disk data 1536; disk meta 64; disk dynmap 1536
 	create linear "0 2097152 linear /dev/linear 0"
@@ -77,7 +78,8 @@ measure() {
 	shift 2
 	before=$(counters "$target")
 	line=$(fio --minimal --terse-version=3 --name=bench --filename="${node[$target]}" --thread \
-		--direct=1 --randrepeat=0 --randseed="$round" --runtime=2 "$@")
+		--direct=1 --randrepeat=0 --randseed="$round" --runtime=2 "$@" \
+		"${batch[@]}")
 	settle "$target"
 	after=$(counters "$target")
 	# Terse format: 6 and 47 are KiB done, 8 and 49 operations per second.

@@ -48,6 +48,7 @@ typedef uint64_t u64;
 #define swap(a, b) \
 	do { __typeof__(a) __t = (a); (a) = (b); (b) = __t; } while (0)
 
+#define prefetch(x)		__builtin_prefetch(x)
 #define hweight64(x)		((u32)__builtin_popcountll(x))
 #define __ffs64(x)		((u32)__builtin_ctzll(x))
 
