@@ -478,6 +478,43 @@ static void test_bad_divergence(void **state)
 	assert_int_equal(fixture->pool.alloc.data_allocated, before);
 }
 
+/* Two writes are looked up in a shared leaf; the first one makes the volume its own. */
+static void test_looked_up_before(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_table *table = &fixture->pool.table;
+	struct dynmap_volume *origin = fixture_create(fixture, 1);
+	struct dynmap_mapping mapping[2], now;
+	u64 lbn[2] = { 3, 9 }, pbn[2], at, to;
+	u32 len, i;
+
+	assert_int_equal(fixture_write(fixture, origin, 0, 20, 1), 0);
+	snapshot(fixture, 2, 1);
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(HELPED(fixture, dynmap_table_lookup(origin, lbn[i], &mapping[i],
+								     &op)), 0);
+		assert_int_equal(HELPED(fixture, dynmap_table_hold(table, origin, 1, &pbn[i], &len,
+								   &op)), 0);
+	}
+	for (i = 0; i < 2; i++) {
+		at = lbn[i];
+		to = pbn[i];
+		len = 1;
+		assert_int_equal(HELPED(fixture, (op.place = mapping[i].place,
+						  dynmap_table_redirect(table, origin, &at, &to,
+									&len, &op))), 0);
+	}
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(HELPED(fixture, dynmap_table_lookup(origin, lbn[i], &now, &op)),
+				 0);
+		assert_int_equal(now.pbn, pbn[i]);
+		assert_int_equal(HELPED(fixture, dynmap_table_lookup(fixture_load(fixture, 2),
+								     lbn[i], &now, &op)), 0);
+		assert_int_equal(now.pbn, mapping[i].pbn);
+	}
+	fixture_check(fixture);
+}
+
 /*
  * Kills wait, but not more than a few thousand; they enter and match in any order, many
  * in a leaf at once, and the space comes back exactly.
@@ -578,6 +615,7 @@ int main(void)
 		FIXTURE_TEST(test_refused, one),
 		FIXTURE_TEST(test_bad_records, one),
 		FIXTURE_TEST(test_bad_divergence, one),
+		FIXTURE_TEST(test_looked_up_before, one),
 		cmocka_unit_test(test_many_kills),
 		FIXTURE_TEST(test_ring_of_nodes, one),
 		FIXTURE_TEST(test_born_too_late, one),
