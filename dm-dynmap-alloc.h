@@ -17,7 +17,7 @@
  *     (ordering rule 4);
  *  A4 nodes lie in zones claimed for metadata, data lies outside: a claimed
  *     zone may still hold data from before, never new data;
- *  A5 data never takes the last @floor blocks.
+ *  A5 data never takes the last @floor blocks, nor what many waiting kills may need.
  *
  * Locking: metadata lock held for writing, but for the counters.
  */

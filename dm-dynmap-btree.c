@@ -378,6 +378,9 @@ __hot bool dynmap_btree_revisit(struct dynmap_tree *tree, const struct dynmap_pl
 	buf = dynmap_cache_peek(tree->cache, place->pbn);
 	if (!buf || buf->state != DYNMAP_BUF_DIRTY || dynmap_node_is_shared(buf, &tree->share))
 		return false;
+	/* On damaged devices another node may have been placed there. */
+	if (dynmap_node_head(buf)->kind != tree->kind || dynmap_node_head(buf)->level)
+		return false;
 	path->levels = 1;
 	path->buf[0] = buf;
 	path->slot[0] = dynmap_node_search_inline(buf, key);

@@ -46,7 +46,7 @@ struct dynmap_tree {
  * @buf: node per level, @buf[0] is the leaf
  * @slot: index per level; @slot[0] is the last record whose key is at or below
  *	the key searched, -1 if there is none
- * @levels: levels of the tree
+ * @levels: levels of the tree; 1 if only the leaf is known
  * @top: see dynmap_btree_last()
  * @high: no key at or above it belongs in this leaf
  */

@@ -101,7 +101,7 @@ struct dynmap_miss {
 /**
  * struct dynmap_place - a leaf, as a lookup found it
  * @pbn: copy A of it
- * @epoch: when that was; it can only have become part of a tree's past since
+ * @epoch: when that was: it tells nothing in another one
  */
 struct dynmap_place {
 	u64 pbn;

@@ -115,7 +115,7 @@ bool dynmap_table_is_full(const struct dynmap_table *table);
  * @lbn: first block
  * @pbn: where it was written
  * @len: blocks
- * @op: told what is missing; op->place is set
+ * @op: told what is missing; op->place may help to find the first block
  *
  * What maps elsewhere by now, or is DATA already, is left alone. Call again
  * with the same arguments after help; done pieces are skipped.
