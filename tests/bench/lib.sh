@@ -29,10 +29,10 @@ disk() {
 create() { dmsetup --noudevsync create "$1" --table "$2" && dmsetup mknodes; }
 
 setup() {
-	local module
-	for module in dm-mod dm-thin-pool libcrc32c "null_blk nr_devices=0" loop; do
+	local driver
+	for driver in dm-mod dm-thin-pool libcrc32c "null_blk nr_devices=0" loop; do
 		# shellcheck disable=SC2086
-		modprobe $module 2> /dev/null || true	# built in
+		modprobe $driver 2> /dev/null || true	# built in
 	done
 	insmod "$MODULE"
 	disk raw 1024; disk linear 1024; disk data 1536; disk meta 64; disk dynmap 1536
