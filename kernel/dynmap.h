@@ -126,6 +126,7 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @no_space: bios that wait for space
  * @bucket: windows being first-written, by a hash: users, or -1: one exclusive user
  * @first_writes: windows held
+ * @crowded: so many that there is no room for the nodes of more; none was settled since
  * @bucket_wait: woken when a fresh write is over, and at the end of a reclaim
  * @mode: enum dynmap_mode; by @lock
  * @error_if_no_space: feature, or the time to wait is over
@@ -173,6 +174,7 @@ struct dynmap_kpool {
 	struct bio_list no_space;
 	atomic_t bucket[DYNMAP_BUCKETS];
 	atomic_t first_writes;
+	bool crowded;
 	wait_queue_head_t bucket_wait;
 	enum dynmap_mode mode;
 	bool error_if_no_space;
@@ -379,6 +381,11 @@ void dynmap_fresh_exit(struct dynmap_kpool *pool);
  */
 struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool, struct dynmap_volume *volume,
 					u64 lbn, u64 len, bool exclusive);
+/*
+ * There is no room for the nodes that another one may need: -ENOSPC, or -EINPROGRESS: there
+ * will be when some of those under way are settled: wait by dynmap_fresh_wait(). Lock held.
+ */
+int dynmap_fresh_no_room(struct dynmap_kpool *pool, const struct dynmap_volume *volume);
 /* Hold blocks for it, perhaps fewer; if not: it is over. Lock held for writing. */
 int __must_check dynmap_fresh_hold(struct dynmap_kpool *pool, struct dynmap_fresh *fresh,
 				   struct dynmap_op *op);

@@ -87,6 +87,14 @@ void dynmap_fresh_exit(struct dynmap_kpool *pool)
 	kvfree(pool->fresh);
 }
 
+int dynmap_fresh_no_room(struct dynmap_kpool *pool, const struct dynmap_volume *volume)
+{
+	if (!dynmap_table_may_write(&pool->core.table, volume, 0))
+		return -ENOSPC;
+	WRITE_ONCE(pool->crowded, true);
+	return -EINPROGRESS;
+}
+
 __hot struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool,
 					      struct dynmap_volume *volume, u64 lbn, u64 len,
 					      bool exclusive)
@@ -181,8 +189,9 @@ void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *vo
 {
 	u32 bucket = dynmap_bucket(volume, lbn);
 
-	wait_event_timeout(pool->bucket_wait, !READ_ONCE(pool->reclaiming) &&
-			   !READ_ONCE(pool->snapshotting) && !llist_empty(&pool->idle) &&
+	wait_event_timeout(pool->bucket_wait,
+			   !READ_ONCE(pool->reclaiming) && !READ_ONCE(pool->snapshotting) &&
+			   !READ_ONCE(pool->crowded) && !llist_empty(&pool->idle) &&
 			   !atomic_read(&pool->bucket[bucket]), HZ / 10);
 }
 
@@ -208,6 +217,7 @@ static __hot void dynmap_settle_next(struct dynmap_kpool *pool, struct dynmap_fr
 		dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
 	}
 	pool->settling = fresh->node.next;
+	WRITE_ONCE(pool->crowded, false);
 	atomic_dec(&pool->unsettled);
 	dynmap_fresh_end(pool, fresh);
 }

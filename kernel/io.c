@@ -190,7 +190,7 @@ static __hot int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bo
 	if (changes &&
 	    !dynmap_table_may_write(&pool->core.table, volume,
 				    atomic_read(&pool->first_writes)))
-		return -ENOSPC;
+		return dynmap_fresh_no_room(pool, volume);
 	if (mapping->kind != DYNMAP_HOLE || !reserve)
 		return 0;
 	ret = dynmap_table_reserve(&pool->core.table, volume, lbn,

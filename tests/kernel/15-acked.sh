@@ -56,16 +56,17 @@ beside() {
 # slow TABLE: what lies below the pool from now on.
 slow() {
 	"${DM[@]}" suspend --nolockfs slow
-	"${DM[@]}" reload slow --table "0 1048576 $1"
+	"${DM[@]}" reload slow --table "0 $size $1"
 	"${DM[@]}" resume slow
 }
 
-# More writes are under way than there is room for: the rest waits.
+# many MIB: more writes are under way than there is room for: the rest waits.
 many() {
 	local pid most=0 now
 	modprobe -q dm-delay
-	disk a 512
-	create slow "0 1048576 linear /dev/a 0"
+	size=$(($1 * 2048))
+	disk a "$1"
+	create slow "0 $size linear /dev/a 0"
 	pool 8 0 "" /dev/mapper/slow && volume 0 65536 || fail "no volume"
 	slow "delay /dev/a 0 0 /dev/a 0 20000"
 	fio --name=many --filename=/dev/mapper/vol0 --thread --ioengine=libaio --direct=1 --bs=4k \
@@ -85,8 +86,12 @@ many() {
 	closed /dev/mapper/slow
 }
 
+many_fresh() { many 512; }
+many_nodes() { many 64; }
+
 run "first writes" fresh
 run "shared blocks" shared
 run "beside another volume" beside
-run "more than there is room for" many
+run "more than there is room for" many_fresh
+run "more than so small a pool has nodes for" many_nodes
 finish
