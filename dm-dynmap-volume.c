@@ -549,6 +549,16 @@ static int dynmap_reap_survivor(struct dynmap_table *table, const struct dynmap_
 	return id & DYNMAP_CHILD_IS_NODE ? 0 : dynmap_volume_load(table, id, survivor, op);
 }
 
+/* The snapshot node that took the place of the parent of a volume, or else is above it. */
+static u64 dynmap_reap_place(const struct dynmap_volume *volume,
+			     const struct dynmap_disk_snapshot *left)
+{
+	u64 child = le64_to_cpu(left->child[!le32_to_cpu(volume->disk.parent_slot)]);
+
+	return child & DYNMAP_CHILD_IS_NODE ? child & ~DYNMAP_CHILD_IS_NODE :
+					      le64_to_cpu(left->parent);
+}
+
 /* An emptied volume goes, and its parent. */
 static int dynmap_volume_reaped(struct dynmap_table *table, struct dynmap_volume *volume,
 				struct dynmap_op *op)
@@ -582,8 +592,19 @@ static int dynmap_volume_reaped(struct dynmap_table *table, struct dynmap_volume
 	/* The way there is in the cache: it cannot fail. */
 	if (WARN_ON_ONCE(dynmap_btree_remove(&table->volumes, volume->id, op)))
 		return -EUCLEAN;
+	table->reap_from = volume->disk.parent ? dynmap_reap_place(volume, &left) : 0;
 	dynmap_volume_forget(volume);
 	table->reaping = 0;
+	return 0;
+}
+
+static int dynmap_reap_choose(struct dynmap_table *table, u64 id)
+{
+	if (id < DYNMAP_FIRST_REAP_ID) {
+		dynmap_err("volume %llu lies on a side that was deleted", (unsigned long long)id);
+		return -EUCLEAN;
+	}
+	table->reaping = id;
 	return 0;
 }
 
@@ -593,10 +614,19 @@ static int dynmap_reap_next(struct dynmap_table *table, struct dynmap_op *op)
 	struct dynmap_disk_volume disk;
 	struct dynmap_volume *volume;
 	int ret;
-	u64 id;
+	u64 id = 0;
 
 	if (table->reaping)
 		return 0;
+	/* All from one place on: to climb there from each of many would take long. */
+	if (table->reap_from) {
+		ret = dynmap_family_deleted(&table->family, table->reap_from, &id, op);
+		if (ret)
+			return ret;
+		table->reap_from = 0;
+		if (id)
+			return dynmap_reap_choose(table, id);
+	}
 	ret = dynmap_btree_next(&table->volumes, DYNMAP_FIRST_REAP_ID, &disk, &id, op);
 	/* Its record may be out of date. */
 	if (!ret)
@@ -604,13 +634,7 @@ static int dynmap_reap_next(struct dynmap_table *table, struct dynmap_op *op)
 	if (!ret)
 		ret = dynmap_family_deleted(&table->family, le64_to_cpu(volume->disk.parent), &id,
 					    op);
-	if (!ret && id < DYNMAP_FIRST_REAP_ID) {
-		dynmap_err("volume %llu lies on a side that was deleted", (unsigned long long)id);
-		ret = -EUCLEAN;
-	}
-	if (!ret)
-		table->reaping = id;
-	return ret;
+	return ret ? ret : dynmap_reap_choose(table, id);
 }
 
 int dynmap_volume_reap(struct dynmap_table *table, struct dynmap_op *op)

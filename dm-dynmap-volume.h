@@ -65,6 +65,7 @@ struct dynmap_volume {
  * @alloc_blocks: allocation size
  * @next_reap_id: internal id for the next volume deleted
  * @reaping: the deleted volume being emptied, 0: none yet
+ * @reap_from: the snapshot node from which on the next one is looked for, 0: none
  * @transaction_id: of user space
  * @reclaim_id: where the next round of reclaim begins
  * @reclaim_lbn: and the block there
@@ -80,6 +81,7 @@ struct dynmap_table {
 	u32 alloc_blocks;
 	u64 next_reap_id;
 	u64 reaping;
+	u64 reap_from;
 	u64 transaction_id;
 	u64 reclaim_id;
 	u64 reclaim_lbn;
