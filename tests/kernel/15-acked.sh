@@ -62,9 +62,8 @@ slow() {
 
 # many MIB: more writes are under way than there is room for: the rest waits.
 many() {
-	local pid most=0 now
+	local pid most=0 now size=$(($1 * 2048))
 	modprobe -q dm-delay
-	size=$(($1 * 2048))
 	disk a "$1"
 	create slow "0 $size linear /dev/a 0"
 	pool 8 0 "" /dev/mapper/slow && volume 0 65536 || fail "no volume"
