@@ -122,8 +122,8 @@ struct dynmap_place {
  *   -EAGAIN: the node in @miss must be read: dynmap_node_fetch() without the
  *	lock, then dynmap_cache_insert() with it;
  *   -ENOMEM: buffers are short: dynmap_cache_add_spare();
- *   -EBUSY:  the journal, the dirty nodes or the metadata space call for a
- *	checkpoint first.
+ *   -EBUSY:  the journal, the dirty nodes, the metadata space or a deletion that must
+ *	be durable call for a checkpoint first.
  */
 struct dynmap_op {
 	struct dynmap_miss miss;

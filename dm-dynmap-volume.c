@@ -546,6 +546,12 @@ static int dynmap_reap_survivor(struct dynmap_table *table, const struct dynmap_
 			   (unsigned long long)snap->id, (unsigned long long)volume->id);
 		return -EUCLEAN;
 	}
+	/*
+	 * With the node what it shares is the survivor's alone, to be overwritten in place:
+	 * not before the deletion is durable, which a power failure would undo.
+	 */
+	if (snap->death > table->family.durable)
+		return -EBUSY;
 	return id & DYNMAP_CHILD_IS_NODE ? 0 : dynmap_volume_load(table, id, survivor, op);
 }
 

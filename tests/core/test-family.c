@@ -66,6 +66,36 @@ static void test_both_sides(void **state)
 	assert_int_equal(fixture->pool.alloc.data_allocated, before + 6);
 }
 
+/*
+ * A deleted snapshot is emptied before its deletion is durable: what it shared with its
+ * origin stays shared, for a power failure brings it back with its content.
+ */
+static void test_emptied_before_it_is_durable(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *origin = fixture_create(fixture, 1);
+	struct dynmap_op op = {};
+	int ret, steps = 0;
+
+	assert_int_equal(fixture_write(fixture, origin, 0, 20, 11), 0);
+	snapshot(fixture, 2, 1);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	assert_int_equal(dynmap_volume_delete(&fixture->pool.table, 2, &op), 0);
+	do {
+		ret = dynmap_volume_reap(&fixture->pool.table, &op);
+	} while (!ret && steps++ < 100);
+	assert_int_equal(ret, -EBUSY);
+	assert_true(shared(fixture, origin, 5));
+	assert_int_equal(fixture_write(fixture, origin, 5, 1, 12), 0);
+	fixture_close(fixture);
+	store_mem_power_cut(&fixture->mem, fixture_random);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 2), 5), 11);
+	delete(fixture, 2);
+	reap(fixture);
+	assert_false(shared(fixture, fixture_load(fixture, 1), 5));
+}
+
 /* As many blocks are touched for a small volume as for a large one. */
 static void test_constant(void **state)
 {
@@ -601,6 +631,7 @@ static void test_born_too_late(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		FIXTURE_TEST(test_emptied_before_it_is_durable, two),
 		FIXTURE_TEST(test_both_sides, one),
 		FIXTURE_TEST(test_constant, two),
 		FIXTURE_TEST(test_unshared_when_durable, one),
