@@ -121,6 +121,7 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @complete: fresh writes whose data is complete, the last one first
  * @settling: older ones, the first one first; by @lock
  * @unsettled: how many there are of both
+ * @redirects: redirected writes that are not settled, those under way included
  * @list_lock: over the lists below
  * @flushes: bios that wait for a commit
  * @no_space: bios that wait for space
@@ -169,6 +170,7 @@ struct dynmap_kpool {
 	struct llist_head complete;
 	struct llist_node *settling;
 	atomic_t unsettled;
+	atomic_t redirects;
 	spinlock_t list_lock;		/* over the lists below */
 	struct bio_list flushes;
 	struct bio_list no_space;

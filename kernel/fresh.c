@@ -13,8 +13,11 @@
  *   - parts of blocks, discards, zeroes, messages, and commits of course
  *   - snapshots, ends of quarantine and reclaims, which wait for what is under way
  *
- * Only fresh writes need not: what is settled in the order of completion is right
- * for them, too. Writers settle in batches, a work what they leave.
+ * Fresh writes need not: what is settled in the order of completion is right for them,
+ * too, as long as all of them are redirected, or all go in place. A write in place that
+ * finds windows held while there are redirected writes settles first: the redirect of an
+ * older one must be in the map before the younger one is looked up. Writers settle in
+ * batches, a work what they leave.
  */
 #include "kernel/dynmap.h"
 
@@ -129,6 +132,8 @@ __hot struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool,
 
 static __hot void dynmap_fresh_end(struct dynmap_kpool *pool, struct dynmap_fresh *fresh)
 {
+	if (fresh->redirect)
+		atomic_dec(&pool->redirects);
 	dynmap_windows_put(pool, fresh);
 	dynmap_phase_leave(pool, fresh->phase);
 	llist_add(&fresh->node, &pool->idle);
@@ -142,11 +147,13 @@ __hot int dynmap_fresh_hold(struct dynmap_kpool *pool, struct dynmap_fresh *fres
 	int ret = dynmap_table_hold(&pool->core.table, fresh->volume, fresh->len, &fresh->pbn,
 				    &fresh->len, op);
 
-	if (ret)
+	if (ret) {
 		dynmap_fresh_end(pool, fresh);
-	else
-		fresh->redirect = true;
-	return ret;
+		return ret;
+	}
+	fresh->redirect = true;
+	atomic_inc(&pool->redirects);
+	return 0;
 }
 
 void dynmap_fresh_cancel(struct dynmap_kpool *pool, struct dynmap_fresh *fresh)

@@ -605,16 +605,37 @@ void dynmap_io_queue(struct bio *bio)
 	queue_work(io->kvolume->pool->io_wq, &io->work);
 }
 
+/* May the map of the blocks that @bio can have at once be out of date? Lock held. */
+static bool dynmap_map_hidden(struct dynmap_kpool *pool, struct bio *bio,
+			      const struct dynmap_mapping *mapping)
+{
+	u64 end = DIV_ROUND_UP(bio_end_sector(bio), DYNMAP_BLOCK_SECTORS);
+
+	return dynmap_fresh_hides(pool, dynmap_io(bio)->kvolume->volume, mapping->lbn,
+				  min(end, mapping->lbn + mapping->len));
+}
+
+/*
+ * May a fresh write in place overtake one that was redirected? The blocks were shared, or
+ * mapped, when the older write was looked up; a deletion or a discard has changed that
+ * since. The older write was perhaps acknowledged, and its REDIRECT would replace what
+ * the younger one writes. Pools that redirect nothing do not pay for the question.
+ */
+static bool dynmap_map_overtakes(struct dynmap_kpool *pool, struct bio *bio,
+				 const struct dynmap_mapping *mapping)
+{
+	return !mapping->shared && atomic_read(&pool->redirects) &&
+	       dynmap_map_hidden(pool, bio, mapping);
+}
+
 /* Must the map be changed, or brought up to date, before this bio is mapped? Lock held. */
 static bool dynmap_map_exclusive(struct dynmap_kpool *pool, struct bio *bio,
 				 const struct dynmap_mapping *mapping)
 {
-	u64 end = DIV_ROUND_UP(bio_end_sector(bio), DYNMAP_BLOCK_SECTORS);
-
 	if (dynmap_is_fresh(dynmap_io(bio), mapping))
-		return mapping->kind == DYNMAP_HOLE || mapping->shared || dynmap_fresh_many(pool);
-	return dynmap_fresh_hides(pool, dynmap_io(bio)->kvolume->volume, mapping->lbn,
-				  min(end, mapping->lbn + mapping->len));
+		return mapping->kind == DYNMAP_HOLE || mapping->shared ||
+		       dynmap_fresh_many(pool) || dynmap_map_overtakes(pool, bio, mapping);
+	return dynmap_map_hidden(pool, bio, mapping);
 }
 
 /* Settle, and look up for reading or writing; lock held for writing. */
@@ -632,10 +653,15 @@ static int dynmap_map_fresh(struct dynmap_kpool *pool, struct bio *bio,
 			    struct dynmap_mapping *mapping, struct dynmap_op *op)
 {
 	int ret = dynmap_io_lookup(pool, bio, true, mapping, op);
+	bool fresh;
 
-	if (ret || dynmap_is_fresh(dynmap_io(bio), mapping))
+	if (ret)
 		return ret;
-	WRITE_ONCE(dynmap_io(bio)->kvolume->fresh, false);
+	fresh = dynmap_is_fresh(dynmap_io(bio), mapping);
+	if (fresh && !dynmap_map_overtakes(pool, bio, mapping))
+		return 0;
+	if (!fresh)
+		WRITE_ONCE(dynmap_io(bio)->kvolume->fresh, false);
 	return dynmap_map_settled(pool, bio, mapping, op);
 }
 

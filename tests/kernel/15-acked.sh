@@ -38,6 +38,40 @@ shared() {
 	closed /dev/a /dev/b
 }
 
+# slow TABLE: what lies below the pool from now on.
+slow() {
+	"${DM[@]}" suspend --nolockfs slow
+	"${DM[@]}" reload slow --table "0 $size $1"
+	"${DM[@]}" resume slow
+}
+
+# A block that is reserved and shared becomes the volume's own again, when the deletion of
+# the snapshot is committed, while redirected writes to it wait to be mapped: 20 ms. The
+# flush of that commit takes 30 ms; each round uses another window of 64 KiB, and begins
+# to write somewhat later.
+own_again() {
+	local round lost=0 size=131072
+	modprobe -q dm-delay
+	disk a 64 8	# with a cache: flushes reach it
+	create slow "0 $size linear /dev/a 0"
+	pool 128 0 "" /dev/mapper/slow && volume 0 $SECTORS || fail "no volume"
+	slow "delay /dev/a 0 0 /dev/a 0 0 /dev/a 0 30"
+	for round in $(seq 40); do
+		dd if=/dev/urandom of=/dev/mapper/vol0 bs=4k count=1 seek=$((round * 16)) oflag=direct \
+			status=none || fail "write"
+		snap 1 0
+		# There is something to flush.
+		dd if=/dev/urandom of=/dev/mapper/vol0 bs=4k count=1 seek=$((round * 16)) oflag=direct \
+			status=none || fail "write"
+		"$TOOLS/versions" /dev/mapper/vol0 $((round * 65536 + 4096)) 0 $((round * 1500)) \
+			"$POOL" "delete 1" > /run/out || { lost=$((lost + 1)); echo "# $(head -n 1 /run/out)"; }
+	done
+	echo "# $(tail -n 1 /run/out) in the last round"
+	expect "rounds in which an acknowledged write was lost" "$lost" 0
+	slow "linear /dev/a 0"
+	closed /dev/mapper/slow
+}
+
 # Others fill another volume, so that there is always something to be settled.
 beside() {
 	local pid
@@ -51,13 +85,6 @@ beside() {
 	acked 6 3
 	wait $pid || fail "fio: $(tail -n 3 /run/fio)"
 	closed /dev/a /dev/b
-}
-
-# slow TABLE: what lies below the pool from now on.
-slow() {
-	"${DM[@]}" suspend --nolockfs slow
-	"${DM[@]}" reload slow --table "0 $size $1"
-	"${DM[@]}" resume slow
 }
 
 # many MIB: more writes are under way than there is room for: the rest waits.
@@ -90,6 +117,7 @@ many_nodes() { many 64; }
 
 run "first writes" fresh
 run "shared blocks" shared
+run "a shared block that becomes the volume's own" own_again
 run "beside another volume" beside
 run "more than there is room for" many_fresh
 run "more than so small a pool has nodes for" many_nodes
