@@ -29,7 +29,7 @@
  * @segments: the segment tree
  * @super: superblock of the last checkpoint, or of the one under way
  * @io_block: copies of it being written to two devices
- * @failed: a checkpoint failed; nothing may change any more
+ * @failed: a commit or a checkpoint failed; nothing may change any more
  * @replayed: records replayed when the pool was opened
  */
 struct dynmap_pool {

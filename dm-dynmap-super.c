@@ -413,7 +413,9 @@ void dynmap_pool_commit_end(struct dynmap_pool *pool, int error)
 {
 	dynmap_journal_commit_end(&pool->journal, error);
 	dynmap_alloc_commit_end(&pool->alloc, error);
-	if (!error)
+	if (error)
+		dynmap_pool_fail(pool);
+	else
 		dynmap_family_durable(&pool->table.family, pool->table.family.committing);
 }
 

@@ -355,7 +355,7 @@ static void dynmap_status_info(struct dynmap_kpool *pool, char *result, unsigned
 	       used, used + room, modes[pool->mode],
 	       pool->discard_passdown ? "discard_passdown" : "no_discard_passdown",
 	       pool->error_if_no_space ? "error_if_no_space" : "queue_if_no_space",
-	       pool->core.failed || pool->core.journal.failed ? "needs_check" : "-",
+	       pool->core.failed ? "needs_check" : "-",
 	       alloc->floor, pool->core.cache.healed);
 	up_read(&pool->lock);
 }

@@ -120,7 +120,8 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @idle: those of @fresh that are not in use
  * @complete: fresh writes whose data is complete, the last one first
  * @settling: older ones, the first one first; by @lock
- * @unsettled: how many there are of both
+ * @lost: acknowledged writes that could not be mapped; by @lock
+ * @unsettled: how many there are of @complete and @settling
  * @redirects: redirected writes that are not settled, those under way included
  * @list_lock: over the lists below
  * @flushes: bios that wait for a commit
@@ -169,6 +170,7 @@ struct dynmap_kpool {
 	struct llist_head idle;
 	struct llist_head complete;
 	struct llist_node *settling;
+	struct dynmap_fresh *lost;
 	atomic_t unsettled;
 	atomic_t redirects;
 	spinlock_t list_lock;		/* over the lists below */
@@ -218,6 +220,7 @@ struct dynmap_kvolume {
 /**
  * struct dynmap_fresh - a fresh write, from its lookup until it is settled
  * @node: in the pool's @idle, @complete or @settling
+ * @next_lost: in the pool's @lost
  * @volume: the volume
  * @first: first block of the windows held
  * @lbn: first block; when settled in part, of what is left
@@ -231,7 +234,10 @@ struct dynmap_kvolume {
  * @failed: its data did not arrive: what is held is to be free again
  */
 struct dynmap_fresh {
-	struct llist_node node;
+	union {
+		struct llist_node node;
+		struct dynmap_fresh *next_lost;
+	};
 	struct dynmap_volume *volume;
 	u64 first;
 	u64 lbn;
@@ -393,8 +399,22 @@ int __must_check dynmap_fresh_hold(struct dynmap_kpool *pool, struct dynmap_fres
 				   struct dynmap_op *op);
 /* It does not take place; lock held, for writing if it holds blocks. */
 void dynmap_fresh_cancel(struct dynmap_kpool *pool, struct dynmap_fresh *fresh);
-/* Its data is complete, or @failed; any context, before it is acknowledged. */
-void dynmap_fresh_done(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, bool failed);
+/**
+ * dynmap_fresh_done() - the data of a fresh write is complete, or has failed
+ * @pool: the pool
+ * @fresh: the write, which is not the caller's any more
+ * @error: 0 or what the device said
+ *
+ * Context: any, before the write is acknowledged.
+ * Return: what to acknowledge: @error; -EIO if the pool has turned read-only.
+ */
+int dynmap_fresh_done(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, int error);
+/*
+ * Was a write lost that was acknowledged and covers the first block of @mapping? -EIO; else
+ * 0, and @mapping ends where the next one begins. Lock held.
+ */
+int dynmap_fresh_lost(const struct dynmap_kpool *pool, struct dynmap_mapping *mapping,
+		      const struct dynmap_volume *volume);
 /* Are there so many to be settled that a writer has to? */
 static inline bool dynmap_fresh_many(struct dynmap_kpool *pool)
 {

@@ -130,12 +130,18 @@ __hot struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool,
 	return fresh;
 }
 
-static __hot void dynmap_fresh_end(struct dynmap_kpool *pool, struct dynmap_fresh *fresh)
+/* It holds its windows no longer, and is no I/O under way any more. */
+static __hot void dynmap_fresh_leave(struct dynmap_kpool *pool, struct dynmap_fresh *fresh)
 {
 	if (fresh->redirect)
 		atomic_dec(&pool->redirects);
 	dynmap_windows_put(pool, fresh);
 	dynmap_phase_leave(pool, fresh->phase);
+}
+
+static __hot void dynmap_fresh_end(struct dynmap_kpool *pool, struct dynmap_fresh *fresh)
+{
+	dynmap_fresh_leave(pool, fresh);
 	llist_add(&fresh->node, &pool->idle);
 	if (wq_has_sleeper(&pool->bucket_wait))
 		wake_up_all(&pool->bucket_wait);
@@ -163,15 +169,18 @@ void dynmap_fresh_cancel(struct dynmap_kpool *pool, struct dynmap_fresh *fresh)
 	dynmap_fresh_end(pool, fresh);
 }
 
-__hot void dynmap_fresh_done(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, bool failed)
+__hot int dynmap_fresh_done(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, int error)
 {
 	bool first;
 
-	if (failed && !fresh->redirect) {
+	/* The map does not change any more: it would never lead to this data. */
+	if (!error && READ_ONCE(pool->mode) == DYNMAP_MODE_READ_ONLY)
+		error = -EIO;
+	if (error && !fresh->redirect) {
 		dynmap_fresh_end(pool, fresh);
-		return;
+		return error;
 	}
-	fresh->failed = failed;
+	fresh->failed = error;
 	atomic_inc(&pool->unsettled);
 	first = llist_add(&fresh->node, &pool->complete);
 	/* All are taken at once: the work that was asked for by the first one sees to this one. */
@@ -179,6 +188,22 @@ __hot void dynmap_fresh_done(struct dynmap_kpool *pool, struct dynmap_fresh *fre
 		queue_delayed_work(pool->wq, &pool->settle_work, DYNMAP_SETTLE_DELAY);
 	if (wq_has_sleeper(&pool->bucket_wait))
 		mod_delayed_work(pool->wq, &pool->settle_work, 0);
+	return error;
+}
+
+int dynmap_fresh_lost(const struct dynmap_kpool *pool, struct dynmap_mapping *mapping,
+		      const struct dynmap_volume *volume)
+{
+	const struct dynmap_fresh *fresh;
+
+	for (fresh = pool->lost; fresh; fresh = fresh->next_lost) {
+		if (fresh->volume != volume || fresh->lbn + fresh->len <= mapping->lbn)
+			continue;
+		if (fresh->lbn <= mapping->lbn)
+			return -EIO;
+		mapping->len = min(mapping->len, fresh->lbn - mapping->lbn);
+	}
+	return 0;
 }
 
 bool dynmap_fresh_hides(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn,
@@ -210,23 +235,35 @@ static struct dynmap_fresh *dynmap_settle_first(struct dynmap_kpool *pool)
 	return pool->settling ? llist_entry(pool->settling, struct dynmap_fresh, node) : NULL;
 }
 
+/*
+ * An acknowledged write cannot be mapped: no flush succeeds any more, and reads of its
+ * blocks fail until the pool is opened again. Lock held for writing.
+ */
+static void dynmap_settle_lose(struct dynmap_kpool *pool, struct dynmap_fresh *fresh, int error)
+{
+	DMERR_LIMIT("an acknowledged write cannot be mapped: volume %llu, block %llu: error %d",
+		    fresh->volume->id, fresh->lbn, error);
+	dynmap_pool_fail(&pool->core);
+	dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
+	dynmap_fresh_leave(pool, fresh);
+	fresh->next_lost = pool->lost;
+	pool->lost = fresh;
+	wake_up_all(&pool->bucket_wait);
+}
+
 /* It is done with, or lost; lock held for writing. */
 static __hot void dynmap_settle_next(struct dynmap_kpool *pool, struct dynmap_fresh *fresh,
 				     int error)
 {
 	if (fresh->redirect && (error || fresh->failed))
 		dynmap_alloc_unhold(&pool->core.alloc, fresh->pbn, fresh->len);
-	if (error) {
-		/* No flush may succeed any more. */
-		DMERR_LIMIT("an acknowledged write cannot be mapped: volume %llu, block %llu: error %d",
-			    fresh->volume->id, fresh->lbn, error);
-		dynmap_pool_fail(&pool->core);
-		dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
-	}
 	pool->settling = fresh->node.next;
 	WRITE_ONCE(pool->crowded, false);
 	atomic_dec(&pool->unsettled);
-	dynmap_fresh_end(pool, fresh);
+	if (error)
+		dynmap_settle_lose(pool, fresh, error);
+	else
+		dynmap_fresh_end(pool, fresh);
 }
 
 static __hot int dynmap_settle_one(struct dynmap_kpool *pool, struct dynmap_fresh *fresh,

@@ -58,13 +58,14 @@ __hot int dynmap_io_end(struct dm_target *ti, struct bio *bio, blk_status_t *err
 		return DM_ENDIO_DONE;
 	if (io->write)
 		dynmap_disks_set_written(&pool->disks, io->dev);
-	if (io->fresh)
-		dynmap_fresh_done(pool, io->fresh, bio->bi_status);
-	else
+	if (io->fresh && dynmap_fresh_done(pool, io->fresh, blk_status_to_errno(*error)) &&
+	    !*error)
+		*error = BLK_STS_IOERR;
+	else if (!io->fresh)
 		dynmap_phase_leave(pool, io->phase);
 	io->fresh = NULL;
 	io->phase = -1;
-	if (!io->commit || bio->bi_status)
+	if (!io->commit || *error)
 		return DM_ENDIO_DONE;
 	dynmap_io_commit(pool, bio);
 	return DM_ENDIO_INCOMPLETE;
@@ -182,6 +183,8 @@ static __hot int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bo
 		ret = dynmap_volume_refresh(&pool->core.table, volume, op);
 	if (!ret)
 		ret = dynmap_table_lookup(volume, lbn, mapping, op);
+	if (!ret && pool->lost)
+		ret = dynmap_fresh_lost(pool, mapping, volume);
 	if (ret || !io->write)
 		return ret;
 	changes = mapping->kind != DYNMAP_DATA || mapping->shared;
@@ -403,7 +406,7 @@ static int dynmap_zero_copy(struct dynmap_kpool *pool, struct dynmap_io *io, u32
 		ret = dynmap_block_io(pool, io, io->fresh->pbn, page, 0, DYNMAP_BLOCK_SECTORS,
 				      REQ_OP_WRITE);
 	mempool_free(page, pool->pages);
-	dynmap_fresh_done(pool, io->fresh, ret);
+	ret = dynmap_fresh_done(pool, io->fresh, ret);
 	io->fresh = NULL;
 	return ret;
 }
@@ -522,7 +525,7 @@ static void dynmap_io_padded(struct dynmap_kpool *pool, struct bio *bio)
 		ret = dynmap_block_io(pool, io, io->fresh->pbn, page, 0, DYNMAP_BLOCK_SECTORS,
 				      REQ_OP_WRITE);
 	mempool_free(page, pool->pages);
-	dynmap_fresh_done(pool, io->fresh, ret);
+	ret = dynmap_fresh_done(pool, io->fresh, ret);
 	io->fresh = NULL;
 	if (!ret && bio->bi_opf & REQ_FUA)
 		dynmap_io_commit(pool, bio);

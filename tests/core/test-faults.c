@@ -357,7 +357,7 @@ static void verify_kept(struct fixture *fixture)
 
 static bool is_sticky(const struct fixture *fixture)
 {
-	return fixture->open && (fixture->pool.failed || fixture->pool.journal.failed);
+	return fixture->open && fixture->pool.failed;
 }
 
 /* The power fails, the pool is opened again. */

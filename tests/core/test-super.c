@@ -250,6 +250,48 @@ static void test_failed_checkpoint_is_sticky(void **state)
 	fixture_check(fixture);
 }
 
+/*
+ * A flush or a journal write that failed may have lost data that the map leads to by now:
+ * no checkpoint makes the map durable afterwards, nor is one due again and again.
+ */
+static void failed_commit(struct fixture *fixture, u64 *countdown)
+{
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u64 writes, flushes;
+
+	assert_int_equal(fixture_write(fixture, volume, 5, 1, 55), 0);
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	assert_int_equal(fixture_write(fixture, volume, 90, 1, 56), 0);
+	*countdown = 1;
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), -EIO);
+	assert_true(fixture->pool.failed);
+	writes = fixture->mem.writes;
+	flushes = fixture->mem.flushes;
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), -EROFS);
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), -EIO);
+	assert_int_equal(fixture->mem.writes, writes);
+	assert_int_equal(fixture->mem.flushes, flushes);
+	fixture_close(fixture);
+	store_mem_power_cut(&fixture->mem, fixture_random);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 1), 5), 55);
+	fixture_check(fixture);
+}
+
+static void test_failed_journal_write_is_sticky(void **state)
+{
+	struct fixture *fixture = *state;
+
+	failed_commit(fixture, &fixture->mem.fail_write);
+}
+
+static void test_failed_flush_is_sticky(void **state)
+{
+	struct fixture *fixture = *state;
+
+	failed_commit(fixture, &fixture->mem.fail_flush);
+}
+
 /* Open with the n-th read failing, for every n: an error or the right content. */
 static void test_read_errors_at_opening(void **state)
 {
@@ -458,6 +500,8 @@ int main(void)
 		FIXTURE_TEST(test_read_only_writes_nothing, two),
 		FIXTURE_TEST(test_cuts_during_recovery, one),
 		FIXTURE_TEST(test_failed_checkpoint_is_sticky, one),
+		FIXTURE_TEST(test_failed_journal_write_is_sticky, two),
+		FIXTURE_TEST(test_failed_flush_is_sticky, two),
 		FIXTURE_TEST(test_growth_gives_its_blocks, one),
 		FIXTURE_TEST(test_devices_are_added, one),
 		FIXTURE_TEST(test_old_nodes_keep_their_places, two),

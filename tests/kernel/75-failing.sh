@@ -82,6 +82,43 @@ pieces_readable() {
 	echo "$count"
 }
 
+# A commit fails, after 20 ms, because the second device does. What is acknowledged meanwhile
+# is read as it was written, or not at all, and never as zeros. Nothing is made durable
+# afterwards, though the device works again: the failed flush may have lost what was written.
+commit_fails() {
+	local before mib
+	modprobe -q dm-delay
+	disk a 64; disk b 24
+	through below b
+	create broken "0 49152 error"
+	pool 2048 0 "" /dev/a /dev/mapper/below && volume 0 2097152 || fail "no volume"
+	written
+	# A unit of 1 MiB on the first device, of which one block is written.
+	for mib in $(seq 16 48); do
+		before=$(stat_of a 7)
+		dd if=/dev/urandom of=/dev/mapper/vol0 bs=4k count=1 seek=$((mib * 256)) \
+			oflag=direct status=none
+		[ $(($(stat_of a 7) - before)) -ne 8 ] || break
+	done
+	sync /dev/mapper/vol0
+	swap below "0 49152 delay /dev/mapper/broken 0 0 /dev/mapper/broken 0 20"
+	"$TOOLS/versions" /dev/mapper/vol0 $((mib << 20)) 4096 3000 "$POOL" "create_thin 9" \
+		> /run/out 2> /dev/null || fail "$(head -n 1 /run/out)"
+	echo "# $(tail -n 1 /run/out)"
+	grep -q "^[1-9]" /run/out || fail "nothing was acknowledged"
+	expect "mode" "$(mode)" ro
+	works below b
+	before=$(stat_of a 5)
+	sleep 7
+	expect "writes since the failure" $(($(stat_of a 5) - before)) 0
+	cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content"
+	remove vol0; remove "$POOL"
+	pool 128 0 "" /dev/a /dev/mapper/below && volume 0 2097152 || fail "does not open again"
+	cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content after opening again"
+	closed /dev/a /dev/mapper/below
+	remove below; remove broken
+}
+
 # Errors for a while (dm-flakey): the pool stays read-only until it is opened again.
 flakey() {
 	modprobe dm-flakey 2> /dev/null
@@ -131,6 +168,7 @@ rescue() {
 run "bad sectors" bad_sectors
 run "a device fails under load" device_fails
 run "one of two devices fails" one_fails
+run "a commit fails while writes are acknowledged" commit_fails
 run "a device fails for a while" flakey
 run "rescue with a device missing" rescue
 finish
