@@ -527,7 +527,8 @@ struct dynmap_disk_record {
  *     32    8 incarnation
  *     40    8 epoch of the trees that the records were applied to
  *     48    2 number of records
- *     50    6 zero
+ *     50    2 zero
+ *     52    4 blocks of the same commit that follow this one
  *     56    8 all blocks before this number were durable when it was written
  *     64 4032 records
  */
@@ -539,7 +540,8 @@ struct dynmap_disk_journal {
 	__le64 incarnation;
 	__le64 epoch;
 	__le16 count;
-	__u8 zero[6];
+	__u8 zero[2];
+	__le32 rest;
 	__le64 durable;
 	struct dynmap_disk_record record[DYNMAP_JOURNAL_RECORDS];
 };
@@ -680,6 +682,7 @@ DYNMAP_ASSERT_AT(dynmap_disk_journal, seq, 24);
 DYNMAP_ASSERT_AT(dynmap_disk_journal, incarnation, 32);
 DYNMAP_ASSERT_AT(dynmap_disk_journal, epoch, 40);
 DYNMAP_ASSERT_AT(dynmap_disk_journal, count, 48);
+DYNMAP_ASSERT_AT(dynmap_disk_journal, rest, 52);
 DYNMAP_ASSERT_AT(dynmap_disk_journal, durable, 56);
 DYNMAP_ASSERT_AT(dynmap_disk_journal, record, 64);
 

@@ -9,7 +9,7 @@
  */
 #include "dm-dynmap-journal.h"
 
-#define DYNMAP_JOURNAL_LOOK	64	/* blocks behind the end that may tell of a lost one */
+#define DYNMAP_JOURNAL_LOOK	64	/* adjacent blocks that may be destroyed, and be missed */
 
 void dynmap_journal_init(struct dynmap_journal *journal, struct dynmap_cache *cache)
 {
@@ -138,6 +138,7 @@ static void dynmap_journal_write(struct dynmap_journal *journal, struct dynmap_b
 	u32 copy, dev;
 
 	block->durable = cpu_to_le64(journal->durable);
+	block->rest = cpu_to_le32(journal->writing_end - 1 - le64_to_cpu(block->seq));
 	block->crc = cpu_to_le32(dynmap_journal_crc(block));
 	for (copy = 0; copy < 2; copy++) {
 		dev = journal->dev[copy];
@@ -259,11 +260,20 @@ int dynmap_journal_read(struct dynmap_journal *journal, u64 seq, void *data)
 int dynmap_journal_verify_end(struct dynmap_journal *journal, u64 seq, void *data)
 {
 	const struct dynmap_disk_journal *block = data;
-	u64 end = seq + min_t(u64, journal->blocks, DYNMAP_JOURNAL_LOOK);
-	u64 at;
+	u64 at = seq + 1;
+	u32 missing = 0;
 
-	for (at = seq + 1; at < end; at++)
-		if (!dynmap_journal_read(journal, at, data) && le64_to_cpu(block->durable) > seq)
+	while (at - seq < journal->blocks && missing < DYNMAP_JOURNAL_LOOK) {
+		if (dynmap_journal_read(journal, at, data)) {
+			missing++;
+			at++;
+			continue;
+		}
+		if (le64_to_cpu(block->durable) > seq)
 			return -EBADMSG;
+		/* The rest of its commit says the same. */
+		missing = 0;
+		at += (u64)le32_to_cpu(block->rest) + 1;
+	}
 	return 0;
 }

@@ -116,8 +116,10 @@ int __must_check dynmap_journal_read(struct dynmap_journal *journal, u64 seq, vo
  * @data: 4 KiB to read into
  *
  * A later block of the same incarnation that was written when this one was
- * durable already proves that all copies of this one were destroyed. (With a
- * single copy, of the last commit nothing tells.)
+ * durable already proves that all copies of this one were destroyed. Blocks of the
+ * same commit prove nothing, since a power failure may leave any of them; each tells
+ * where the next commit begins, however long its own is. Up to 63 adjacent blocks may
+ * be destroyed. (With a single copy, of the last commit nothing tells.)
  *
  * Return: 0; -EBADMSG if acknowledged records are lost.
  */

@@ -238,6 +238,55 @@ static void test_other_copy_proves_the_end(void **state)
 	dynmap_block_free(data);
 }
 
+static void flip_blocks(struct fixture *fixture, u64 seq, u64 count)
+{
+	struct dynmap_journal *journal = &fixture->pool.journal;
+
+	for (; count; count--, seq++)
+		store_mem_flip(&fixture->mem, 0, fixture->pool.geo.dev[0].journal_start +
+			       seq % journal->blocks, 99, 4);
+}
+
+/*
+ * One device, one copy: whichever blocks of a commit of 108 are destroyed, up to 63
+ * adjacent ones, the commit after it tells; as long as there is none nothing does.
+ */
+static void test_long_commits_tell(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_journal *journal = &fixture->pool.journal;
+	u8 data[DYNMAP_BLOCK_BYTES] __attribute__((aligned(8)));
+	const u64 blocks[] = { 40000, 0 }, first = 2, last = 109;
+	const int wanted[] = { 0, -EBADMSG };
+	u64 seq, run, i;
+	int later;
+
+	fixture_exit(fixture);
+	fixture_init(fixture, blocks, 16, 2);
+	while (journal->head < first) {
+		assert_int_equal(put(fixture, 1, 0), 0);
+		assert_int_equal(commit(fixture), 0);
+	}
+	for (i = 0; i < (last - first + 1) * DYNMAP_JOURNAL_RECORDS; i++)
+		assert_int_equal(put(fixture, i, 0), 0);
+	for (later = 0; later < 2; later++) {
+		assert_int_equal(commit(fixture), 0);
+		assert_int_equal(journal->head, last + 1 + later);
+		for (run = 1; run < 64; run += 31)
+			for (seq = first; seq + run <= last + 1; seq++) {
+				flip_blocks(fixture, seq, run);
+				assert_int_equal(dynmap_journal_verify_end(journal, seq, data),
+						 wanted[later]);
+				flip_blocks(fixture, seq, run);
+			}
+		assert_int_equal(put(fixture, 7, 0), 0);
+	}
+	flip_blocks(fixture, first, 1);
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), -EBADMSG);
+	assert_int_equal(fixture_open(fixture, true), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -251,6 +300,7 @@ int main(void)
 		FIXTURE_TEST(test_failed_flush_is_sticky_too, two),
 		FIXTURE_TEST(test_unreadable_is_not_the_end, one),
 		FIXTURE_TEST(test_other_copy_proves_the_end, two),
+		FIXTURE_TEST(test_long_commits_tell, one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
