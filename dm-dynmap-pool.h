@@ -152,12 +152,20 @@ int __must_check dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store 
  * @dev: what they will look like
  * @seg: room for their segments, where they change
  * @changes: does anything change?
+ * @old_nr_devs: number of devices before
+ * @old_dev: what they looked like
+ * @old_journal_dev: device of the journal's second copy before, as in the superblock
+ * @durable: a superblock on a device tells of the growth
  */
 struct dynmap_growth {
 	u32 nr_devs;
 	struct dynmap_dev dev[DYNMAP_MAX_DEVICES];
 	struct dynmap_seg **seg[DYNMAP_MAX_DEVICES];
 	bool changes;
+	u32 old_nr_devs;
+	struct dynmap_dev old_dev[DYNMAP_MAX_DEVICES];
+	__le32 old_journal_dev;
+	bool durable;
 };
 
 /**
@@ -185,6 +193,19 @@ int __must_check dynmap_growth_begin(struct dynmap_growth *growth, struct dynmap
 int __must_check dynmap_growth_announce(struct dynmap_growth *growth, struct dynmap_pool *pool);
 int __must_check dynmap_growth_write(struct dynmap_growth *growth, struct dynmap_pool *pool);
 void dynmap_growth_end(struct dynmap_growth *growth, struct dynmap_pool *pool);
+/**
+ * dynmap_growth_undo() - step 3, 4 or 5 has failed: the pool is as it was before step 2
+ * @growth: the growth
+ * @pool: the pool
+ *
+ * A new device that fails never fails the pool: up to the end of step 5 nothing but its
+ * own superblocks is written to it.
+ *
+ * Context: lock held.
+ * Return: true if superblocks may tell of the growth: the caller makes another checkpoint,
+ * then calls dynmap_growth_write() again.
+ */
+bool dynmap_growth_undo(struct dynmap_growth *growth, struct dynmap_pool *pool);
 void dynmap_growth_exit(struct dynmap_growth *growth);
 
 /* All steps, single-threaded. */

@@ -354,10 +354,20 @@ static int dynmap_super_write(struct dynmap_pool *pool, u32 nr_devs, bool backup
 	return ret;
 }
 
+/* Devices that are in use: while the pool grows those that are new are not yet. */
+static u32 dynmap_pool_members(const struct dynmap_pool *pool)
+{
+	u32 nr = 0;
+
+	while (nr < pool->geo.nr_devs && pool->alloc.slots[nr])
+		nr++;
+	return nr;
+}
+
 int dynmap_pool_checkpoint_io(struct dynmap_pool *pool)
 {
 	struct dynmap_store *store = pool->store;
-	u32 nr = pool->geo.nr_devs, dev;
+	u32 nr = dynmap_pool_members(pool), dev;
 	int ret;
 
 	dynmap_cache_heal_write(&pool->cache);
@@ -568,7 +578,10 @@ int dynmap_growth_begin(struct dynmap_growth *growth, struct dynmap_pool *pool)
 			ret = dynmap_alloc_grow_begin(&pool->alloc, i);
 	if (ret)
 		return ret;
+	growth->old_nr_devs = pool->geo.nr_devs;
+	growth->old_journal_dev = sb->journal_dev[1];
 	for (i = 0; i < growth->nr_devs; i++) {
+		growth->old_dev[i] = pool->geo.dev[i];
 		pool->geo.dev[i] = growth->dev[i];
 		dynmap_dev_store(&growth->dev[i], &sb->device[i]);
 	}
@@ -581,27 +594,65 @@ int dynmap_growth_begin(struct dynmap_growth *growth, struct dynmap_pool *pool)
 	return 0;
 }
 
+bool dynmap_growth_undo(struct dynmap_growth *growth, struct dynmap_pool *pool)
+{
+	struct dynmap_disk_super *sb = pool->super;
+	u32 i;
+
+	for (i = 0; i < growth->nr_devs; i++) {
+		pool->geo.dev[i] = growth->old_dev[i];
+		if (i < growth->old_nr_devs)
+			dynmap_dev_store(&growth->old_dev[i], &sb->device[i]);
+		else
+			memset(&sb->device[i], 0, sizeof(sb->device[i]));
+	}
+	pool->geo.nr_devs = growth->old_nr_devs;
+	sb->nr_devices = cpu_to_le32(growth->old_nr_devs);
+	sb->journal_dev[1] = growth->old_journal_dev;
+	return growth->durable && !pool->failed;
+}
+
+/* Zeros over all superblock slots of a device: what was there before is no superblock of ours. */
+static int dynmap_super_wipe(struct dynmap_pool *pool, u32 dev)
+{
+	struct dynmap_store *store = pool->store;
+	u32 block;
+	int ret;
+
+	memset(pool->io_block[0], 0, DYNMAP_BLOCK_BYTES);
+	for (block = 0; block < DYNMAP_JOURNAL_FIRST; block++)
+		store->ops->write(store, DYNMAP_BATCH_CHECKPOINT, dev, block, pool->io_block[0],
+				  0);
+	store->ops->write(store, DYNMAP_BATCH_CHECKPOINT, dev, pool->geo.dev[dev].blocks - 1,
+			  pool->io_block[0], 0);
+	ret = store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
+	if (ret)
+		return ret;
+	store->ops->flush(store, DYNMAP_BATCH_CHECKPOINT, dev);
+	return store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
+}
+
 /*
  * A superblock that tells of a device must not be found before the device says
- * that it belongs to the pool: else the pool could not be opened any more.
+ * that it belongs to the pool: else the pool could not be opened any more. The old
+ * devices are left alone: a flush that fails here would not be known to commits.
  */
 int dynmap_growth_announce(struct dynmap_growth *growth, struct dynmap_pool *pool)
 {
-	struct dynmap_store *store = pool->store;
 	int ret = 0;
 	u32 dev;
 
-	for (dev = 0; dev < growth->nr_devs && !ret; dev++) {
-		if (growth->seg[dev] && !pool->alloc.slots[dev])
+	for (dev = growth->old_nr_devs; dev < growth->nr_devs && !ret; dev++) {
+		ret = dynmap_super_wipe(pool, dev);
+		if (!ret)
 			ret = dynmap_super_write_one(pool, dev, DYNMAP_SB_HOME, true);
 	}
-	for (dev = 0; dev < growth->nr_devs && !ret; dev++)
-		store->ops->flush(store, DYNMAP_BATCH_CHECKPOINT, dev);
-	return ret ? ret : store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
+	return ret;
 }
 
 int dynmap_growth_write(struct dynmap_growth *growth, struct dynmap_pool *pool)
 {
+	growth->durable = true;
 	return dynmap_super_write_all(pool);
 }
 
@@ -623,6 +674,25 @@ void dynmap_growth_exit(struct dynmap_growth *growth)
 		dynmap_free(growth->seg[i]);
 }
 
+static int dynmap_grow_steps(struct dynmap_pool *pool, struct dynmap_growth *growth)
+{
+	int ret = dynmap_growth_begin(growth, pool);
+
+	if (ret)
+		return ret;
+	ret = dynmap_growth_announce(growth, pool);
+	if (!ret)
+		ret = dynmap_pool_checkpoint(pool);
+	if (!ret)
+		ret = dynmap_growth_write(growth, pool);
+	if (!ret)
+		dynmap_growth_end(growth, pool);
+	else if (dynmap_growth_undo(growth, pool) &&
+		 (dynmap_pool_checkpoint(pool) || dynmap_growth_write(growth, pool)))
+		dynmap_err("superblocks may name devices that did not join the pool");
+	return ret;
+}
+
 int dynmap_pool_grow(struct dynmap_pool *pool, u32 nr_devs, const u64 *blocks, const u8 *uuids)
 {
 	struct dynmap_growth *growth = dynmap_zalloc(sizeof(*growth));
@@ -631,18 +701,8 @@ int dynmap_pool_grow(struct dynmap_pool *pool, u32 nr_devs, const u64 *blocks, c
 	if (!growth)
 		return -ENOMEM;
 	ret = dynmap_growth_prepare(growth, pool, nr_devs, blocks, uuids);
-	if (ret || !growth->changes)
-		goto exit;
-	ret = dynmap_growth_begin(growth, pool);
-	if (!ret)
-		ret = dynmap_growth_announce(growth, pool);
-	if (!ret)
-		ret = dynmap_pool_checkpoint(pool);
-	if (!ret)
-		ret = dynmap_growth_write(growth, pool);
-	if (!ret)
-		dynmap_growth_end(growth, pool);
-exit:
+	if (!ret && growth->changes)
+		ret = dynmap_grow_steps(pool, growth);
 	dynmap_growth_exit(growth);
 	dynmap_free(growth);
 	return ret;
@@ -692,24 +752,12 @@ static void dynmap_format_super(struct dynmap_disk_super *sb,
 /* No superblock of an earlier pool may outlive the formatting. */
 static int dynmap_format_wipe(struct dynmap_pool *pool)
 {
-	struct dynmap_store *store = pool->store;
-	u32 dev, block;
-	int ret;
+	int ret = 0;
+	u32 dev;
 
-	memset(pool->io_block[0], 0, DYNMAP_BLOCK_BYTES);
-	for (dev = 0; dev < pool->geo.nr_devs; dev++) {
-		for (block = 0; block < DYNMAP_JOURNAL_FIRST; block++)
-			store->ops->write(store, DYNMAP_BATCH_CHECKPOINT, dev, block,
-					  pool->io_block[0], 0);
-		store->ops->write(store, DYNMAP_BATCH_CHECKPOINT, dev,
-				  pool->geo.dev[dev].blocks - 1, pool->io_block[0], 0);
-	}
-	ret = store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
-	if (ret)
-		return ret;
-	for (dev = 0; dev < pool->geo.nr_devs; dev++)
-		store->ops->flush(store, DYNMAP_BATCH_CHECKPOINT, dev);
-	return store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
+	for (dev = 0; dev < pool->geo.nr_devs && !ret; dev++)
+		ret = dynmap_super_wipe(pool, dev);
+	return ret;
 }
 
 static int dynmap_format_fill(struct dynmap_pool *pool)

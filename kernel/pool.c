@@ -787,6 +787,22 @@ static int dynmap_grow_begin(struct dynmap_kpool *pool, struct dynmap_growth *gr
 	return 0;
 }
 
+/* A growth has failed: the pool is as it was before; commit_mutex held. */
+static void dynmap_grow_undo(struct dynmap_kpool *pool, struct dynmap_growth *growth)
+{
+	bool again;
+	u32 i;
+
+	down_write(&pool->lock);
+	again = dynmap_growth_undo(growth, &pool->core);
+	pool->disks.nr = growth->old_nr_devs;
+	for (i = growth->old_nr_devs; i < growth->nr_devs; i++)
+		pool->disks.bdev[i] = NULL;
+	up_write(&pool->lock);
+	if (again && (dynmap_checkpoint_locked(pool) || dynmap_growth_write(growth, &pool->core)))
+		DMERR("superblocks may name devices that did not join the pool");
+}
+
 /* Go through all steps of a growth; commit_mutex held. */
 static int dynmap_grow_steps(struct dynmap_kpool *pool, struct dynmap_growth *growth,
 			     struct block_device **bdev)
@@ -796,14 +812,17 @@ static int dynmap_grow_steps(struct dynmap_kpool *pool, struct dynmap_growth *gr
 	down_write(&pool->lock);
 	ret = dynmap_grow_begin(pool, growth, bdev);
 	up_write(&pool->lock);
-	if (!ret)
-		ret = dynmap_growth_announce(growth, &pool->core);
+	if (ret)
+		return ret;
+	ret = dynmap_growth_announce(growth, &pool->core);
 	if (!ret)
 		ret = dynmap_checkpoint_locked(pool);
 	if (!ret)
 		ret = dynmap_growth_write(growth, &pool->core);
-	if (ret)
+	if (ret) {
+		dynmap_grow_undo(pool, growth);
 		return ret;
+	}
 	down_write(&pool->lock);
 	dynmap_growth_end(growth, &pool->core);
 	pool->low_water_hit = false;

@@ -49,6 +49,16 @@ static bool mem_dies(struct store_mem *mem)
 	return mem->dead;
 }
 
+/* One request less until the device fails; true if it has failed. */
+static bool mem_dev_fails(struct store_mem *mem, u32 dev)
+{
+	if (mem->dies[dev] > 1)
+		mem->dies[dev]--;
+	else if (mem->dies[dev] == 1)
+		return true;
+	return false;
+}
+
 static void mem_write(struct dynmap_store *store, u32 batch, u32 dev, u64 block,
 		      const void *data, u32 flags)
 {
@@ -62,7 +72,7 @@ static void mem_write(struct dynmap_store *store, u32 batch, u32 dev, u64 block,
 	if (was_dead)
 		return;
 	mem->writes++;
-	if (mem_fails(&mem->fail_write)) {
+	if (mem_fails(&mem->fail_write) || mem_dev_fails(mem, dev)) {
 		mem->error[batch] = -EIO;
 		return;
 	}
@@ -86,7 +96,7 @@ static void mem_flush(struct dynmap_store *store, u32 batch, u32 dev)
 		return;
 	}
 	mem->flushes++;
-	if (mem_fails(&mem->fail_flush)) {
+	if (mem_fails(&mem->fail_flush) || mem_dev_fails(mem, dev)) {
 		mem->error[batch] = -EIO;
 		return;
 	}

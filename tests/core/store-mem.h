@@ -24,6 +24,7 @@
  * @lives: writes until the power fails, 0: it does not
  * @dead: it failed: writes and flushes do nothing and fail
  * @error: of the writes of a batch
+ * @dies: per device: writes and flushes until it fails for good, 1: at the next one, 0: never
  * @fail_read: calls until a read fails, 1: the next one, 0: none
  * @fail_write: the same for writes of the core
  * @fail_flush: the same for flushes
@@ -42,6 +43,7 @@ struct store_mem {
 	u64 lives;
 	bool dead;
 	int error[DYNMAP_BATCHES];
+	u64 dies[DYNMAP_MAX_DEVICES];
 	u64 fail_read;
 	u64 fail_write;
 	u64 fail_flush;

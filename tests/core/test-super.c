@@ -488,6 +488,136 @@ static void test_cuts_during_growth(void **state)
 	assert_int_equal(seen, 1 << 1 | 1 << 2);
 }
 
+/* The pool works, and opens with those devices that it had before. */
+static void verify_not_grown(struct fixture *fixture, u32 nr_devs)
+{
+	struct dynmap_volume *volume = fixture_load(fixture, 1);
+	u32 all = fixture->mem.nr_devs;
+
+	assert_false(fixture->pool.failed);
+	assert_int_equal(fixture->pool.geo.nr_devs, nr_devs);
+	assert_int_equal(fixture_write(fixture, volume, 300, 3, 80), 0);
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	assert_int_equal(fixture_write(fixture, volume, 400, 3, 81), 0);
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	fixture_close(fixture);
+	store_mem_power_cut(&fixture->mem, fixture_random);
+	fixture->mem.nr_devs = nr_devs;
+	assert_int_equal(fixture_open(fixture, false), 0);
+	assert_int_equal(fixture->pool.geo.nr_devs, nr_devs);
+	volume = fixture_load(fixture, 1);
+	assert_int_equal(fixture_read(fixture, volume, 9), 70);
+	assert_int_equal(fixture_read(fixture, volume, 302), 80);
+	assert_int_equal(fixture_read(fixture, volume, 402), 81);
+	fixture_check(fixture);
+	fixture->mem.nr_devs = all;
+}
+
+/* A pool of @nr_devs devices that is about to get a longer first one and one more. */
+static void about_to_grow(struct fixture *fixture, u32 nr_devs)
+{
+	const u64 blocks[] = { 6000, nr_devs > 1 ? 6000 : 0, 0 };
+
+	fixture_exit(fixture);
+	fixture_init(fixture, blocks, 16, 2);
+	assert_int_equal(fixture_write(fixture, fixture_create(fixture, 1), 7, 3, 70), 0);
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	store_mem_grow(&fixture->mem, 0, 7000);
+	store_mem_grow(&fixture->mem, nr_devs, 9000);
+}
+
+/* A new device dies at its n-th request, for every n: the pool stays what it was. */
+static void new_device_dies(struct fixture *fixture, u32 nr_devs)
+{
+	int ret = -EIO;
+	u64 n;
+
+	for (n = 1; ret; n++) {
+		about_to_grow(fixture, nr_devs);
+		fixture->mem.dies[nr_devs] = n;
+		ret = fixture_grow(fixture);
+		if (!ret)
+			break;
+		assert_int_equal(ret, -EIO);
+		verify_not_grown(fixture, nr_devs);
+	}
+	/* Zeros over its slots, a flush, and the superblocks. */
+	assert_true(n > 12);
+}
+
+static void test_new_device_dies(void **state)
+{
+	new_device_dies(*state, 1);
+	new_device_dies(*state, 2);
+}
+
+/* Nor does a failure of the pool's own devices leave it half grown. */
+static void own_device_fails(struct fixture *fixture, u64 *(*countdown)(struct fixture *fixture))
+{
+	u32 kept = 0;
+	u64 n;
+	int ret;
+
+	for (n = 1; n < 200; n++) {
+		about_to_grow(fixture, 2);
+		*countdown(fixture) = n;
+		ret = fixture_grow(fixture);
+		if (*countdown(fixture)) {
+			assert_int_equal(ret, 0);
+			break;
+		}
+		assert_int_equal(ret, -EIO);
+		kept += !fixture->pool.failed;
+		if (!fixture->pool.failed)
+			verify_not_grown(fixture, 2);
+	}
+	assert_true(kept > 0 && n < 200);
+}
+
+static u64 *fail_write(struct fixture *fixture)
+{
+	return &fixture->mem.fail_write;
+}
+
+static u64 *fail_flush(struct fixture *fixture)
+{
+	return &fixture->mem.fail_flush;
+}
+
+static void test_growth_fails(void **state)
+{
+	own_device_fails(*state, fail_write);
+	own_device_fails(*state, fail_flush);
+}
+
+/* Superblocks that another pool left on a device do not outlive its joining. */
+static void test_growth_wipes(void **state)
+{
+	struct fixture *fixture = *state, other = {};
+	struct dynmap_disk_super *sb = dynmap_block_alloc();
+	const u64 blocks[] = { 9000, 0 };
+	u32 slot;
+
+	about_to_grow(fixture, 1);
+	fixture_init(&other, blocks, 16, 2);
+	for (slot = 0; slot < 3; slot++)
+		assert_int_equal(dynmap_pool_checkpoint(&other.pool), 0);
+	for (slot = 1; slot < 9000; slot++) {
+		memcpy(store_mem_block(&fixture->mem, 1, slot),
+		       store_mem_block(&other.mem, 0, slot), DYNMAP_BLOCK_BYTES);
+		if (slot < DYNMAP_JOURNAL_FIRST || slot == 8999)
+			((u8 *)store_mem_block(&fixture->mem, 1, slot))[81] ^= 0xff;
+	}
+	assert_int_equal(fixture_grow(fixture), 0);
+	for (slot = 1; slot < DYNMAP_JOURNAL_FIRST; slot++) {
+		memcpy(sb, store_mem_block(&fixture->mem, 1, slot), sizeof(*sb));
+		assert_true(dynmap_block_is_zero(sb) || !dynmap_super_verify(sb));
+	}
+	dynmap_block_free(sb);
+	fixture_exit(&other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -508,6 +638,9 @@ int main(void)
 		FIXTURE_TEST(test_allocating_while_growing, one),
 		FIXTURE_TEST(test_growth_refuses, two),
 		FIXTURE_TEST(test_cuts_during_growth, one),
+		FIXTURE_TEST(test_new_device_dies, one),
+		FIXTURE_TEST(test_growth_fails, one),
+		FIXTURE_TEST(test_growth_wipes, one),
 		FIXTURE_TEST(test_read_errors_at_opening, two),
 	};
 

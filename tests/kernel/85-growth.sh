@@ -67,6 +67,30 @@ refusals() {
 		fail "write"
 }
 
+# A device that can be read and not written joins nothing, and leaves the pool as it was.
+dead() {
+	modprobe -q dm-flakey
+	disk a 64; disk b 64
+	through below b
+	swap below "0 131072 flakey /dev/b 0 0 60 1 error_writes"
+	pool 128 0 "" /dev/a && volume 0 2097152 || fail "no volume"
+	dd if=/dev/urandom of=/run/data bs=1M count=8 status=none
+	dd if=/run/data of=/dev/mapper/vol0 bs=1M oflag=direct conv=fsync status=none || fail "write"
+	reload /dev/a /dev/mapper/below 2> /dev/null && fail "a device that cannot be written has joined"
+	reload /dev/a || fail "the pool does not take its own table"
+	expect "mode" "$(mode)" rw
+	dd if=/run/data of=/dev/mapper/vol0 bs=1M seek=8 oflag=direct conv=fsync status=none ||
+		fail "write afterwards"
+	remove vol0; remove "$POOL"
+	"$TOOLS/dynmap" check /dev/a > /run/out || fail "the checker: $(tail -n 3 /run/out)"
+	pool 128 0 "" /dev/a && volume 0 2097152 || fail "does not open without the device"
+	works below b
+	reload /dev/a /dev/mapper/below || fail "the device works, and cannot join"
+	cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content"
+	closed /dev/a /dev/mapper/below
+	remove below
+}
+
 volumes() {
 	disk a 64
 	pool 128 0 "" /dev/a && volume 0 8192 || fail "no volume"
@@ -87,5 +111,6 @@ run "a device is added under a waiting writer" added
 modprobe loop 2> /dev/null
 [ ! -e /dev/loop-control ] || run "a device gets longer under a waiting writer" longer
 run "devices that cannot join" refusals
+run "a device that fails while it joins" dead
 run "volumes are resized" volumes
 finish
