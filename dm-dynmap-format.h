@@ -129,8 +129,10 @@ struct dynmap_disk_device {
 };
 
 /*
- * Superblock. The newest valid one of all slots of all devices wins; two that
- * carry the same epoch differ only in this_device.
+ * Superblock. The newest one of all slots of all devices wins; two that carry the same
+ * epoch differ only in this_device. One with a good checksum that is newer and not
+ * understood wins, too: the pool is then refused, never opened as an older one says. For
+ * that the fields up to epoch keep their places in all versions.
  *
  * OFFSET SIZE DESCRIPTION
  *      0   64 zero
@@ -157,7 +159,9 @@ struct dynmap_disk_device {
  *    216    8 zero
  *    224  128 roots: volume, space, segment, snapshot
  *    352   64 label
- *    416  608 zero
+ *    416    8 opening: a random number, drawn each time that the pool is opened for writing
+ *    424    8 the opening before, which all devices carry
+ *    432  592 zero
  *   1024 3072 device table
  */
 struct dynmap_disk_super {
@@ -190,11 +194,13 @@ struct dynmap_disk_super {
 	struct dynmap_disk_root segment_root;
 	struct dynmap_disk_root snapshot_root;
 	__u8 label[DYNMAP_NAME_BYTES];
-	__u8 zero1[608];
+	__le64 opening;
+	__le64 last_opening;
+	__u8 zero1[592];
 	struct dynmap_disk_device device[DYNMAP_MAX_DEVICES];
 };
 
-#define DYNMAP_SB_NEEDS_CHECK	(1ULL << 0)
+#define DYNMAP_SB_OPENED	(1ULL << 0)	/* all devices carry this opening */
 #define DYNMAP_JOURNAL_DEV_NONE	0xffffffffU
 
 /*
@@ -595,7 +601,9 @@ DYNMAP_ASSERT_AT(dynmap_disk_super, space_root, 256);
 DYNMAP_ASSERT_AT(dynmap_disk_super, segment_root, 288);
 DYNMAP_ASSERT_AT(dynmap_disk_super, snapshot_root, 320);
 DYNMAP_ASSERT_AT(dynmap_disk_super, label, 352);
-DYNMAP_ASSERT_AT(dynmap_disk_super, zero1, 416);
+DYNMAP_ASSERT_AT(dynmap_disk_super, opening, 416);
+DYNMAP_ASSERT_AT(dynmap_disk_super, last_opening, 424);
+DYNMAP_ASSERT_AT(dynmap_disk_super, zero1, 432);
 DYNMAP_ASSERT_AT(dynmap_disk_super, device, 1024);
 
 DYNMAP_ASSERT_SIZE(dynmap_disk_node, 80);

@@ -85,8 +85,8 @@ int dynmap_super_verify(const struct dynmap_disk_super *sb);
  * A home slot that holds something foreign makes the device foreign, unless all
  * other slots are intact: then it alone was damaged.
  *
- * Return: 0, or what dynmap_super_verify() says of block 0 if no slot is good;
- * -EIO, -ENOMEM.
+ * Return: what dynmap_super_verify() says of the newest one that is ours, understood or
+ * not, which is in @sb; of block 0 if there is none; -EIO, -ENOMEM.
  */
 int dynmap_super_read(struct dynmap_store *store, u32 dev, u64 dev_blocks,
 		      struct dynmap_disk_super *sb);
@@ -99,7 +99,8 @@ int dynmap_super_read(struct dynmap_store *store, u32 dev, u64 dev_blocks,
  * @supers: set to the newest superblock of each
  * @errors: per device: 0, or as dynmap_super_read() says; where less than that is
  *	left of a device's superblocks, a good one of another device that names it
- *	will do
+ *	will do; -ESTALE: the device missed an opening of the pool that the newest one
+ *	tells of (an old copy, or it was left out by force)
  *
  * Return: which of the good ones is the newest; -ENODATA if there is none.
  */
@@ -133,18 +134,22 @@ int __must_check dynmap_pool_format(struct dynmap_store *store,
  * @store: the devices; store index n is entry n of the superblock's device table
  * @super: the newest superblock, from dynmap_super_read()
  * @max_clean: bound of clean nodes in memory
- * @readonly: write nothing (the journal is replayed in memory only)
+ * @opening: a random number; DYNMAP_OPEN_READ_ONLY: write nothing (the journal is replayed
+ *	in memory only)
  *
- * Unless @readonly, ends with a checkpoint that starts a new incarnation. A
- * journal of which a block was destroyed can only be opened @readonly, without
+ * Unless read-only, ends with a checkpoint that starts a new incarnation, and all devices
+ * carry @opening: a device that does not is told by it, see dynmap_super_scan(). A
+ * journal of which a block was destroyed can only be opened read-only, without
  * what it recorded from there on (see dynmap_journal_verify_end()).
  *
  * Context: may sleep; nobody else uses the pool yet.
- * Return: 0, -ENOMEM, -EIO, -EUCLEAN, -EBADMSG, -ENOSPC.
+ * Return: 0, -ENOMEM, -EIO, -EUCLEAN, -EBADMSG, -ENOSPC; -EROFS if features of the pool
+ * that are not known here forbid to write.
  */
 int __must_check dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store *store,
 				  const struct dynmap_disk_super *super, u32 max_clean,
-				  bool readonly);
+				  u64 opening);
+#define DYNMAP_OPEN_READ_ONLY	0ULL
 
 /**
  * struct dynmap_growth - a pool about to get longer or more devices

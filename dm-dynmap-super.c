@@ -96,8 +96,55 @@ int dynmap_super_verify(const struct dynmap_disk_super *sb)
 	return 0;
 }
 
+/* Is it a superblock of ours, whether or not we understand it? @verdict: of dynmap_super_verify(). */
+static bool dynmap_super_is_ours(int verdict)
+{
+	return !verdict || verdict == -EOPNOTSUPP || verdict == -EUCLEAN;
+}
+
+/**
+ * struct dynmap_probe - the slots of a device, one after the other
+ * @sb: the newest superblock so far
+ * @found: there is one
+ * @verdict: of dynmap_super_verify() on it
+ * @intact: all slots but the home slot are good, or were never written
+ * @backup: where the backup slot is
+ */
+struct dynmap_probe {
+	struct dynmap_disk_super *sb;
+	bool found;
+	int verdict;
+	bool intact;
+	u64 backup;
+};
+
+/* Take note of what a slot holds, @verdict. */
+static void dynmap_probe_slot(struct dynmap_probe *probe, const struct dynmap_disk_super *block,
+			      u32 slot, int verdict)
+{
+	struct dynmap_disk_super *sb = probe->sb;
+
+	if (slot && verdict && verdict != -ENODATA)
+		probe->intact = false;
+	if (!dynmap_super_is_ours(verdict))
+		return;
+	if (probe->found && memcmp(block->uuid, sb->uuid, sizeof(sb->uuid))) {
+		probe->intact = false;
+		return;
+	}
+	if (probe->found && le64_to_cpu(block->epoch) <= le64_to_cpu(sb->epoch))
+		return;
+	memcpy(sb, block, sizeof(*sb));
+	probe->found = true;
+	probe->verdict = verdict;
+	/* The device may have become longer: the superblocks know where the backup is. */
+	if (!verdict)
+		probe->backup = min(le64_to_cpu(sb->device[le32_to_cpu(sb->this_device)].blocks) - 1,
+				    probe->backup);
+}
+
 /*
- * Read all slots of one device: the newest good superblock to @sb. *alone is
+ * Read all slots of one device: the newest superblock to @sb. *alone is
  * false if the home slot holds something foreign and the others do not prove
  * that it alone was overwritten: each is good or was never written, and the
  * backup is good. What makes a device into something else (file systems,
@@ -106,10 +153,9 @@ int dynmap_super_verify(const struct dynmap_disk_super *sb)
 static int dynmap_super_probe(struct dynmap_store *store, u32 dev, u64 dev_blocks,
 			      struct dynmap_disk_super *sb, bool *alone)
 {
-	u64 slot, backup = dev_blocks - 1, blocks;
+	struct dynmap_probe probe = { .sb = sb, .intact = true, .backup = dev_blocks - 1 };
 	struct dynmap_disk_super *block;
 	int home = -ENODATA, ret = 0;
-	bool found = false, intact = true;
 	u32 i;
 
 	if (dev_blocks < DYNMAP_MIN_DEVICE_BLOCKS)
@@ -118,32 +164,18 @@ static int dynmap_super_probe(struct dynmap_store *store, u32 dev, u64 dev_block
 	if (!block)
 		return -ENOMEM;
 	for (i = 0; i <= DYNMAP_SB_SLOT_FIRST + DYNMAP_SB_SLOTS; i++) {
-		/* The device may have become longer: the others know where the backup is. */
-		slot = i < DYNMAP_SB_SLOT_FIRST + DYNMAP_SB_SLOTS ? i : backup;
-		ret = store->ops->read(store, dev, slot, block);
+		ret = store->ops->read(store, dev, i < DYNMAP_SB_SLOT_FIRST + DYNMAP_SB_SLOTS ?
+				       i : probe.backup, block);
 		if (!ret)
 			ret = dynmap_super_verify(block);
 		if (!i)
 			home = ret;
-		else if (ret && ret != -ENODATA)
-			intact = false;
-		if (ret)
-			continue;
-		if (found && memcmp(block->uuid, sb->uuid, sizeof(sb->uuid))) {
-			intact = false;
-			continue;
-		}
-		if (found && le64_to_cpu(block->epoch) <= le64_to_cpu(sb->epoch))
-			continue;
-		memcpy(sb, block, sizeof(*sb));
-		found = true;
-		blocks = le64_to_cpu(sb->device[le32_to_cpu(sb->this_device)].blocks);
-		backup = min(blocks, dev_blocks) - 1;
+		dynmap_probe_slot(&probe, block, i, ret);
 	}
 	dynmap_block_free(block);
 	/* The backup was the last one: @ret is what was found there. */
-	*alone = home != -ENOMSG || (intact && !ret);
-	return found ? 0 : home;
+	*alone = home != -ENOMSG || (probe.intact && !ret);
+	return probe.found ? probe.verdict : home;
 }
 
 int dynmap_super_read(struct dynmap_store *store, u32 dev, u64 dev_blocks,
@@ -166,6 +198,20 @@ static bool dynmap_super_vouches(const struct dynmap_disk_super *sb,
 	       !memcmp(sb->device[at].uuid, other->device[at].uuid, DYNMAP_UUID_BYTES);
 }
 
+/*
+ * Did the device of @member miss an opening that @newest tells of? While the devices are
+ * told of an opening some still carry the one before: nothing else was written since.
+ */
+static bool dynmap_super_is_stale(const struct dynmap_disk_super *newest,
+				  const struct dynmap_disk_super *member)
+{
+	if (memcmp(newest->uuid, member->uuid, sizeof(newest->uuid)) ||
+	    member->opening == newest->opening)
+		return false;
+	return newest->flags & cpu_to_le64(DYNMAP_SB_OPENED) ||
+	       member->opening != newest->last_opening;
+}
+
 int dynmap_super_scan(struct dynmap_store *store, u32 nr_devs, const u64 *blocks,
 		      struct dynmap_disk_super *supers, int *errors)
 {
@@ -185,7 +231,12 @@ int dynmap_super_scan(struct dynmap_store *store, u32 nr_devs, const u64 *blocks
 							le64_to_cpu(supers[newest].epoch)))
 			newest = i;
 	}
-	return newest < nr_devs ? newest : -ENODATA;
+	if (newest == nr_devs)
+		return -ENODATA;
+	for (i = 0; i < nr_devs; i++)
+		if (!errors[i] && dynmap_super_is_stale(&supers[newest], &supers[i]))
+			errors[i] = -ESTALE;
+	return newest;
 }
 
 const char *dynmap_geometry_init(struct dynmap_geometry *geo, struct dynmap_store *store,
@@ -731,6 +782,7 @@ static void dynmap_format_super(struct dynmap_disk_super *sb,
 		if (i < 2)
 			ring = min(ring, dev.journal_blocks);
 	}
+	sb->flags = cpu_to_le64(DYNMAP_SB_OPENED);
 	sb->incarnation = cpu_to_le64(1);
 	sb->journal_seq = cpu_to_le64(1);
 	sb->generation = cpu_to_le32(1);
@@ -912,8 +964,35 @@ static int dynmap_replay_verify(struct dynmap_pool *pool, bool readonly)
 	return readonly ? 0 : ret;
 }
 
-static int dynmap_pool_recover(struct dynmap_pool *pool, bool readonly)
+/*
+ * Begin an opening: all devices learn its number before anything else is written, and a
+ * last superblock tells that they did. One that was interrupted goes on with its number,
+ * as a part of the devices may carry it.
+ */
+static void dynmap_opening_begin(struct dynmap_pool *pool, u64 opening)
 {
+	struct dynmap_disk_super *sb = pool->super;
+
+	if (!(sb->flags & cpu_to_le64(DYNMAP_SB_OPENED)))
+		return;
+	sb->last_opening = sb->opening;
+	sb->opening = cpu_to_le64(opening);
+	sb->flags &= ~cpu_to_le64(DYNMAP_SB_OPENED);
+}
+
+static int dynmap_opening_end(struct dynmap_pool *pool)
+{
+	int ret = dynmap_super_write_all(pool);
+
+	if (ret)
+		return ret;
+	pool->super->flags |= cpu_to_le64(DYNMAP_SB_OPENED);
+	return dynmap_pool_checkpoint(pool);
+}
+
+static int dynmap_pool_recover(struct dynmap_pool *pool, u64 opening)
+{
+	bool readonly = opening == DYNMAP_OPEN_READ_ONLY;
 	struct dynmap_op op = {};
 	int ret;
 
@@ -934,26 +1013,40 @@ static int dynmap_pool_recover(struct dynmap_pool *pool, bool readonly)
 	pool->journal.incarnation++;
 	pool->journal.tail = pool->journal.head;
 	pool->journal.durable = pool->journal.head;
+	dynmap_opening_begin(pool, opening);
 	ret = dynmap_pool_checkpoint(pool);
 	if (!ret)
-		ret = dynmap_super_write_all(pool);
+		ret = dynmap_opening_end(pool);
 	if (!ret)
 		dynmap_alloc_settle(&pool->alloc);
 	return ret;
 }
 
-int dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store *store,
-		     const struct dynmap_disk_super *super, u32 max_clean, bool readonly)
+/* Features that a reader does not know and may ignore as long as nothing is written. */
+static int dynmap_open_features(const struct dynmap_disk_super *sb, u64 opening)
 {
-	int ret;
+	if (opening == DYNMAP_OPEN_READ_ONLY ||
+	    !(le64_to_cpu(sb->ro_compat) & ~DYNMAP_RO_COMPAT_KNOWN))
+		return 0;
+	dynmap_err("the pool has features that allow only to read it (%llx): open it read-only",
+		   (unsigned long long)le64_to_cpu(sb->ro_compat));
+	return -EROFS;
+}
 
+int dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store *store,
+		     const struct dynmap_disk_super *super, u32 max_clean, u64 opening)
+{
+	int ret = dynmap_open_features(super, opening);
+
+	if (ret)
+		return ret;
 	ret = dynmap_pool_init(pool, store, super, max_clean);
-	if (!ret && !readonly)
+	if (!ret && opening != DYNMAP_OPEN_READ_ONLY)
 		ret = dynmap_open_homes(pool);
 	if (!ret)
 		ret = dynmap_open_space(pool);
 	if (!ret)
-		ret = dynmap_pool_recover(pool, readonly);
+		ret = dynmap_pool_recover(pool, opening);
 	if (ret)
 		dynmap_pool_close(pool);
 	return ret;

@@ -28,6 +28,7 @@ static DEFINE_MUTEX(dynmap_pools_lock);
  * @read_only: feature
  * @error_if_no_space: feature
  * @no_passdown: feature
+ * @accept_stale: feature
  */
 struct dynmap_target {
 	struct dynmap_kpool *pool;
@@ -38,6 +39,7 @@ struct dynmap_target {
 	bool read_only;
 	bool error_if_no_space;
 	bool no_passdown;
+	bool accept_stale;
 };
 
 /* Devices of the table that are not the pool's: may they join it? */
@@ -127,9 +129,11 @@ static int dynmap_parse_features(struct dm_arg_set *as, struct dynmap_target *ta
 			target->error_if_no_space = true;
 		} else if (!strcasecmp(word, "no_discard_passdown")) {
 			target->no_passdown = true;
+		} else if (!strcasecmp(word, "accept_stale")) {
+			target->accept_stale = true;
 		} else {
 			*error =
-				"Expected read_only, error_if_no_space or no_discard_passdown";
+				"Expected read_only, error_if_no_space, no_discard_passdown or accept_stale";
 			return -EINVAL;
 		}
 	}
@@ -211,7 +215,7 @@ static int dynmap_target_open(struct dm_target *ti, struct dynmap_target *target
 		disks->bdev[i] = target->dev[i]->bdev;
 	disks->nr = target->nr_devs;
 	pool = dynmap_kpool_create(disks, target->alloc_sectors / DYNMAP_BLOCK_SECTORS,
-				   target->read_only, &ti->error);
+				   target->read_only, target->accept_stale, &ti->error);
 	kfree(disks);
 	if (IS_ERR(pool))
 		return PTR_ERR(pool);
@@ -377,13 +381,15 @@ static void dynmap_pool_status(struct dm_target *ti, status_type_t type, unsigne
 			DMEMIT(" %s", target->dev[i]->name);
 		DMEMIT(" %u %llu", target->alloc_sectors, target->low_water);
 		DMEMIT(" %u", target->read_only + target->error_if_no_space +
-			      target->no_passdown);
+			      target->no_passdown + target->accept_stale);
 		if (target->read_only)
 			DMEMIT(" read_only");
 		if (target->error_if_no_space)
 			DMEMIT(" error_if_no_space");
 		if (target->no_passdown)
 			DMEMIT(" no_discard_passdown");
+		if (target->accept_stale)
+			DMEMIT(" accept_stale");
 		break;
 	case STATUSTYPE_IMA:
 		*result = '\0';

@@ -291,12 +291,14 @@ static inline void dynmap_phase_leave(struct dynmap_kpool *pool, u32 phase)
  * dynmap_kpool_create() - open or format a pool on devices
  * @disks: the devices, in any order
  * @alloc_blocks: allocation size for a new pool
+ * @read_only: write nothing; devices may be missing
+ * @accept_stale: devices may have missed an opening of the pool
  * @error: set to a message
  *
  * Return: the pool, with one reference, or an ERR_PTR.
  */
 struct dynmap_kpool *dynmap_kpool_create(struct dynmap_disks *disks, u32 alloc_blocks,
-					 bool read_only, char **error);
+					 bool read_only, bool accept_stale, char **error);
 void dynmap_kpool_destroy(struct dynmap_kpool *pool);
 
 /**

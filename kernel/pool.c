@@ -623,6 +623,16 @@ static void dynmap_refuse(struct dynmap_disks *disks, u32 dev, struct dynmap_dis
 		      DYNMAP_MIN_DEVICE_BLOCKS * 4);
 		*message = "a device is too small";
 		break;
+	case -ESTALE:
+		DMERR("%pg missed an opening of its pool: use the device that was part of it, or accept_stale for an old copy, whose content is of another time",
+		      bdev);
+		*message = "a device missed an opening of the pool";
+		break;
+	case -EOPNOTSUPP:
+		DMERR("%pg carries a pool of a newer format or with unknown features: use a newer module",
+		      bdev);
+		*message = "a device carries a pool that this module does not understand";
+		break;
 	default:
 		DMERR("%pg has no valid superblock: error %d", bdev, error);
 		break;
@@ -631,7 +641,8 @@ static void dynmap_refuse(struct dynmap_disks *disks, u32 dev, struct dynmap_dis
 
 /* Read each device's superblock; *fresh if all are empty, the newest to @sb. */
 static int dynmap_scan(struct dynmap_disks *disks, struct dynmap_disk_super *supers,
-		       struct dynmap_disk_super *sb, bool *fresh, char **message)
+		       struct dynmap_disk_super *sb, bool *fresh, bool accept_stale,
+		       char **message)
 {
 	u64 blocks[DYNMAP_MAX_DEVICES];
 	int errors[DYNMAP_MAX_DEVICES];
@@ -642,6 +653,11 @@ static int dynmap_scan(struct dynmap_disks *disks, struct dynmap_disk_super *sup
 		blocks[i] = dynmap_bdev_blocks(disks->bdev[i]);
 	newest = dynmap_super_scan(&disks->store, disks->nr, blocks, supers, errors);
 	for (i = 0; i < disks->nr; i++) {
+		if (errors[i] == -ESTALE && accept_stale) {
+			DMWARN("%pg missed an opening of its pool and is accepted all the same",
+			       disks->bdev[i]);
+			errors[i] = 0;
+		}
 		empty += errors[i] == -ENODATA;
 		if (!errors[i] || errors[i] == -ENODATA)
 			continue;
@@ -874,7 +890,7 @@ int dynmap_kpool_grow(struct dynmap_kpool *pool, struct block_device **bdev, u32
 }
 
 struct dynmap_kpool *dynmap_kpool_create(struct dynmap_disks *disks, u32 alloc_blocks,
-					 bool read_only, char **error)
+					 bool read_only, bool accept_stale, char **error)
 {
 	struct dynmap_disk_super *supers, *sb;
 	struct dynmap_kpool *pool;
@@ -890,19 +906,20 @@ struct dynmap_kpool *dynmap_kpool_create(struct dynmap_disks *disks, u32 alloc_b
 	memcpy(pool->disks.bdev, disks->bdev, sizeof(disks->bdev));
 	pool->disks.nr = disks->nr;
 	dynmap_disks_init(&pool->disks);
-	ret = dynmap_scan(&pool->disks, supers, sb, &fresh, error);
+	ret = dynmap_scan(&pool->disks, supers, sb, &fresh, accept_stale, error);
 	if (!ret && fresh) {
 		*error = "cannot format the devices";
 		ret = read_only ? -EROFS : dynmap_format_new(&pool->disks, alloc_blocks);
 		if (!ret)
-			ret = dynmap_scan(&pool->disks, supers, sb, &fresh, error);
+			ret = dynmap_scan(&pool->disks, supers, sb, &fresh, false, error);
 	}
 	if (!ret)
 		ret = dynmap_arrange(&pool->disks, supers, sb, read_only, error);
 	if (ret)
 		goto free;
 	*error = "cannot open the pool, see the kernel log";
-	ret = dynmap_pool_open(&pool->core, &pool->disks.store, sb, DYNMAP_MAX_CLEAN, read_only);
+	ret = dynmap_pool_open(&pool->core, &pool->disks.store, sb, DYNMAP_MAX_CLEAN,
+			       read_only ? DYNMAP_OPEN_READ_ONLY : get_random_u64() | 1);
 	if (ret)
 		goto free;
 	ret = dynmap_shrinker_register(&pool->shrinker, pool, dynmap_shrink_count,

@@ -193,7 +193,9 @@ static int arrange(struct dynmap_disk_super *sb)
 	newest = dynmap_super_scan(&file.store, file.nr_devs, file.blocks, supers, errors);
 	for (i = 0; i < file.nr_devs; i++) {
 		if (errors[i]) {
-			complain("%s: carries no valid dynmap superblock", file.path[i]);
+			complain(errors[i] == -ESTALE ?
+				 "%s: missed an opening of the pool: an old copy of its device?" :
+				 "%s: carries no valid dynmap superblock", file.path[i]);
 			return errors[i] == -ENODATA || errors[i] == -ENOMSG ? EXIT_USAGE :
 									       EXIT_DAMAGED;
 		}
@@ -220,7 +222,7 @@ static int open_pool(char **paths)
 		return complain("out of memory");
 	ret = arrange(sb);
 	if (!ret) {
-		ret = dynmap_pool_open(&pool, &file.store, sb, 65536, true);
+		ret = dynmap_pool_open(&pool, &file.store, sb, 65536, DYNMAP_OPEN_READ_ONLY);
 		if (ret) {
 			complain("the pool cannot be opened: %s", strerror(-ret));
 			ret = ret == -ENOMEM ? EXIT_USAGE : EXIT_DAMAGED;

@@ -51,7 +51,9 @@ int fixture_open(struct fixture *fixture, bool readonly)
 
 	ret = dynmap_super_scan(&mem->store, mem->nr_devs, mem->blocks, supers, errors);
 	if (ret >= 0)
-		ret = dynmap_pool_open(&fixture->pool, &mem->store, &supers[ret], 256, readonly);
+		ret = dynmap_pool_open(&fixture->pool, &mem->store, &supers[ret], 256, readonly ?
+				       DYNMAP_OPEN_READ_ONLY :
+				       le64_to_cpu(supers[ret].epoch) + 1);
 	else
 		ret = errors[0];
 	fixture->open = !ret;

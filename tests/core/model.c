@@ -526,12 +526,12 @@ static void open_pool(void)
 			fail("superblock", 0, dev, -errors[dev], 0);
 	best = supers[ret];
 	/* As it lies there, the journal replayed in memory only. */
-	ret = dynmap_pool_open(&pool, &mem.store, &best, 256, true);
+	ret = dynmap_pool_open(&pool, &mem.store, &best, 256, DYNMAP_OPEN_READ_ONLY);
 	if (ret)
 		fail("open read-only", 0, 0, -ret, 0);
 	run_check();
 	dynmap_pool_close(&pool);
-	ret = dynmap_pool_open(&pool, &mem.store, &best, 256, false);
+	ret = dynmap_pool_open(&pool, &mem.store, &best, 256, le64_to_cpu(best.epoch) + 1);
 	if (ret && !mem.dead)
 		fail("open", 0, 0, -ret, 0);
 	if (ret) {

@@ -150,6 +150,149 @@ static void test_bad_fields_are_refused(void **state)
 	dynmap_block_free(bad);
 }
 
+/* Write @sb as a superblock of device 0, with a good checksum, to a slot. */
+static void put_super(struct fixture *fixture, struct dynmap_disk_super *sb, u64 slot)
+{
+	sb->crc = 0;
+	sb->crc = cpu_to_le32(~crc32c(~0U, sb, sizeof(*sb)));
+	memcpy(store_mem_block(&fixture->mem, 0, slot), sb, sizeof(*sb));
+	memcpy(fixture->mem.stable[0] + slot * DYNMAP_BLOCK_BYTES, sb, sizeof(*sb));
+}
+
+/* One that is newer and not understood wins over all that are: no step back in time. */
+static void test_newer_is_not_skipped(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_disk_super *sb = dynmap_block_alloc();
+	u64 slot;
+
+	fixture_close(fixture);
+	assert_int_equal(super_read(fixture, 0, sb), 0);
+	slot = DYNMAP_SB_SLOT_FIRST + (le64_to_cpu(sb->epoch) + 1) % DYNMAP_SB_SLOTS;
+	sb->epoch = cpu_to_le64(le64_to_cpu(sb->epoch) + 1);
+	sb->incompat = cpu_to_le64(1ULL << 40);
+	put_super(fixture, sb, slot);
+	assert_int_equal(super_read(fixture, 0, sb), -EOPNOTSUPP);
+	assert_int_equal(fixture_open(fixture, false), -EOPNOTSUPP);
+	assert_int_equal(fixture_open(fixture, true), -EOPNOTSUPP);
+	sb->incompat = 0;
+	sb->version = cpu_to_le32(DYNMAP_FORMAT_VERSION + 1);
+	put_super(fixture, sb, slot);
+	assert_int_equal(fixture_open(fixture, false), -EOPNOTSUPP);
+	sb->version = cpu_to_le32(DYNMAP_FORMAT_VERSION);
+	sb->copies = cpu_to_le32(9);
+	put_super(fixture, sb, slot);
+	assert_int_equal(fixture_open(fixture, false), -EUCLEAN);
+	/* An older one does not matter. */
+	sb->epoch = cpu_to_le64(1);
+	put_super(fixture, sb, slot);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	dynmap_block_free(sb);
+}
+
+static void test_features_for_reading(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_disk_super *sb = dynmap_block_alloc();
+	u64 writes;
+
+	fixture_close(fixture);
+	assert_int_equal(super_read(fixture, 0, sb), 0);
+	sb->ro_compat = cpu_to_le64(2);
+	put_super(fixture, sb, DYNMAP_SB_SLOT_FIRST + le64_to_cpu(sb->epoch) % DYNMAP_SB_SLOTS);
+	put_super(fixture, sb, 0);
+	writes = fixture->mem.writes;
+	assert_int_equal(fixture_open(fixture, false), -EROFS);
+	assert_int_equal(fixture_open(fixture, true), 0);
+	assert_int_equal(fixture->mem.writes, writes);
+	dynmap_block_free(sb);
+}
+
+/* What scan says of a device. */
+static int verdict(struct fixture *fixture, u32 dev)
+{
+	static struct dynmap_disk_super supers[DYNMAP_MAX_DEVICES];
+	int errors[DYNMAP_MAX_DEVICES];
+
+	dynmap_super_scan(&fixture->mem.store, fixture->mem.nr_devs, fixture->mem.blocks, supers,
+			  errors);
+	return errors[dev];
+}
+
+/* A copy of a device that missed openings, whichever device, is found out. */
+static void test_stale_members(void **state)
+{
+	struct fixture *fixture = *state;
+	const u64 blocks[] = { 2000, 2000, 2000, 0 };
+	u8 *old[3], *new[3];
+	u32 dev, i;
+
+	fixture_exit(fixture);
+	fixture_init(fixture, blocks, 16, 2);
+	assert_int_equal(fixture_write(fixture, fixture_create(fixture, 1), 0, 30, 1), 0);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	fixture_close(fixture);
+	for (dev = 0; dev < 3; dev++) {
+		old[dev] = malloc(2000 * DYNMAP_BLOCK_BYTES);
+		new[dev] = malloc(2000 * DYNMAP_BLOCK_BYTES);
+		memcpy(old[dev], fixture->mem.cache[dev], 2000 * DYNMAP_BLOCK_BYTES);
+	}
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(fixture_open(fixture, false), 0);
+		assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+		fixture_close(fixture);
+		for (dev = 0; dev < 3; dev++) {
+			assert_int_equal(verdict(fixture, dev), 0);
+			memcpy(new[dev], fixture->mem.cache[dev], 2000 * DYNMAP_BLOCK_BYTES);
+			memcpy(fixture->mem.cache[dev], old[dev], 2000 * DYNMAP_BLOCK_BYTES);
+			assert_int_equal(verdict(fixture, dev), -ESTALE);
+			assert_int_equal(verdict(fixture, (dev + 1) % 3), 0);
+			memcpy(fixture->mem.cache[dev], new[dev], 2000 * DYNMAP_BLOCK_BYTES);
+		}
+	}
+	/* Two histories of one pool: the device of the other one, with a higher epoch even. */
+	memcpy(new[2], fixture->mem.cache[2], 2000 * DYNMAP_BLOCK_BYTES);
+	for (dev = 0; dev < 3; dev++)
+		memcpy(fixture->mem.cache[dev], old[dev], 2000 * DYNMAP_BLOCK_BYTES);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	for (i = 0; i < 20; i++)
+		assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	fixture_close(fixture);
+	memcpy(fixture->mem.cache[2], new[2], 2000 * DYNMAP_BLOCK_BYTES);
+	assert_int_equal(verdict(fixture, 2), -ESTALE);
+	for (dev = 0; dev < 3; dev++) {
+		free(old[dev]);
+		free(new[dev]);
+	}
+}
+
+/* Openings that a power cut ends leave no device that is taken for stale. */
+static void test_cut_openings(void **state)
+{
+	struct fixture *fixture = *state;
+	const u64 blocks[] = { 1100, 1100, 1100, 1100, 0 };
+	u32 dev, round;
+	u64 lives;
+
+	for (lives = 1; lives < 60; lives++) {
+		fixture_exit(fixture);
+		fixture_init(fixture, blocks, 4, 2);
+		fixture_close(fixture);
+		for (round = 0; round < 3; round++) {
+			fixture->mem.lives = lives + round;
+			if (!fixture_open(fixture, false))
+				fixture_close(fixture);
+			store_mem_power_cut(&fixture->mem, fixture_random);
+			for (dev = 0; dev < 4; dev++)
+				assert_int_equal(verdict(fixture, dev), 0);
+		}
+		assert_int_equal(fixture_open(fixture, false), 0);
+		fixture_close(fixture);
+		for (dev = 0; dev < 4; dev++)
+			assert_int_equal(verdict(fixture, dev), 0);
+	}
+}
+
 static void test_format_refuses(void **state)
 {
 	struct fixture *fixture = *state;
@@ -625,6 +768,10 @@ int main(void)
 		FIXTURE_TEST(test_empty_foreign_and_unknown, one),
 		FIXTURE_TEST(test_other_devices_vouch, two),
 		FIXTURE_TEST(test_bad_fields_are_refused, two),
+		FIXTURE_TEST(test_newer_is_not_skipped, one),
+		FIXTURE_TEST(test_features_for_reading, one),
+		FIXTURE_TEST(test_stale_members, one),
+		FIXTURE_TEST(test_cut_openings, one),
 		FIXTURE_TEST(test_format_refuses, two),
 		FIXTURE_TEST(test_reopen_counts_the_same, two),
 		FIXTURE_TEST(test_read_only_writes_nothing, two),

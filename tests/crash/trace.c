@@ -293,5 +293,6 @@ int trace_store_open(struct trace_store *store, struct dynmap_pool *pool, bool r
 	/* Others may have been about to join. */
 	if (errors[0])
 		return errors[0];
-	return dynmap_pool_open(pool, &store->store, &supers[ret], 256, readonly);
+	return dynmap_pool_open(pool, &store->store, &supers[ret], 256, readonly ?
+				DYNMAP_OPEN_READ_ONLY : le64_to_cpu(supers[ret].epoch) + 1);
 }

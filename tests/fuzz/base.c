@@ -154,7 +154,8 @@ static void delete_volume(u64 id)
 static void open_base(struct fuzz_base *base, bool readonly)
 {
 	must(fuzz_super(base, &base->super), "base image: superblock");
-	must(dynmap_pool_open(&pool, &base->cow.store, &base->super, 256, readonly),
+	must(dynmap_pool_open(&pool, &base->cow.store, &base->super, 256, readonly ?
+			      DYNMAP_OPEN_READ_ONLY : le64_to_cpu(base->super.epoch) + 1),
 	     "base image: open");
 }
 

@@ -252,20 +252,21 @@ void fuzz_exercise(struct fuzz_base *base)
 	clean = false;
 	if (fuzz_super(base, &sb))
 		return;
-	ret = dynmap_pool_open(&pool, &base->cow.store, &sb, 256, true);
+	ret = dynmap_pool_open(&pool, &base->cow.store, &sb, 256, DYNMAP_OPEN_READ_ONLY);
 	if (!ret) {
 		clean = is_clean() && journal_is_whole();
 		for_volumes(false);
 		dynmap_pool_close(&pool);
 	}
-	if (judge(dynmap_pool_open(&pool, &base->cow.store, &sb, 256, false), "open"))
+	if (judge(dynmap_pool_open(&pool, &base->cow.store, &sb, 256,
+					le64_to_cpu(sb.epoch) + 1), "open"))
 		return;
 	use_pool(base);
 	dynmap_pool_close(&pool);
 	ret = fuzz_super(base, &sb);
 	if (clean && ret)
 		fuzz_fail("a used pool has no superblock");
-	if (ret || judge(dynmap_pool_open(&pool, &base->cow.store, &sb, 256, true), "open again"))
+	if (ret || judge(dynmap_pool_open(&pool, &base->cow.store, &sb, 256, DYNMAP_OPEN_READ_ONLY), "open again"))
 		return;
 	if (!is_clean() && clean)
 		fuzz_fail("a used pool is damaged when opened again");

@@ -381,7 +381,8 @@ static void open_pool(bool readonly)
 			best = sb;
 		found = true;
 	}
-	failed(dynmap_pool_open(&pool, &mem.store, &best, 256, readonly), "open");
+	failed(dynmap_pool_open(&pool, &mem.store, &best, 256, readonly ? DYNMAP_OPEN_READ_ONLY :
+				le64_to_cpu(best.epoch) + 1), "open");
 }
 
 /* As it lies there, the journal replayed in memory only; then for writing. */

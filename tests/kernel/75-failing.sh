@@ -165,10 +165,40 @@ rescue() {
 	done
 }
 
+# A copy of a device that missed an opening of the pool, and a clone beside its original.
+stale() {
+	local pair
+	disk a 64; disk b 64; disk c 64
+	pool 128 0 "" /dev/a /dev/b && volume 0 2097152 || fail "no volume"
+	remove vol0; remove "$POOL"
+	dd if=/dev/a of=/run/a bs=1M status=none; dd if=/dev/b of=/run/b bs=1M status=none
+	pool 128 0 "" /dev/a /dev/b && volume 0 2097152 || fail "does not open"
+	written
+	remove vol0; remove "$POOL"
+	dd if=/dev/b of=/run/new bs=1M status=none
+	dd if=/run/b of=/dev/b bs=1M oflag=direct status=none
+	for pair in "/dev/a /dev/b" "/dev/b /dev/a"; do
+		refused "b missed an opening" create "$POOL" "0 16384 dynmap-pool 2 $pair 128 0"
+		refused "b missed an opening" create "$POOL" "0 16384 dynmap-pool 2 $pair 128 0 1 read_only"
+	done
+	"$TOOLS/dynmap" check /dev/a /dev/b > /run/out 2>&1 && fail "the checker takes an old copy"
+	grep -q "b: missed an opening" /run/out || fail "the checker: $(cat /run/out)"
+	pool 128 0 "2 read_only accept_stale" /dev/a /dev/b || fail "not by force"
+	remove "$POOL"
+	dd if=/run/new of=/dev/b bs=1M oflag=direct status=none
+	dd if=/dev/a of=/dev/c bs=1M oflag=direct status=none
+	refused "given twice" create "$POOL" "0 16384 dynmap-pool 3 /dev/a /dev/b /dev/c 128 0"
+	refused "given twice" create "$POOL" "0 16384 dynmap-pool 2 /dev/a /dev/c 128 0"
+	pool 128 0 "" /dev/a /dev/b && volume 0 2097152 || fail "does not open with its own devices"
+	cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content"
+	closed /dev/a /dev/b
+}
+
 run "bad sectors" bad_sectors
 run "a device fails under load" device_fails
 run "one of two devices fails" one_fails
 run "a commit fails while writes are acknowledged" commit_fails
 run "a device fails for a while" flakey
 run "rescue with a device missing" rescue
+run "old copies and clones of devices" stale
 finish
