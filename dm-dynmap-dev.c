@@ -51,6 +51,8 @@ const char *dynmap_dev_load(struct dynmap_dev *dev, const struct dynmap_disk_dev
 	dev->data_start = le64_to_cpu(disk->data_start);
 	dev->journal_start = le64_to_cpu(disk->journal_start);
 	dev->journal_blocks = le32_to_cpu(disk->journal_blocks);
+	if (disk->flags)
+		return "device flags";
 	if (blocks < DYNMAP_MIN_DEVICE_BLOCKS || blocks >> DYNMAP_PBN_BITS)
 		return "device length";
 	if (dev->journal_start != DYNMAP_JOURNAL_FIRST ||
@@ -73,6 +75,19 @@ void dynmap_dev_store(const struct dynmap_dev *dev, struct dynmap_disk_device *d
 	disk->journal_start = cpu_to_le64(dev->journal_start);
 	disk->journal_blocks = cpu_to_le32(dev->journal_blocks);
 	disk->slots = cpu_to_le32(dev->slots);
+}
+
+bool dynmap_name_is_valid(const u8 *name)
+{
+	u32 i = 0;
+
+	while (i < DYNMAP_NAME_BYTES && name[i] >= ' ' && name[i] != 0x7f)
+		i++;
+	if (i == DYNMAP_NAME_BYTES)
+		return false;
+	while (i < DYNMAP_NAME_BYTES && !name[i])
+		i++;
+	return i == DYNMAP_NAME_BYTES;
 }
 
 bool dynmap_block_is_zero(const void *data)

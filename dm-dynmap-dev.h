@@ -155,6 +155,8 @@ static inline bool dynmap_pbn_valid(const struct dynmap_geometry *geo, u64 pbn, 
 	return dynmap_pbn_index(pbn) + len <= dynmap_segment_blocks(geo, segment);
 }
 
+/* Is it a name as the format has them, or none? */
+bool dynmap_name_is_valid(const u8 *name);
 /* Is a block all zero, as on a device never written? */
 bool dynmap_block_is_zero(const void *data);
 

@@ -44,7 +44,7 @@
 
 #define DYNMAP_MAX_DEVICES		48
 #define DYNMAP_MAX_VOLUME_ID		((1U << 24) - 1)
-#define DYNMAP_NAME_BYTES		64
+#define DYNMAP_NAME_BYTES		64	/* no control characters, zeros behind it, one at least */
 #define DYNMAP_UUID_BYTES		16
 #define DYNMAP_MAX_LEVELS		10
 
@@ -158,10 +158,11 @@ struct dynmap_disk_device {
  *    208    8 next snapshot node id
  *    216    8 zero
  *    224  128 roots: volume, space, segment, snapshot
- *    352   64 label
+ *    352   64 name of the pool, ends with a zero
  *    416    8 opening: a random number, drawn each time that the pool is opened for writing
  *    424    8 the opening before, which all devices carry
- *    432  592 zero
+ *    432    4 generation in which a group of snapshots began that is not complete, 0: none
+ *    436  588 zero
  *   1024 3072 device table
  */
 struct dynmap_disk_super {
@@ -196,7 +197,8 @@ struct dynmap_disk_super {
 	__u8 label[DYNMAP_NAME_BYTES];
 	__le64 opening;
 	__le64 last_opening;
-	__u8 zero1[592];
+	__le32 group;
+	__u8 zero1[588];
 	struct dynmap_disk_device device[DYNMAP_MAX_DEVICES];
 };
 
@@ -456,8 +458,11 @@ struct dynmap_disk_divergence {
  * @DYNMAP_REC_TRANSACTION: transaction id of user space is now lbn
  * @DYNMAP_REC_REDIRECT: [lbn, lbn + len) maps to pbn, DATA, whatever was there
  * @DYNMAP_REC_SNAPSHOT: volume created as a snapshot of volume lbn, at time pbn
+ *	(attr 1: as part of a group, which GROUP_END completes)
  * @DYNMAP_REC_ROLLBACK: volume is a copy of volume lbn now; what it was has got the
  *	internal id in pbn, to be emptied
+ * @DYNMAP_REC_POOL_SET: attribute of the pool set: its name
+ * @DYNMAP_REC_GROUP_END: the group of snapshots is complete, or none of it is left
  */
 enum dynmap_record_kind {
 	DYNMAP_REC_RESERVE = 1,
@@ -470,6 +475,8 @@ enum dynmap_record_kind {
 	DYNMAP_REC_REDIRECT = 9,
 	DYNMAP_REC_SNAPSHOT = 10,
 	DYNMAP_REC_ROLLBACK = 11,
+	DYNMAP_REC_GROUP_END = 12,
+	DYNMAP_REC_POOL_SET = 13,
 };
 
 /**
@@ -499,8 +506,8 @@ enum dynmap_volume_attr {
  *
  * OFFSET SIZE DESCRIPTION
  *      0    1 enum dynmap_record_kind
- *      1    1 attribute (VOLUME_SET), else zero
- *      2    2 length in blocks minus one (RESERVE, WRITTEN, REDIRECT), part (VOLUME_SET)
+ *      1    1 attribute (VOLUME_SET, POOL_SET), part of a group (SNAPSHOT), else zero
+ *      2    2 length in blocks minus one (RESERVE, WRITTEN, REDIRECT), part of a name
  *      4    4 volume id
  *      8    8 lbn
  *     16    8 pbn, or the range in blocks (UNMAP)
@@ -521,6 +528,8 @@ struct dynmap_disk_record {
 };
 
 #define DYNMAP_JOURNAL_RECORDS	168
+#define DYNMAP_NAME_PART_BYTES	16
+#define DYNMAP_NAME_PARTS	(DYNMAP_NAME_BYTES / DYNMAP_NAME_PART_BYTES)
 
 /*
  * Journal block. Block seq lies at ring position seq modulo ring size.
@@ -603,7 +612,8 @@ DYNMAP_ASSERT_AT(dynmap_disk_super, snapshot_root, 320);
 DYNMAP_ASSERT_AT(dynmap_disk_super, label, 352);
 DYNMAP_ASSERT_AT(dynmap_disk_super, opening, 416);
 DYNMAP_ASSERT_AT(dynmap_disk_super, last_opening, 424);
-DYNMAP_ASSERT_AT(dynmap_disk_super, zero1, 432);
+DYNMAP_ASSERT_AT(dynmap_disk_super, group, 432);
+DYNMAP_ASSERT_AT(dynmap_disk_super, zero1, 436);
 DYNMAP_ASSERT_AT(dynmap_disk_super, device, 1024);
 
 DYNMAP_ASSERT_SIZE(dynmap_disk_node, 80);

@@ -48,6 +48,15 @@ static u32 dynmap_journal_crc(const struct dynmap_disk_journal *block)
 		       DYNMAP_BLOCK_BYTES - offsetof(struct dynmap_disk_journal, uuid));
 }
 
+static void dynmap_journal_close(struct dynmap_journal *journal)
+{
+	if (!journal->current_block)
+		return;
+	list_add_tail(&journal->current_block->list, &journal->full);
+	journal->current_block = NULL;
+	journal->head++;
+}
+
 __hot int dynmap_journal_reserve(struct dynmap_journal *journal, u32 records, struct dynmap_op *op)
 {
 	u64 used = journal->head - journal->tail;
@@ -68,16 +77,10 @@ __hot int dynmap_journal_reserve(struct dynmap_journal *journal, u32 records, st
 	if (used + 2 > limit)
 		return -EBUSY;
 	/* One buffer here, one for the operation's own: it asked the cache before. */
-	return journal->cache->nr_spare > 1 ? 0 : -ENOMEM;
-}
-
-static void dynmap_journal_close(struct dynmap_journal *journal)
-{
-	if (!journal->current_block)
-		return;
-	list_add_tail(&journal->current_block->list, &journal->full);
-	journal->current_block = NULL;
-	journal->head++;
+	if (journal->cache->nr_spare <= 1)
+		return -ENOMEM;
+	dynmap_journal_close(journal);
+	return 0;
 }
 
 static void dynmap_journal_start(struct dynmap_journal *journal)

@@ -14,7 +14,9 @@
  *     block is written (ordering rule 1);
  *  J3 a block is overwritten in the ring only after a checkpoint that covers
  *     it is durable;
- *  J4 after a failed commit nothing is ever reported durable again (@failed).
+ *  J4 the records that one operation reserved lie in one block: replay finds all of
+ *     them or none;
+ *  J5 after a failed commit nothing is ever reported durable again (@failed).
  */
 #ifndef DM_DYNMAP_JOURNAL_H
 #define DM_DYNMAP_JOURNAL_H
@@ -57,7 +59,7 @@ void dynmap_journal_init(struct dynmap_journal *journal, struct dynmap_cache *ca
 void dynmap_journal_exit(struct dynmap_journal *journal);
 
 /**
- * dynmap_journal_reserve() - first phase: room for records
+ * dynmap_journal_reserve() - first phase: room for records, in one block
  * @journal: the journal
  * @records: how many, at most DYNMAP_JOURNAL_RECORDS
  * @op: op->urgent may use the last quarter of the ring

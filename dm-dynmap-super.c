@@ -72,6 +72,8 @@ static const char *dynmap_super_check(const struct dynmap_disk_super *sb)
 		return "generation";
 	if (le64_to_cpu(sb->epoch) > DYNMAP_MAX_EPOCH)
 		return "epoch";
+	if (!dynmap_name_is_valid(sb->label))
+		return "name";
 	return dynmap_super_check_devices(sb);
 }
 
@@ -289,6 +291,8 @@ static int dynmap_pool_init(struct dynmap_pool *pool, struct dynmap_store *store
 	pool->table.alloc_blocks = le32_to_cpu(sb->alloc_blocks);
 	pool->table.next_reap_id = le64_to_cpu(sb->next_reap_id);
 	pool->table.transaction_id = le64_to_cpu(sb->transaction_id);
+	pool->table.group = le32_to_cpu(sb->group);
+	memcpy(pool->table.name, sb->label, sizeof(pool->table.name));
 	if (!dynmap_btree_root_valid(&pool->geo, &sb->volume_root) ||
 	    !dynmap_btree_root_valid(&pool->geo, &sb->segment_root) ||
 	    !dynmap_btree_root_valid(&pool->geo, &sb->snapshot_root) ||
@@ -365,6 +369,8 @@ int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 	sb->incarnation = cpu_to_le64(pool->journal.incarnation);
 	sb->journal_seq = cpu_to_le64(dynmap_journal_seal(&pool->journal));
 	sb->transaction_id = cpu_to_le64(pool->table.transaction_id);
+	sb->group = cpu_to_le32(pool->table.group);
+	memcpy(sb->label, pool->table.name, sizeof(sb->label));
 	sb->next_reap_id = cpu_to_le64(pool->table.next_reap_id);
 	sb->next_snapshot_id = cpu_to_le64(pool->table.family.next_id);
 	sb->data_blocks = cpu_to_le64(pool->alloc.data_allocated);
@@ -990,6 +996,18 @@ static int dynmap_opening_end(struct dynmap_pool *pool)
 	return dynmap_pool_checkpoint(pool);
 }
 
+/* A group of snapshots that was not complete when the power failed: none of it stays. */
+static int dynmap_recover_group(struct dynmap_pool *pool)
+{
+	struct dynmap_op op = { .urgent = DYNMAP_URGENT_CHECKPOINT };
+	int ret = 0;
+
+	while (pool->table.group && !ret)
+		dynmap_helped(ret, pool, &op, dynmap_group_abort(&pool->table, &op));
+	pool->table.group = 0;
+	return ret == -ENOENT ? 0 : ret;
+}
+
 static int dynmap_pool_recover(struct dynmap_pool *pool, u64 opening)
 {
 	bool readonly = opening == DYNMAP_OPEN_READ_ONLY;
@@ -1002,6 +1020,8 @@ static int dynmap_pool_recover(struct dynmap_pool *pool, u64 opening)
 		ret = dynmap_replay_verify(pool, readonly);
 	if (!ret)
 		ret = dynmap_replay_pass(pool, true);
+	if (!ret)
+		ret = dynmap_recover_group(pool);
 	pool->journal.replaying = false;
 	if (!ret)
 		dynmap_helped(ret, pool, &op, dynmap_family_settle(&pool->table.family, ~0U, &op));

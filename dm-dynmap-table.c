@@ -897,7 +897,7 @@ static int dynmap_replay_map(struct dynmap_table *table, const struct dynmap_dis
 /* The internal id that a deletion took; false if it cannot be. */
 static bool dynmap_replay_reap_id(struct dynmap_table *table, u64 id)
 {
-	if (id < table->next_reap_id || id > DYNMAP_MAX_REAP_ID)
+	if (id <= DYNMAP_MAX_VOLUME_ID || id > DYNMAP_MAX_REAP_ID)
 		return false;
 	table->next_reap_id = id;
 	return true;
@@ -929,6 +929,8 @@ int dynmap_table_replay(struct dynmap_table *table, const struct dynmap_disk_rec
 		ret = dynmap_volume_delete(table, id, op);
 		break;
 	case DYNMAP_REC_SNAPSHOT:
+		if (record->attr && !table->group)
+			dynmap_group_begin(table);
 		ret = dynmap_volume_snapshot(table, id, value, no_uuid,
 					     le64_to_cpu(record->map.pbn), op);
 		break;
@@ -937,6 +939,12 @@ int dynmap_table_replay(struct dynmap_table *table, const struct dynmap_disk_rec
 			return -EUCLEAN;
 		ret = dynmap_volume_rollback(table, id, value, op);
 		break;
+	case DYNMAP_REC_POOL_SET:
+		return record->attr == DYNMAP_ATTR_NAME ?
+		       dynmap_replay_name(table->name, record) : -EUCLEAN;
+	case DYNMAP_REC_GROUP_END:
+		table->group = 0;
+		return 0;
 	case DYNMAP_REC_TRANSACTION:
 		table->transaction_id = value;
 		return 0;

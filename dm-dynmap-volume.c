@@ -6,6 +6,8 @@
 #include "dm-dynmap-table.h"
 
 #define DYNMAP_FIRST_REAP_ID	((u64)DYNMAP_MAX_VOLUME_ID + 1)
+#define DYNMAP_GROUP_STEPS	64	/* volumes looked at in one hold of the lock */
+#define DYNMAP_REAP_TRIES	64	/* ids of deleted volumes tried in one hold of the lock */
 #define DYNMAP_REAP_STEPS	8	/* leaves freed in one hold of the lock */
 
 void dynmap_table_init(struct dynmap_table *table, struct dynmap_cache *cache,
@@ -115,7 +117,7 @@ int dynmap_volume_load(struct dynmap_table *table, u64 id, struct dynmap_volume 
 	if (!dynmap_btree_root_valid(table->cache->geo, &disk.root) ||
 	    flags & ~DYNMAP_VOLUME_FLAGS || (flags & DYNMAP_VOLUME_DELETING) != deleting ||
 	    le64_to_cpu(disk.size_blocks) > DYNMAP_MAX_LBN ||
-	    le32_to_cpu(disk.parent_slot) > 1 ||
+	    le32_to_cpu(disk.parent_slot) > 1 || !dynmap_name_is_valid(disk.name) ||
 	    unit & (unit - 1) || unit > DYNMAP_MAX_ALLOC_BLOCKS) {
 		dynmap_err("volume %llu: bad record", (unsigned long long)id);
 		return -EUCLEAN;
@@ -263,6 +265,7 @@ int dynmap_volume_snapshot(struct dynmap_table *table, u64 id, u64 origin_id, co
 {
 	struct dynmap_disk_record record = {
 		.kind = DYNMAP_REC_SNAPSHOT,
+		.attr = table->group != 0,
 		.volume = cpu_to_le32(id),
 		.map.lbn = cpu_to_le64(origin_id),
 		.map.pbn = cpu_to_le64(created),
@@ -300,6 +303,45 @@ int dynmap_volume_snapshot(struct dynmap_table *table, u64 id, u64 origin_id, co
 	memcpy(record.data, uuid, sizeof(record.data));
 	dynmap_journal_append(table->journal, &record);
 	return ret;
+}
+
+void dynmap_group_begin(struct dynmap_table *table)
+{
+	table->group = table->cache->generation;
+	table->group_at = 0;
+}
+
+int dynmap_group_end(struct dynmap_table *table, struct dynmap_op *op)
+{
+	int ret = dynmap_alloc_reserve(table->alloc, 0, 3, op);
+
+	if (!ret)
+		ret = dynmap_journal_reserve(table->journal, 1, op);
+	if (ret)
+		return ret;
+	table->group = 0;
+	dynmap_journal_volume(table, DYNMAP_REC_GROUP_END, 0, 0, 0);
+	return 0;
+}
+
+int dynmap_group_abort(struct dynmap_table *table, struct dynmap_op *op)
+{
+	struct dynmap_disk_volume disk;
+	int ret, i;
+
+	for (i = 0; i < DYNMAP_GROUP_STEPS; i++) {
+		ret = dynmap_volume_next(table, table->group_at, &disk, op);
+		if (ret)
+			return ret;
+		/* What was created since the group began is part of it. */
+		if (le32_to_cpu(disk.generation) > table->group) {
+			ret = dynmap_volume_delete(table, le64_to_cpu(disk.id), op);
+			if (ret)
+				return ret;
+		}
+		table->group_at = le64_to_cpu(disk.id) + 1;
+	}
+	return 0;
 }
 
 /* Is this a value for that attribute? */
@@ -378,6 +420,71 @@ int dynmap_volume_change(struct dynmap_table *table, u64 id, u8 attr, u64 value,
 	return 0;
 }
 
+/* A name in parts: they are in one block of the journal. */
+static void dynmap_journal_name(struct dynmap_table *table, u8 kind, u64 id, const u8 *name)
+{
+	struct dynmap_disk_record record = {
+		.kind = kind,
+		.attr = DYNMAP_ATTR_NAME,
+		.volume = cpu_to_le32(id),
+	};
+	u32 part;
+
+	for (part = 0; part < DYNMAP_NAME_PARTS; part++) {
+		record.len = cpu_to_le16(part);
+		memcpy(record.data, name + part * DYNMAP_NAME_PART_BYTES, sizeof(record.data));
+		dynmap_journal_append(table->journal, &record);
+	}
+}
+
+static int dynmap_name_prepare(struct dynmap_table *table, const u8 *name, struct dynmap_op *op)
+{
+	int ret = dynmap_name_is_valid(name) ? 0 : -EINVAL;
+
+	if (!ret)
+		ret = dynmap_alloc_reserve(table->alloc, 0, 3, op);
+	return ret ? ret : dynmap_journal_reserve(table->journal, DYNMAP_NAME_PARTS, op);
+}
+
+int dynmap_volume_set_name(struct dynmap_table *table, u64 id, const u8 *name,
+			   struct dynmap_op *op)
+{
+	struct dynmap_volume *volume;
+	int ret = id > DYNMAP_MAX_VOLUME_ID ? -ENODATA :
+		  dynmap_volume_load(table, id, &volume, op);
+
+	if (!ret)
+		ret = dynmap_name_prepare(table, name, op);
+	if (ret)
+		return ret;
+	memcpy(volume->disk.name, name, sizeof(volume->disk.name));
+	volume->dirty = true;
+	dynmap_journal_name(table, DYNMAP_REC_VOLUME_SET, id, name);
+	return 0;
+}
+
+int dynmap_table_set_name(struct dynmap_table *table, const u8 *name, struct dynmap_op *op)
+{
+	int ret = dynmap_name_prepare(table, name, op);
+
+	if (ret)
+		return ret;
+	memcpy(table->name, name, sizeof(table->name));
+	dynmap_journal_name(table, DYNMAP_REC_POOL_SET, 0, name);
+	return 0;
+}
+
+int dynmap_replay_name(u8 *name, const struct dynmap_disk_record *record)
+{
+	u32 part = le16_to_cpu(record->len);
+
+	if (part >= DYNMAP_NAME_PARTS ||
+	    (part == DYNMAP_NAME_PARTS - 1 && record->data[DYNMAP_NAME_PART_BYTES - 1]))
+		return -EUCLEAN;
+	memcpy(name + part * DYNMAP_NAME_PART_BYTES, record->data, DYNMAP_NAME_PART_BYTES);
+	return 0;
+}
+
 /**
  * struct dynmap_deletion - a deletion that was seen to be possible
  * @volume: the volume
@@ -393,6 +500,35 @@ struct dynmap_deletion {
 	struct dynmap_snap *dying;
 	u32 side;
 };
+
+/*
+ * An internal id that is not in use, to be table->next_reap_id; the way to its place is in
+ * the cache. After the last one they begin anew. Replay takes the one that its record says.
+ */
+static int dynmap_delete_choose_id(struct dynmap_table *table, struct dynmap_op *op)
+{
+	struct dynmap_path path;
+	u32 tries;
+	int ret;
+
+	for (tries = 0; tries < DYNMAP_REAP_TRIES; tries++) {
+		if (table->next_reap_id > DYNMAP_MAX_REAP_ID)
+			table->next_reap_id = DYNMAP_FIRST_REAP_ID;
+		ret = dynmap_btree_find(&table->volumes, table->next_reap_id, &path, op);
+		if (ret || path.slot[0] < 0 ||
+		    dynmap_leaf_key(path.buf[0], path.slot[0]) != table->next_reap_id)
+			return ret;
+		if (table->journal->replaying)
+			break;
+		table->next_reap_id++;
+	}
+	/* So many in a row that wait to be emptied: call again. */
+	if (!table->journal->replaying)
+		return -EBUSY;
+	dynmap_err("the id of a deleted volume, %llu, is in use",
+		   (unsigned long long)table->next_reap_id);
+	return -EUCLEAN;
+}
 
 /* First phase of a deletion, but for reserving; the ways to both records are in the cache. */
 static int dynmap_delete_prepare(struct dynmap_table *table, u64 id,
@@ -425,19 +561,9 @@ static int dynmap_delete_prepare(struct dynmap_table *table, u64 id,
 			   (unsigned long long)deletion->dying->id);
 		ret = -EUCLEAN;
 	}
-	if (!ret && table->next_reap_id > DYNMAP_MAX_REAP_ID)
-		ret = -EOVERFLOW;
 	if (!ret)
 		ret = dynmap_btree_find(&table->volumes, id, &path, op);
-	if (!ret)
-		ret = dynmap_btree_find(&table->volumes, table->next_reap_id, &path, op);
-	if (!ret && path.slot[0] >= 0 &&
-	    dynmap_leaf_key(path.buf[0], path.slot[0]) == table->next_reap_id) {
-		dynmap_err("the next id of a deleted volume, %llu, is in use",
-			   (unsigned long long)table->next_reap_id);
-		ret = -EUCLEAN;
-	}
-	return ret;
+	return ret ? ret : dynmap_delete_choose_id(table, op);
 }
 
 /* Second phase: the volume gets an internal id; its record at the old one is still there. */
@@ -741,9 +867,12 @@ int dynmap_volume_replay_set(struct dynmap_table *table, u64 id,
 	struct dynmap_volume *volume;
 	int ret;
 
-	if (record->attr != DYNMAP_ATTR_UUID && !dynmap_attr_valid(record->attr, value))
+	if (record->attr != DYNMAP_ATTR_UUID && record->attr != DYNMAP_ATTR_NAME &&
+	    !dynmap_attr_valid(record->attr, value))
 		return -EUCLEAN;
 	ret = dynmap_volume_load(table, id, &volume, op);
+	if (!ret && record->attr == DYNMAP_ATTR_NAME)
+		ret = dynmap_replay_name(volume->disk.name, record);
 	if (ret)
 		return ret;
 	if (record->attr == DYNMAP_ATTR_UUID)

@@ -67,6 +67,9 @@ struct dynmap_volume {
  * @reaping: the deleted volume being emptied, 0: none yet
  * @reap_from: the snapshot node from which on the next one is looked for, 0: none
  * @transaction_id: of user space
+ * @name: the pool's name, zeros behind it
+ * @group: generation in which the group of snapshots under way began, 0: none is
+ * @group_at: where the search for its members goes on
  * @reclaim_id: where the next round of reclaim begins
  * @reclaim_lbn: and the block there
  */
@@ -83,6 +86,9 @@ struct dynmap_table {
 	u64 reaping;
 	u64 reap_from;
 	u64 transaction_id;
+	u8 name[DYNMAP_NAME_BYTES];
+	u32 group;
+	u64 group_at;
 	u64 reclaim_id;
 	u64 reclaim_lbn;
 };
@@ -132,11 +138,48 @@ int __must_check dynmap_volume_create(struct dynmap_table *table, u64 id, u64 si
  *
  * Takes the same time for any size: both share the map tree.
  *
- * Return: 0; -EEXIST; -ENODATA: no such origin; -EINVAL (id); -EOVERFLOW; -EAGAIN,
+ * Return: 0; -EEXIST; -ENODATA: no such origin; -EINVAL (id); -EOVERFLOW: the pool has made
+ * as many snapshots as it can in its life; -EAGAIN,
  * -ENOMEM, -EBUSY, -ENOSPC, -EUCLEAN.
  */
 int __must_check dynmap_volume_snapshot(struct dynmap_table *table, u64 id, u64 origin_id,
 					const u8 *uuid, u64 created, struct dynmap_op *op);
+
+/**
+ * dynmap_volume_set_name() - name a volume, or the pool
+ * @table: the table
+ * @id: the volume
+ * @name: its name, zeros behind it up to DYNMAP_NAME_BYTES; all zeros: none
+ * @op: told what is missing
+ *
+ * Names are for people and tools: nothing is looked up by them, and two may be alike.
+ *
+ * Return: 0; -EINVAL: control characters, or no zero behind it; -ENODATA: no such volume; -EAGAIN, -ENOMEM, -EBUSY,
+ * -EUCLEAN.
+ */
+int __must_check dynmap_volume_set_name(struct dynmap_table *table, u64 id, const u8 *name,
+					struct dynmap_op *op);
+/* Replay: a part of a name. -EUCLEAN. */
+int __must_check dynmap_replay_name(u8 *name, const struct dynmap_disk_record *record);
+int __must_check dynmap_table_set_name(struct dynmap_table *table, const u8 *name,
+				       struct dynmap_op *op);
+
+/**
+ * dynmap_group_begin() - begin a group of snapshots
+ * @table: the table
+ *
+ * The snapshots made up to dynmap_group_end() are all there after a power failure, or none
+ * of them is, whatever was committed in between. A group that was not ended is taken back
+ * by the next opening. The caller sees to it that no other volume is created meanwhile.
+ */
+void dynmap_group_begin(struct dynmap_table *table);
+/* The group is complete, or nothing of it is left. -EROFS, -ENOMEM, -EBUSY. */
+int __must_check dynmap_group_end(struct dynmap_table *table, struct dynmap_op *op);
+/*
+ * Take a group back, one bounded step: delete one of its snapshots. 0: call again; -ENOENT:
+ * none is left, to be followed by dynmap_group_end(); else as dynmap_volume_delete().
+ */
+int __must_check dynmap_group_abort(struct dynmap_table *table, struct dynmap_op *op);
 
 /**
  * dynmap_volume_rollback() - make a volume a copy of another one

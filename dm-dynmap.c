@@ -503,7 +503,10 @@ static int dynmap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	kvolume->pool = dynmap_pool_of(kvolume->pool_dev->bdev);
 	if (!kvolume->pool)
 		goto put_device;
+	/* No volume of a group of snapshots that is not complete. */
+	mutex_lock(&kvolume->pool->message_mutex);
 	dynmap_khelped(ret, kvolume->pool, &op, dynmap_volume_use(kvolume, id, &op));
+	mutex_unlock(&kvolume->pool->message_mutex);
 	if (ret) {
 		ti->error = ret == -ENODATA ? "No such volume: create it by message create_thin" :
 					      "Cannot read the volume's record";

@@ -4,6 +4,7 @@
  *
  * Lock order:
  *
+ *   message_mutex	   one message that changes the pool at a time
  *   dynmap_pools_lock	   list of pools and their reference counts
  *     reclaim_mutex	   one round of taking reserved space back at a time
  *     release_mutex	   one end of quarantine at a time
@@ -106,6 +107,7 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @core: the core's pool
  * @disks: its devices
  * @lock: metadata lock, over @core
+ * @message_mutex: see lock order
  * @commit_mutex: see lock order
  * @release_mutex: see lock order
  * @reclaim_mutex: see lock order
@@ -114,7 +116,7 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @phase: which of @inflight new I/O counts in; by @lock
  * @inflight: per CPU, I/O under way that looked up before the phase changed
  * @closing: background work is to stop: it is resumed when the pool is opened again
- * @snapshotting: snapshots being made: no write may begin; by @lock
+ * @snapshotting: snapshots being made: no change of a volume may begin; by @lock
  * @fresh: all there are for fresh writes
  * @idle_lock: over taking from @idle
  * @idle: those of @fresh that are not in use
@@ -138,7 +140,8 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @low_water_hit: it was raised
  * @pages: for blocks that are padded
  * @shrinker: of the node cache
- * @io_wq: slow bios
+ * @io_wq: slow writes, discards and zeroes
+ * @read_wq: slow reads
  * @wq: the works below, but for the first one of them
  * @commit_wq: that one, on the processor of who waits for it
  * @commit_work: commits for @flushes
@@ -156,6 +159,7 @@ struct dynmap_kpool {
 	struct dynmap_pool core;
 	struct dynmap_disks disks;
 	struct rw_semaphore lock;
+	struct mutex message_mutex;	/* see lock order */
 	struct mutex commit_mutex;	/* see lock order */
 	struct mutex release_mutex;	/* see lock order */
 	struct mutex reclaim_mutex;	/* see lock order */
@@ -189,6 +193,7 @@ struct dynmap_kpool {
 	mempool_t *pages;
 	struct dynmap_shrinker shrinker;
 	struct workqueue_struct *io_wq;
+	struct workqueue_struct *read_wq;
 	struct workqueue_struct *wq;
 	struct workqueue_struct *commit_wq;
 	struct work_struct commit_work;

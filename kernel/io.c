@@ -258,6 +258,32 @@ static void dynmap_io_no_space(struct dynmap_kpool *pool, struct bio *bio)
 		dynmap_end(bio, -ENOSPC);
 }
 
+/* May volumes be changed now? -EINPROGRESS: not while snapshots are made. Lock held. */
+static int dynmap_may_change(const struct dynmap_kpool *pool)
+{
+	if (pool->mode == DYNMAP_MODE_READ_ONLY)
+		return -EIO;
+	return pool->snapshotting ? -EINPROGRESS : 0;
+}
+
+/* Wait until snapshots have been made; 0, or @error if it was something else. */
+static int dynmap_wait_thaw(struct dynmap_kpool *pool, int error)
+{
+	if (error != -EINPROGRESS)
+		return error;
+	wait_event(pool->bucket_wait, !READ_ONCE(pool->snapshotting));
+	return 0;
+}
+
+/* Unmap one step of [*lbn, end); lock held. */
+static int dynmap_unmap_step(struct dynmap_kpool *pool, struct dynmap_volume *volume, u64 *lbn,
+			     u64 end, struct dynmap_op *op)
+{
+	int ret = dynmap_may_change(pool);
+
+	return ret ? ret : dynmap_table_unmap(&pool->core.table, volume, lbn, end, op);
+}
+
 /* Unmap [lbn, end). */
 static int dynmap_io_unmap(struct dynmap_kpool *pool, struct dynmap_volume *volume, u64 lbn,
 			   u64 end)
@@ -266,9 +292,8 @@ static int dynmap_io_unmap(struct dynmap_kpool *pool, struct dynmap_volume *volu
 	int ret = 0;
 
 	while (lbn < end && !ret) {
-		dynmap_khelped(ret, pool, &op,
-			       pool->mode == DYNMAP_MODE_READ_ONLY ? -EIO :
-			       dynmap_table_unmap(&pool->core.table, volume, &lbn, end, &op));
+		dynmap_khelped(ret, pool, &op, dynmap_unmap_step(pool, volume, &lbn, end, &op));
+		ret = dynmap_wait_thaw(pool, ret);
 		if (!ret)
 			ret = dynmap_kpool_throttle(pool);
 		cond_resched();
@@ -293,9 +318,10 @@ static int dynmap_reserve_step(struct dynmap_kpool *pool, struct dynmap_volume *
 			       u64 end, struct dynmap_op *op)
 {
 	struct dynmap_mapping mapping;
-	int ret = pool->mode == DYNMAP_MODE_READ_ONLY ? -EIO :
-		  dynmap_table_lookup(volume, *lbn, &mapping, op);
+	int ret = dynmap_may_change(pool);
 
+	if (!ret)
+		ret = dynmap_table_lookup(volume, *lbn, &mapping, op);
 	if (ret)
 		return ret;
 	if (mapping.kind == DYNMAP_HOLE)
@@ -318,6 +344,7 @@ static int dynmap_io_reserve(struct dynmap_kpool *pool, struct dynmap_volume *vo
 		seen = pool->reclaims;
 		ret = dynmap_reserve_step(pool, volume, &lbn, end, &op);
 		up_write(&pool->lock);
+		ret = dynmap_wait_thaw(pool, ret);
 		if (ret)
 			ret = dynmap_kpool_make_room(pool, &op, ret, seen);
 		if (!ret)
@@ -419,11 +446,9 @@ static int dynmap_zero_try(struct dynmap_kpool *pool, struct dynmap_io *io, u64 
 	struct dynmap_mapping mapping;
 	int ret;
 
-	if (pool->mode == DYNMAP_MODE_READ_ONLY)
-		return -EIO;
-	if (pool->snapshotting)
-		return -EINPROGRESS;
-	ret = dynmap_volume_refresh(&pool->core.table, volume, op);
+	ret = dynmap_may_change(pool);
+	if (!ret)
+		ret = dynmap_volume_refresh(&pool->core.table, volume, op);
 	if (!ret)
 		ret = dynmap_table_lookup(volume, lbn, &mapping, op);
 	if (ret || mapping.kind != DYNMAP_DATA)
@@ -600,12 +625,18 @@ static void dynmap_slow_work(struct work_struct *work)
 	}
 }
 
+/*
+ * Writes may wait here for other writes, for snapshots and for space, and hold all workers
+ * of their queue. Reads wait for devices only, and have a queue of their own: a write of
+ * a part of a block reads from the external origin, which may be a volume of this pool.
+ */
 void dynmap_io_queue(struct bio *bio)
 {
 	struct dynmap_io *io = dynmap_io(bio);
+	struct dynmap_kpool *pool = io->kvolume->pool;
 
 	INIT_WORK(&io->work, dynmap_slow_work);
-	queue_work(io->kvolume->pool->io_wq, &io->work);
+	queue_work(io->write ? pool->io_wq : pool->read_wq, &io->work);
 }
 
 /* May the map of the blocks that @bio can have at once be out of date? Lock held. */

@@ -39,14 +39,59 @@ static int dynmap_message_create(struct dynmap_kpool *pool, unsigned int argc, c
 	return ret;
 }
 
-/* set <id> fill <byte> | allocation_size <sectors> | read_only 0|1 | protected 0|1 */
+/* A word as a name, zeros behind it; "-" is none. */
+static int dynmap_parse_name(const char *word, u8 *name)
+{
+	memset(name, 0, DYNMAP_NAME_BYTES);
+	if (!strcmp(word, "-"))
+		return 0;
+	if (strlen(word) >= DYNMAP_NAME_BYTES) {
+		DMERR("message set: the name %s is too long: at most %u bytes", word,
+		      DYNMAP_NAME_BYTES - 1);
+		return -EINVAL;
+	}
+	memcpy(name, word, strlen(word));
+	return 0;
+}
+
+/* set pool name <name>, set <id> name <name> */
+static int dynmap_message_name(struct dynmap_kpool *pool, char **argv)
+{
+	u8 name[DYNMAP_NAME_BYTES];
+	struct dynmap_op op = {};
+	u64 id;
+	int ret = dynmap_parse_name(argv[3], name);
+
+	if (ret)
+		return ret;
+	if (!strcasecmp(argv[1], "pool")) {
+		dynmap_khelped(ret, pool, &op,
+			       dynmap_table_set_name(&pool->core.table, name, &op));
+		return ret;
+	}
+	ret = dynmap_parse_id(argv[1], &id);
+	if (!ret)
+		dynmap_khelped(ret, pool, &op,
+			       dynmap_volume_set_name(&pool->core.table, id, name, &op));
+	if (ret == -ENODATA)
+		DMERR("message set: no volume %llu", id);
+	return ret;
+}
+
+/*
+ * set <id> fill <byte> | allocation_size <sectors> | read_only 0|1 | protected 0|1 |
+ * created <seconds>
+ */
 static int dynmap_message_set(struct dynmap_kpool *pool, char **argv)
 {
 	struct dynmap_op op = {};
 	u64 id, value;
 	u8 attr;
-	int ret = dynmap_parse_id(argv[1], &id);
+	int ret;
 
+	if (!strcasecmp(argv[2], "name"))
+		return dynmap_message_name(pool, argv);
+	ret = dynmap_parse_id(argv[1], &id);
 	if (ret)
 		return ret;
 	ret = kstrtou64(argv[3], 0, &value);
@@ -60,8 +105,10 @@ static int dynmap_message_set(struct dynmap_kpool *pool, char **argv)
 		attr = DYNMAP_ATTR_READ_ONLY;
 	} else if (!ret && !strcasecmp(argv[2], "protected")) {
 		attr = DYNMAP_ATTR_PROTECTED;
+	} else if (!ret && !strcasecmp(argv[2], "created")) {
+		attr = DYNMAP_ATTR_CREATED;
 	} else {
-		DMERR("message set: expected set <id> fill <byte>, allocation_size <sectors>, read_only 0|1 or protected 0|1");
+		DMERR("message set: expected set <id> fill <byte>, allocation_size <sectors>, read_only 0|1, protected 0|1, created <seconds> or name <name>, or set pool name <name>");
 		return -EINVAL;
 	}
 	dynmap_khelped(ret, pool, &op,
@@ -190,9 +237,54 @@ static int dynmap_message_usage(struct dynmap_kpool *pool, char **argv, char *re
 	return 1;
 }
 
+/* Say why there is no snapshot. */
+static void dynmap_snapshot_failed(u64 id, u64 origin, int error)
+{
+	if (error == -EOVERFLOW)
+		DMERR("message create_snap: no snapshot %llu of volume %llu: the pool has made as many snapshots as it can in its life; all else goes on",
+		      id, origin);
+	else
+		DMERR("message create_snap: no snapshot %llu of volume %llu: error %d", id,
+		      origin, error);
+}
+
+/* End the group of snapshots under way; after an error nothing of it is left. */
+static int dynmap_message_group_end(struct dynmap_kpool *pool, int error)
+{
+	struct dynmap_table *table = &pool->core.table;
+	struct dynmap_op op = {};
+	int ret = 0;
+
+	while (error && !ret)
+		dynmap_khelped(ret, pool, &op, dynmap_group_abort(table, &op));
+	if (!ret || ret == -ENOENT)
+		dynmap_khelped(ret, pool, &op, dynmap_group_end(table, &op));
+	if (ret)
+		DMERR("message create_snap: a group of snapshots cannot be ended: error %d: the next opening of the pool takes it back",
+		      ret);
+	else if (error)
+		queue_work(pool->wq, &pool->reap_work);
+	return error ? error : ret;
+}
+
+/* Begin one if it is to be; another one that could not be ended is in the way of all. */
+static int dynmap_message_group_begin(struct dynmap_kpool *pool, bool group)
+{
+	int ret = pool->core.table.group ? dynmap_message_group_end(pool, -EBUSY) : 0;
+
+	if (ret && pool->core.table.group)
+		return ret;
+	if (!group)
+		return 0;
+	down_write(&pool->lock);
+	dynmap_group_begin(&pool->core.table);
+	up_write(&pool->lock);
+	return 0;
+}
+
 /*
  * create_snap <id> <origin id> [<id> <origin id>]...: all at one instant, for which
- * writes wait.
+ * changes wait, and all or none, also after a power failure.
  */
 static int dynmap_message_snapshot(struct dynmap_kpool *pool, unsigned int argc, char **argv)
 {
@@ -207,6 +299,9 @@ static int dynmap_message_snapshot(struct dynmap_kpool *pool, unsigned int argc,
 	if (ret)
 		return ret;
 	dynmap_kpool_freeze(pool);
+	ret = dynmap_message_group_begin(pool, argc > 3);
+	if (ret)
+		goto thaw;
 	for (i = 1; i < argc && !ret; i += 2) {
 		dynmap_parse_id(argv[i], &id);
 		dynmap_parse_id(argv[i + 1], &origin);
@@ -215,14 +310,11 @@ static int dynmap_message_snapshot(struct dynmap_kpool *pool, unsigned int argc,
 			       dynmap_volume_snapshot(&pool->core.table, id, origin, uuid,
 						      ktime_get_real_seconds(), &op));
 		if (ret)
-			DMERR("message create_snap: no snapshot %llu of volume %llu: error %d",
-			      id, origin, ret);
+			dynmap_snapshot_failed(id, origin, ret);
 	}
-	/* All or none. */
-	for (i -= 2; ret && i > 2; i -= 2) {
-		dynmap_parse_id(argv[i - 2], &id);
-		dynmap_message_remove(pool, id);
-	}
+	if (argc > 3)
+		ret = dynmap_message_group_end(pool, ret);
+thaw:
 	dynmap_kpool_thaw(pool);
 	return ret;
 }
@@ -259,7 +351,10 @@ static int dynmap_message_transaction(struct dynmap_kpool *pool, char **argv)
 	return ret;
 }
 
-/* One line per volume: id, mapped and reserved sectors, size in sectors. */
+/*
+ * One line per volume: id, mapped and reserved sectors, size in sectors, time of creation
+ * in seconds since 1970, name.
+ */
 static int dynmap_message_list(struct dynmap_kpool *pool, char *result, unsigned int maxlen)
 {
 	struct dynmap_disk_volume disk;
@@ -275,12 +370,26 @@ static int dynmap_message_list(struct dynmap_kpool *pool, char *result, unsigned
 		if (ret)
 			break;
 		id = le64_to_cpu(disk.id) + 1;
-		DMEMIT("%llu %llu %llu %llu\n", id - 1,
+		DMEMIT("%llu %llu %llu %llu %llu %.*s\n", id - 1,
 		       le64_to_cpu(disk.mapped_blocks) * DYNMAP_BLOCK_SECTORS,
 		       le64_to_cpu(disk.reserved_blocks) * DYNMAP_BLOCK_SECTORS,
-		       le64_to_cpu(disk.size_blocks) * DYNMAP_BLOCK_SECTORS);
+		       le64_to_cpu(disk.size_blocks) * DYNMAP_BLOCK_SECTORS,
+		       le64_to_cpu(disk.created), DYNMAP_NAME_BYTES,
+		       *disk.name ? (const char *)disk.name : "-");
 	}
 	return !ret || ret == -ENOENT ? 1 : ret;
+}
+
+/* info: the pool's uuid, how many devices it has, its name. */
+static int dynmap_message_info(struct dynmap_kpool *pool, char *result, unsigned int maxlen)
+{
+	unsigned int sz = 0;
+
+	down_read(&pool->lock);
+	DMEMIT("%pUb %u %.*s", pool->core.super->uuid, pool->core.geo.nr_devs, DYNMAP_NAME_BYTES,
+	       *pool->core.table.name ? (const char *)pool->core.table.name : "-");
+	up_read(&pool->lock);
+	return 1;
 }
 
 /* A message that only asks: 1 and *result, or an error; 0: it is none. */
@@ -291,6 +400,8 @@ static int dynmap_message_ask(struct dynmap_kpool *pool, unsigned int argc, char
 
 	if (argc == 1 && !strcasecmp(argv[0], "list"))
 		ret = dynmap_message_list(pool, result, maxlen);
+	else if (argc == 1 && !strcasecmp(argv[0], "info"))
+		ret = dynmap_message_info(pool, result, maxlen);
 	else if (argc == 2 && !strcasecmp(argv[0], "usage"))
 		ret = dynmap_message_usage(pool, argv, result, maxlen);
 	else if ((argc == 3 || argc == 4) && !strcasecmp(argv[0], "compare"))
@@ -314,7 +425,7 @@ static int dynmap_message_change(struct dynmap_kpool *pool, unsigned int argc, c
 		return dynmap_message_set(pool, argv);
 	if (argc == 3 && !strcasecmp(argv[0], "set_transaction_id"))
 		return dynmap_message_transaction(pool, argv);
-	DMERR("unknown message %s: expected create_thin <id> [<sectors>], create_snap <id> <origin id> [<id> <origin id>]..., rollback <id> <snapshot id>, delete <id>, list, usage <id>, compare <id> <id> [<first sector>], set <id> <attribute> <value> or set_transaction_id <current> <new>",
+	DMERR("unknown message %s: expected create_thin <id> [<sectors>], create_snap <id> <origin id> [<id> <origin id>]..., rollback <id> <snapshot id>, delete <id>, list, info, usage <id>, compare <id> <id> [<first sector>], set <id> <attribute> <value> or set_transaction_id <current> <new>",
 	      argv[0]);
 	return -EINVAL;
 }
@@ -332,7 +443,9 @@ int dynmap_message(struct dynmap_kpool *pool, unsigned int argc, char **argv, ch
 		DMERR("message %s: the pool is read-only", argv[0]);
 		return -EOPNOTSUPP;
 	}
+	mutex_lock(&pool->message_mutex);
 	ret = dynmap_message_change(pool, argc, argv);
+	mutex_unlock(&pool->message_mutex);
 	if (ret == -ENOSPC) {
 		down_write(&pool->lock);
 		dynmap_set_no_space(pool);

@@ -526,6 +526,8 @@ static void dynmap_kpool_free(struct dynmap_kpool *pool)
 {
 	if (pool->io_wq)
 		destroy_workqueue(pool->io_wq);
+	if (pool->read_wq)
+		destroy_workqueue(pool->read_wq);
 	if (pool->wq)
 		destroy_workqueue(pool->wq);
 	if (pool->commit_wq)
@@ -544,6 +546,7 @@ static struct dynmap_kpool *dynmap_kpool_alloc(void)
 	if (!pool)
 		return NULL;
 	init_rwsem(&pool->lock);
+	mutex_init(&pool->message_mutex);
 	mutex_init(&pool->commit_mutex);
 	mutex_init(&pool->release_mutex);
 	mutex_init(&pool->reclaim_mutex);
@@ -558,12 +561,13 @@ static struct dynmap_kpool *dynmap_kpool_alloc(void)
 	pool->inflight[0] = alloc_percpu(unsigned long);
 	pool->inflight[1] = alloc_percpu(unsigned long);
 	pool->io_wq = alloc_workqueue("dynmap-io", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	pool->read_wq = alloc_workqueue("dynmap-read", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	pool->wq = alloc_workqueue("dynmap", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	pool->commit_wq = alloc_workqueue("dynmap-commit", WQ_MEM_RECLAIM | WQ_HIGHPRI | WQ_PERCPU,
 					  0);
 	pool->pages = mempool_create_page_pool(DYNMAP_PAGES, 0);
 	if (!dynmap_fresh_init(pool) && pool->inflight[0] && pool->inflight[1] && pool->io_wq &&
-	    pool->wq && pool->commit_wq && pool->pages)
+	    pool->read_wq && pool->wq && pool->commit_wq && pool->pages)
 		return pool;
 	dynmap_kpool_free(pool);
 	return NULL;
@@ -579,6 +583,7 @@ void dynmap_kpool_destroy(struct dynmap_kpool *pool)
 	cancel_delayed_work_sync(&pool->settle_work);
 	cancel_work_sync(&pool->reap_work);
 	drain_workqueue(pool->io_wq);
+	drain_workqueue(pool->read_wq);
 	drain_workqueue(pool->commit_wq);
 	drain_workqueue(pool->wq);
 	if (!pool->read_only && pool->mode != DYNMAP_MODE_READ_ONLY)

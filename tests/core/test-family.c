@@ -96,6 +96,99 @@ static void test_emptied_before_it_is_durable(void **state)
 	assert_false(shared(fixture, fixture_load(fixture, 1), 5));
 }
 
+static bool exists(struct fixture *fixture, u64 id)
+{
+	struct dynmap_volume *volume;
+
+	return !HELPED(fixture, dynmap_volume_load(&fixture->pool.table, id, &volume, &op));
+}
+
+/* A group of three, with a commit and a checkpoint in between; 0 or what ended it. */
+static int make_group(struct fixture *fixture)
+{
+	struct dynmap_table *table = &fixture->pool.table;
+	u8 uuid[DYNMAP_UUID_BYTES] = { 1 };
+	u64 id;
+	int ret;
+
+	dynmap_group_begin(table);
+	for (id = 5; id < 8; id++) {
+		ret = HELPED(fixture, dynmap_volume_snapshot(table, id, id == 6 ? 2 : 1, uuid, 5,
+							     &op));
+		if (!ret)
+			ret = id == 6 ? dynmap_pool_checkpoint(&fixture->pool) :
+					dynmap_pool_commit(&fixture->pool);
+		if (ret)
+			return ret;
+	}
+	ret = HELPED(fixture, dynmap_group_end(table, &op));
+	return ret ? ret : dynmap_pool_commit(&fixture->pool);
+}
+
+/* The power fails at each write of a group: all of it is there afterwards, or nothing. */
+static void test_group_is_all_or_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+	const u64 blocks[] = { 2000, 2000, 0 };
+	bool done = false;
+	u32 none = 0;
+	u64 lives;
+
+	for (lives = 1; !done; lives++) {
+		fixture_exit(fixture);
+		fixture_init(fixture, blocks, 16, 2);
+		assert_int_equal(fixture_write(fixture, fixture_create(fixture, 1), 0, 9, 11), 0);
+		assert_int_equal(fixture_write(fixture, fixture_create(fixture, 2), 0, 9, 12), 0);
+		snapshot(fixture, 3, 1);
+		assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+		fixture->mem.lives = lives;
+		done = !make_group(fixture);
+		fixture_close(fixture);
+		store_mem_power_cut(&fixture->mem, fixture_random);
+		assert_int_equal(fixture_open(fixture, true), 0);
+		assert_int_equal(exists(fixture, 5), exists(fixture, 6));
+		fixture_close(fixture);
+		assert_int_equal(fixture_open(fixture, false), 0);
+		assert_true(exists(fixture, 3));
+		assert_int_equal(exists(fixture, 5), exists(fixture, 6));
+		assert_int_equal(exists(fixture, 5), exists(fixture, 7));
+		assert_true(exists(fixture, 5) || !done);
+		none += !exists(fixture, 5);
+		reap(fixture);
+		assert_int_equal(fixture_read(fixture, fixture_load(fixture, 1), 5), 11);
+		assert_int_equal(fixture_read(fixture, fixture_load(fixture, 3), 5), 11);
+		if (done)
+			assert_int_equal(fixture_read(fixture, fixture_load(fixture, 6), 5), 12);
+	}
+	assert_true(none > 8);
+}
+
+/* A group that cannot be completed is taken back. */
+static void test_group_is_taken_back(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_table *table = &fixture->pool.table;
+	int ret;
+
+	fixture_create(fixture, 1);
+	snapshot(fixture, 2, 1);
+	dynmap_group_begin(table);
+	snapshot(fixture, 5, 1);
+	snapshot(fixture, 6, 2);
+	do {
+		ret = HELPED(fixture, dynmap_group_abort(table, &op));
+	} while (!ret);
+	assert_int_equal(ret, -ENOENT);
+	assert_int_equal(HELPED(fixture, dynmap_group_end(table, &op)), 0);
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	fixture_close(fixture);
+	store_mem_power_cut(&fixture->mem, fixture_random);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	assert_true(exists(fixture, 1) && exists(fixture, 2));
+	assert_false(exists(fixture, 5) || exists(fixture, 6));
+	reap(fixture);
+}
+
 /* As many blocks are touched for a small volume as for a large one. */
 static void test_constant(void **state)
 {
@@ -632,6 +725,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		FIXTURE_TEST(test_emptied_before_it_is_durable, two),
+		FIXTURE_TEST(test_group_is_all_or_nothing, two),
+		FIXTURE_TEST(test_group_is_taken_back, two),
 		FIXTURE_TEST(test_both_sides, one),
 		FIXTURE_TEST(test_constant, two),
 		FIXTURE_TEST(test_unshared_when_durable, one),

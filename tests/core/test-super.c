@@ -127,6 +127,8 @@ static void test_bad_fields_are_refused(void **state)
 		FIELD(device[1].blocks, ~0ULL, -EUCLEAN),
 		FIELD(device[0].data_start, 5, -EUCLEAN),
 		FIELD(device[0].slots, 2, -EUCLEAN),
+		FIELD(device[1].flags, 1, -EUCLEAN),
+		FIELD(label[1], '\n', -EUCLEAN),
 		FIELD(compat, ~0ULL, 0),
 #undef FIELD
 	};

@@ -333,7 +333,7 @@ static void test_replay_refuses_what_does_not_fit(void **state)
 
 	assert_int_equal(fixture_write(fixture, volume, 0, 16, 1), 0);
 	replay_fails(fixture, &record);
-	record.kind = DYNMAP_REC_ROLLBACK + 1;
+	record.kind = DYNMAP_REC_POOL_SET + 1;
 	replay_fails(fixture, &record);
 	for (kind = DYNMAP_REC_RESERVE; kind <= DYNMAP_REC_UNMAP; kind++) {
 		record.kind = kind;

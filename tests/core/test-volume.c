@@ -174,27 +174,88 @@ static void test_attributes(void **state)
 #undef CHANGE
 }
 
-/* Ids of volumes being deleted are not used twice, and have 32 bits in the journal. */
+/* Ids of volumes being deleted have 32 bits: after the last one those not in use serve again. */
 static void test_ids_of_deleted_volumes(void **state)
 {
 	struct fixture *fixture = *state;
 	struct dynmap_table *table = &fixture->pool.table;
 	u64 next = table->next_reap_id;
+	int ret;
 
 	fixture_create(fixture, 1);
 	fixture_create(fixture, 2);
 	assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, 1, &op)), 0);
 	assert_int_equal(table->next_reap_id, next + 1);
-	table->next_reap_id = next;
-	assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, 2, &op)), -EUCLEAN);
-	table->next_reap_id = DYNMAP_MAX_REAP_ID + 1;
-	assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, 2, &op)), -EOVERFLOW);
 	table->next_reap_id = DYNMAP_MAX_REAP_ID;
 	assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, 2, &op)), 0);
-	fixture_check(fixture);
+	fixture_create(fixture, 3);
+	assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, 3, &op)), 0);
+	assert_int_equal(table->next_reap_id, next + 2);
+	/* Replay comes to the same ids. */
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
 	fixture_close(fixture);
+	store_mem_power_cut(&fixture->mem, fixture_random);
 	assert_int_equal(fixture_open(fixture, false), 0);
+	assert_int_equal(table->next_reap_id, next + 2);
 	fixture_check(fixture);
+	do {
+		ret = HELPED(fixture, dynmap_volume_reap(table, &op));
+	} while (!ret);
+	assert_int_equal(ret, -ENOENT);
+	fixture_check(fixture);
+}
+
+/* Names of volumes and of the pool: whole or not at all after a power failure. */
+static void test_names(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_table *table = &fixture->pool.table;
+	u8 names[2][DYNMAP_NAME_BYTES] = {}, *name;
+	bool done = false;
+	u32 old = 0, i;
+	u64 lives;
+
+	memset(names[0], 'a', DYNMAP_NAME_BYTES - 1);
+	memset(names[1], 'b', DYNMAP_NAME_BYTES - 1);
+	assert_int_equal(HELPED(fixture, dynmap_volume_set_name(table, 9, names[0], &op)), -ENODATA);
+	for (lives = 1; !done; lives++) {
+		fixture_exit(fixture);
+		fixture_init(fixture, (u64[]){ 2000, 0 }, 16, 2);
+		fixture_create(fixture, 1);
+		/* So that the parts would lie in two blocks. */
+		for (i = 0; i < 150; i++)
+			assert_int_equal(HELPED(fixture, dynmap_volume_change(table, 1,
+						DYNMAP_ATTR_CREATED, i, &op)), 0);
+		assert_int_equal(HELPED(fixture, dynmap_volume_set_name(table, 1, names[0], &op)), 0);
+		assert_int_equal(HELPED(fixture, dynmap_table_set_name(table, names[0], &op)), 0);
+		assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+		for (i = 0; i < 165; i++)
+			assert_int_equal(HELPED(fixture, dynmap_volume_change(table, 1,
+						DYNMAP_ATTR_CREATED, i, &op)), 0);
+		assert_int_equal(HELPED(fixture, dynmap_volume_set_name(table, 1, names[1], &op)), 0);
+		for (i = 0; i < 162; i++)
+			assert_int_equal(HELPED(fixture, dynmap_volume_change(table, 1,
+						DYNMAP_ATTR_CREATED, i, &op)), 0);
+		assert_int_equal(HELPED(fixture, dynmap_table_set_name(table, names[1], &op)), 0);
+		fixture->mem.lives = lives;
+		done = !dynmap_pool_commit(&fixture->pool);
+		fixture_close(fixture);
+		store_mem_power_cut(&fixture->mem, fixture_random);
+		assert_int_equal(fixture_open(fixture, false), 0);
+		name = fixture_load(fixture, 1)->disk.name;
+		assert_true(!memcmp(name, names[0], sizeof(names[0])) ||
+			    !memcmp(name, names[1], sizeof(names[1])));
+		assert_true(!memcmp(table->name, names[0], sizeof(names[0])) ||
+			    !memcmp(table->name, names[1], sizeof(names[1])));
+		old += !!memcmp(table->name, names[1], sizeof(names[1]));
+		fixture_close(fixture);
+		assert_int_equal(fixture_open(fixture, false), 0);
+	}
+	assert_true(old > 1);
+	assert_memory_equal(table->name, names[1], sizeof(names[1]));
+	assert_memory_equal(fixture_load(fixture, 1)->disk.name, names[1], sizeof(names[1]));
+	names[0][DYNMAP_NAME_BYTES - 1] = 'a';
+	assert_int_equal(HELPED(fixture, dynmap_volume_set_name(table, 1, names[0], &op)), -EINVAL);
 }
 
 int main(void)
@@ -206,6 +267,7 @@ int main(void)
 		FIXTURE_TEST(test_many_volumes, one),
 		FIXTURE_TEST(test_bad_volume_record, one),
 		FIXTURE_TEST(test_ids_of_deleted_volumes, one),
+		FIXTURE_TEST(test_names, one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

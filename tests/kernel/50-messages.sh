@@ -3,13 +3,16 @@
 # Messages, status, tables; and what must be refused, with a word of why.
 . ./lib.sh
 
+# All but the times of creation, on one line.
+listed() { dmsetup message "$POOL" 0 list | cut -d' ' -f1-4,6- | tr '\n' ';'; }
+
 messages() {
 	disk a 64
 	pool 128 0 "" /dev/a || fail "no pool"
 	dmsetup message "$POOL" 0 create_thin 7 || fail "create_thin"
 	dmsetup message "$POOL" 0 create_thin 7 2> /dev/null && fail "created twice"
 	dmsetup message "$POOL" 0 create_thin 3 2048 || fail "create_thin with a size"
-	expect list "$(dmsetup message "$POOL" 0 list | tr '\n' ';')" "3 0 0 2048;7 0 0 0;"
+	expect list "$(listed)" "3 0 0 2048 -;7 0 0 0 -;"
 	volume 7 8192
 	dmsetup message "$POOL" 0 delete 7 2> /dev/null && fail "deleted while open"
 	expect table "$(dmsetup table "$POOL" | cut -d' ' -f6-)" "128 0 0"
@@ -18,7 +21,32 @@ messages() {
 	expect "transaction id" "$(dmsetup status "$POOL" | cut -d' ' -f4)" 5
 	remove vol7
 	dmsetup message "$POOL" 0 delete 7 || fail "delete"
-	expect list "$(dmsetup message "$POOL" 0 list | tr '\n' ';')" "3 0 0 2048;"
+	expect list "$(listed)" "3 0 0 2048 -;"
+}
+
+# Names and times of creation are set, listed, and kept.
+names() {
+	local now
+	disk a 64
+	pool 128 0 "" /dev/a || fail "no pool"
+	dmsetup message "$POOL" 0 create_thin 7 || fail "create_thin"
+	dmsetup message "$POOL" 0 set 7 name "web data" 2> /dev/null && fail "two words are one name"
+	dmsetup message "$POOL" 0 set 7 name "web\ data" || fail "no name"
+	now=$(date +%s)
+	set -- $(dmsetup message "$POOL" 0 list)
+	[ $((now - $5)) -ge 0 ] && [ $((now - $5)) -lt 60 ] || fail "created at $5, it is $now"
+	dmsetup message "$POOL" 0 set 7 created 1700000000 || fail "no time"
+	dmsetup message "$POOL" 0 set pool name tank || fail "no name of the pool"
+	dmsetup message "$POOL" 0 create_snap 8 7
+	refused "too long" dmsetup message "$POOL" 0 set 7 name "$(printf '%64s' | tr ' ' x)"
+	refused "no volume 9" dmsetup message "$POOL" 0 set 9 name x
+	remove "$POOL"
+	pool 128 0 "" /dev/a || fail "does not open"
+	expect list "$(dmsetup message "$POOL" 0 list | head -n 1)" "7 0 0 0 1700000000 web data"
+	expect "copy" "$(listed | cut -d';' -f2)" "8 0 0 0 -"
+	expect info "$(dmsetup message "$POOL" 0 info | cut -d' ' -f2-)" "1 tank"
+	dmsetup message "$POOL" 0 set 7 name - || fail "the name stays"
+	expect list "$(listed)" "7 0 0 0 -;8 0 0 0 -;"
 }
 
 bad_messages() {
@@ -89,6 +117,7 @@ reload() {
 }
 
 run "messages, status, table" messages
+run "names and times" names
 run "bad messages" bad_messages
 run "bad tables" bad_tables
 run "foreign devices" foreign

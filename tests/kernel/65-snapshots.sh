@@ -96,6 +96,39 @@ group() {
 	closed /dev/a
 }
 
+# Bytes of zeros at the beginning of a volume.
+zeros() { cmp -n 8388608 "/dev/mapper/$1" /dev/zero 2> /dev/null | sed -n 's/.*differ: [a-z]* \([0-9]*\),.*/\1/p'; }
+
+# Block after block of two volumes in turn is discarded while groups of 40 are copied, one of the two volumes first, the other one last.
+discarded_group() {
+	local round i args first last
+	disk a 128
+	pool 128 0 "" /dev/a && volume 0 $SECTORS && volume 1 $SECTORS && volume 2 8 ||
+		{ fail "no volumes"; return; }
+	for i in 0 1; do
+		dd if=/dev/urandom of=/dev/mapper/vol$i bs=1M count=$MIB oflag=direct status=none
+	done
+	fio --name=trim --filename=/dev/mapper/vol0:/dev/mapper/vol1 --thread --ioengine=psync \
+		--direct=1 --rw=trim --bs=4k --file_service_type=roundrobin:1 --thinktime=200 \
+		--filesize=${MIB}m --size=$((2 * MIB))m --output=/run/fio &
+	for _ in $(seq 100); do [ "$(zeros vol1)" -lt 4096 ] || break; sleep 0.1; done
+	for round in 1 2 3 4 5 6; do
+		args="$((100 * round)) 0"
+		for i in $(seq 38); do args="$args $((100 * round + i)) 2"; done
+		# shellcheck disable=SC2086
+		snap $args $((100 * round + 39)) 1 || fail "no group"
+	done
+	wait $! || fail "fio: $(tail -n 3 /run/fio)"
+	for round in 1 2 3 4 5 6; do
+		active $((100 * round)); active $((100 * round + 39))
+		first=$(zeros vol$((100 * round))) last=$(zeros vol$((100 * round + 39)))
+		echo "# $((first / 4096)) and $((last / 4096)) blocks discarded"
+		i=$((first / 4096 - last / 4096))
+		[ "$i" -eq 0 ] || [ "$i" -eq 1 ] || fail "not one instant"
+	done
+	closed /dev/a
+}
+
 refusals() {
 	opened || return
 	snap 1 0
@@ -213,6 +246,7 @@ run "both sides go their own ways" both_sides
 run "deleted in any order" deletion
 run "copies of a file system in use" file_system
 run "a group at one instant" group
+run "a group at one instant, and discards" discarded_group
 run "rolled back" rolled_back
 run "compared" compared
 run "what deletion frees is known" accounted
