@@ -136,11 +136,36 @@ refusals() {
 	refused "Expected: <pool dev>" create vol1 "0 8 dynmap /dev/mapper/$POOL 1 /dev/b 1"
 }
 
+# The origin is a volume of the same pool: writes of parts of blocks read from it, while
+# hundreds of them wait for each other and for snapshots, and its nodes leave memory.
+same_pool() {
+	local pid i
+	disk a 256
+	pool 64 0 "" /dev/a && volume 5 131072 || { fail "no volume"; return; }
+	dd if=/dev/urandom of=/run/origin5 bs=1M count=64 status=none
+	dd if=/run/origin5 of=/dev/mapper/vol5 bs=1M oflag=direct status=none
+	dmsetup message "$POOL" 0 create_thin 6
+	create vol6 "0 131072 dynmap /dev/mapper/$POOL 6 /dev/mapper/vol5"
+	timeout -s KILL 100 fio --name=parts --filename=/dev/mapper/vol6 --thread --ioengine=libaio \
+		--direct=1 --bs=512 --rw=randwrite --iodepth=1500 --size=64m --io_size=6m \
+		--output=/run/fio &
+	pid=$!
+	for i in $(seq 10 30); do
+		echo 2 > /proc/sys/vm/drop_caches
+		timeout 60 dmsetup message "$POOL" 0 create_snap "$i" 6 || fail "snapshot $i"
+	done
+	wait $pid || fail "the writes do not end: $(tail -n 3 /run/fio)"
+	cmp /run/origin5 /dev/mapper/vol5 || fail "the origin was written to"
+	remove vol6
+	closed /dev/a
+}
+
 run "reads fall through, first writes are padded" falls_through
 run "space given back" given_back
 run "a longer origin, and copies" copies
 run "a file system" file_system
 run "an origin that fails" failing
 run "what is refused" refusals
-rm -f /run/twin* /run/piece /run/origin0
+run "an origin in the same pool" same_pool
+rm -f /run/twin* /run/piece /run/origin*
 finish
