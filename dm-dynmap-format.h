@@ -44,7 +44,8 @@
 
 #define DYNMAP_MAX_DEVICES		48
 #define DYNMAP_MAX_VOLUME_ID		((1U << 24) - 1)
-#define DYNMAP_NAME_BYTES		64	/* no control characters, zeros behind it, one at least */
+/* A name has no control characters, and zeros behind it, at least one. */
+#define DYNMAP_NAME_BYTES		64
 #define DYNMAP_UUID_BYTES		16
 #define DYNMAP_MAX_LEVELS		10
 

@@ -98,7 +98,7 @@ int dynmap_super_verify(const struct dynmap_disk_super *sb)
 	return 0;
 }
 
-/* Is it a superblock of ours, whether or not we understand it? @verdict: of dynmap_super_verify(). */
+/* Does dynmap_super_verify() say that it is a superblock of ours, understood or not? */
 static bool dynmap_super_is_ours(int verdict)
 {
 	return !verdict || verdict == -EOPNOTSUPP || verdict == -EUCLEAN;
@@ -125,6 +125,7 @@ static void dynmap_probe_slot(struct dynmap_probe *probe, const struct dynmap_di
 			      u32 slot, int verdict)
 {
 	struct dynmap_disk_super *sb = probe->sb;
+	u64 blocks;
 
 	if (slot && verdict && verdict != -ENODATA)
 		probe->intact = false;
@@ -140,9 +141,10 @@ static void dynmap_probe_slot(struct dynmap_probe *probe, const struct dynmap_di
 	probe->found = true;
 	probe->verdict = verdict;
 	/* The device may have become longer: the superblocks know where the backup is. */
-	if (!verdict)
-		probe->backup = min(le64_to_cpu(sb->device[le32_to_cpu(sb->this_device)].blocks) - 1,
-				    probe->backup);
+	if (verdict)
+		return;
+	blocks = le64_to_cpu(sb->device[le32_to_cpu(sb->this_device)].blocks);
+	probe->backup = min(blocks - 1, probe->backup);
 }
 
 /*

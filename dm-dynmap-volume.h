@@ -154,8 +154,8 @@ int __must_check dynmap_volume_snapshot(struct dynmap_table *table, u64 id, u64 
  *
  * Names are for people and tools: nothing is looked up by them, and two may be alike.
  *
- * Return: 0; -EINVAL: control characters, or no zero behind it; -ENODATA: no such volume; -EAGAIN, -ENOMEM, -EBUSY,
- * -EUCLEAN.
+ * Return: 0; -EINVAL: control characters, or no zero behind it; -ENODATA: no such volume;
+ * -EAGAIN, -ENOMEM, -EBUSY, -EUCLEAN.
  */
 int __must_check dynmap_volume_set_name(struct dynmap_table *table, u64 id, const u8 *name,
 					struct dynmap_op *op);

@@ -109,6 +109,9 @@ static void dynmap_pool_put(struct dynmap_kpool *pool)
 	mutex_unlock(&dynmap_pools_lock);
 }
 
+static char dynmap_features[] =
+	"Expected read_only, error_if_no_space, no_discard_passdown or accept_stale";
+
 static int dynmap_parse_features(struct dm_arg_set *as, struct dynmap_target *target, char **error)
 {
 	static const struct dm_arg count = { 0, 4, "Invalid number of features: expected 0 to 4" };
@@ -132,8 +135,7 @@ static int dynmap_parse_features(struct dm_arg_set *as, struct dynmap_target *ta
 		} else if (!strcasecmp(word, "accept_stale")) {
 			target->accept_stale = true;
 		} else {
-			*error =
-				"Expected read_only, error_if_no_space, no_discard_passdown or accept_stale";
+			*error = dynmap_features;
 			return -EINVAL;
 		}
 	}

@@ -205,6 +205,26 @@ static void test_ids_of_deleted_volumes(void **state)
 	fixture_check(fixture);
 }
 
+static int volume_name(struct fixture *fixture, u64 id, const u8 *name)
+{
+	return HELPED(fixture, dynmap_volume_set_name(&fixture->pool.table, id, name, &op));
+}
+
+static int pool_name(struct fixture *fixture, const u8 *name)
+{
+	return HELPED(fixture, dynmap_table_set_name(&fixture->pool.table, name, &op));
+}
+
+/* So many records in the journal. */
+static void records(struct fixture *fixture, u32 count)
+{
+	struct dynmap_table *table = &fixture->pool.table;
+	u8 attr = DYNMAP_ATTR_CREATED;
+
+	for (; count; count--)
+		assert_int_equal(HELPED(fixture, dynmap_volume_change(table, 1, attr, 1, &op)), 0);
+}
+
 /* Names of volumes and of the pool: whole or not at all after a power failure. */
 static void test_names(void **state)
 {
@@ -212,31 +232,25 @@ static void test_names(void **state)
 	struct dynmap_table *table = &fixture->pool.table;
 	u8 names[2][DYNMAP_NAME_BYTES] = {}, *name;
 	bool done = false;
-	u32 old = 0, i;
+	u32 old = 0;
 	u64 lives;
 
 	memset(names[0], 'a', DYNMAP_NAME_BYTES - 1);
 	memset(names[1], 'b', DYNMAP_NAME_BYTES - 1);
-	assert_int_equal(HELPED(fixture, dynmap_volume_set_name(table, 9, names[0], &op)), -ENODATA);
+	assert_int_equal(volume_name(fixture, 9, names[0]), -ENODATA);
 	for (lives = 1; !done; lives++) {
 		fixture_exit(fixture);
 		fixture_init(fixture, (u64[]){ 2000, 0 }, 16, 2);
 		fixture_create(fixture, 1);
 		/* So that the parts would lie in two blocks. */
-		for (i = 0; i < 150; i++)
-			assert_int_equal(HELPED(fixture, dynmap_volume_change(table, 1,
-						DYNMAP_ATTR_CREATED, i, &op)), 0);
-		assert_int_equal(HELPED(fixture, dynmap_volume_set_name(table, 1, names[0], &op)), 0);
-		assert_int_equal(HELPED(fixture, dynmap_table_set_name(table, names[0], &op)), 0);
+		records(fixture, 150);
+		assert_int_equal(volume_name(fixture, 1, names[0]), 0);
+		assert_int_equal(pool_name(fixture, names[0]), 0);
 		assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
-		for (i = 0; i < 165; i++)
-			assert_int_equal(HELPED(fixture, dynmap_volume_change(table, 1,
-						DYNMAP_ATTR_CREATED, i, &op)), 0);
-		assert_int_equal(HELPED(fixture, dynmap_volume_set_name(table, 1, names[1], &op)), 0);
-		for (i = 0; i < 162; i++)
-			assert_int_equal(HELPED(fixture, dynmap_volume_change(table, 1,
-						DYNMAP_ATTR_CREATED, i, &op)), 0);
-		assert_int_equal(HELPED(fixture, dynmap_table_set_name(table, names[1], &op)), 0);
+		records(fixture, 165);
+		assert_int_equal(volume_name(fixture, 1, names[1]), 0);
+		records(fixture, 162);
+		assert_int_equal(pool_name(fixture, names[1]), 0);
 		fixture->mem.lives = lives;
 		done = !dynmap_pool_commit(&fixture->pool);
 		fixture_close(fixture);
@@ -255,7 +269,7 @@ static void test_names(void **state)
 	assert_memory_equal(table->name, names[1], sizeof(names[1]));
 	assert_memory_equal(fixture_load(fixture, 1)->disk.name, names[1], sizeof(names[1]));
 	names[0][DYNMAP_NAME_BYTES - 1] = 'a';
-	assert_int_equal(HELPED(fixture, dynmap_volume_set_name(table, 1, names[0], &op)), -EINVAL);
+	assert_int_equal(volume_name(fixture, 1, names[0]), -EINVAL);
 }
 
 int main(void)

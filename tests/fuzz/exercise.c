@@ -258,15 +258,18 @@ void fuzz_exercise(struct fuzz_base *base)
 		for_volumes(false);
 		dynmap_pool_close(&pool);
 	}
-	if (judge(dynmap_pool_open(&pool, &base->cow.store, &sb, 256,
-					le64_to_cpu(sb.epoch) + 1), "open"))
+	ret = dynmap_pool_open(&pool, &base->cow.store, &sb, 256, le64_to_cpu(sb.epoch) + 1);
+	if (judge(ret, "open"))
 		return;
 	use_pool(base);
 	dynmap_pool_close(&pool);
 	ret = fuzz_super(base, &sb);
 	if (clean && ret)
 		fuzz_fail("a used pool has no superblock");
-	if (ret || judge(dynmap_pool_open(&pool, &base->cow.store, &sb, 256, DYNMAP_OPEN_READ_ONLY), "open again"))
+	if (!ret)
+		ret = judge(dynmap_pool_open(&pool, &base->cow.store, &sb, 256,
+					     DYNMAP_OPEN_READ_ONLY), "open again");
+	if (ret)
 		return;
 	if (!is_clean() && clean)
 		fuzz_fail("a used pool is damaged when opened again");

@@ -33,12 +33,12 @@ names() {
 	dmsetup message "$POOL" 0 set 7 name "web data" 2> /dev/null && fail "two words are one name"
 	dmsetup message "$POOL" 0 set 7 name "web\ data" || fail "no name"
 	now=$(date +%s)
-	set -- $(dmsetup message "$POOL" 0 list)
-	[ $((now - $5)) -ge 0 ] && [ $((now - $5)) -lt 60 ] || fail "created at $5, it is $now"
+	now=$((now - $(dmsetup message "$POOL" 0 list | cut -d' ' -f5)))
+	[ $now -ge 0 ] && [ $now -lt 60 ] || fail "created $now seconds ago"
 	dmsetup message "$POOL" 0 set 7 created 1700000000 || fail "no time"
 	dmsetup message "$POOL" 0 set pool name tank || fail "no name of the pool"
 	dmsetup message "$POOL" 0 create_snap 8 7
-	refused "too long" dmsetup message "$POOL" 0 set 7 name "$(printf '%64s' | tr ' ' x)"
+	refused "too long" dmsetup message "$POOL" 0 set 7 name "$(printf '%064d' 0)"
 	refused "no volume 9" dmsetup message "$POOL" 0 set 9 name x
 	remove "$POOL"
 	pool 128 0 "" /dev/a || fail "does not open"

@@ -6,9 +6,9 @@
  * While another process sends the message, from DELAY microseconds after it began, one
  * writes 4 KiB blocks with O_DIRECT, one after the other, each full of the next version
  * number: the block at OFFSET again and again if STRIDE is 0, else one block every
- * STRIDE bytes. Four more writes follow when the message has returned. Then all blocks are read: each
- * holds the last version that was acknowledged for it, or a later one whose write
- * failed. Once a write has failed, a read may fail, too.
+ * STRIDE bytes. Four more writes follow when the message has returned. Then all blocks
+ * are read: each holds the last version that was acknowledged for it, or a later one
+ * whose write failed. Once a write has failed, a read may fail, too.
  *
  * Exit status 0; 1 if a block holds something else, or after an error. Prints how many
  * writes were acknowledged and how many of these cannot be read.
@@ -94,7 +94,7 @@ int main(int argc, char **argv)
 	char byte;
 
 	if (argc != 7)
-		return fprintf(stderr, "usage: versions DEVICE OFFSET STRIDE DELAY POOL MESSAGE\n"), 2;
+		return fprintf(stderr, "versions DEVICE OFFSET STRIDE DELAY POOL MESSAGE\n"), 2;
 	device = open(argv[1], O_RDWR | O_DIRECT);
 	offset = strtoull(argv[2], NULL, 10);
 	stride = strtoull(argv[3], NULL, 10);
