@@ -87,6 +87,14 @@ u64 dynmap_alloc_data_free(const struct dynmap_alloc *alloc)
 	return alloc->free_blocks > kept ? alloc->free_blocks - kept : 0;
 }
 
+u64 dynmap_alloc_node_free(const struct dynmap_alloc *alloc)
+{
+	const struct dynmap_cache *cache = alloc->cache;
+	u64 room = alloc->free_blocks + cache->nr_stock[0] + cache->nr_stock[1];
+
+	return room > alloc->floor / 2 ? room - alloc->floor / 2 : 0;
+}
+
 static void dynmap_alloc_set_floor(struct dynmap_alloc *alloc)
 {
 	alloc->floor = min_t(u64, 128 + alloc->total_blocks / 512, DYNMAP_MAX_FLOOR);
@@ -242,6 +250,7 @@ static void dynmap_seg_vacate(struct dynmap_alloc *alloc, struct dynmap_seg *seg
 		dynmap_bits_clear(seg->busy, index, n);
 	}
 	seg->max_run = DYNMAP_ANY_RUN;
+	alloc->vacated++;
 }
 
 struct dynmap_seg **dynmap_alloc_grow_end(struct dynmap_alloc *alloc, u32 dev,
@@ -267,6 +276,7 @@ struct dynmap_seg **dynmap_alloc_grow_end(struct dynmap_alloc *alloc, u32 dev,
 	}
 	/* What lies in new segments is free without being noted. */
 	alloc->free_blocks += added;
+	alloc->vacated += added > 0;
 	alloc->dev_free[dev] += added;
 	alloc->total_blocks += total - alloc->dev_total[dev];
 	alloc->dev_total[dev] = total;

@@ -87,6 +87,8 @@ struct dynmap_zones {
  * @meta_allocated: blocks allocated to nodes
  * @total_blocks: all usable blocks
  * @floor: blocks that data may not take
+ * @vacated: counts each time that busy blocks became free, or new ones were added: what
+ *	found no space finds none while it stays the same
  * @loaded: the bitmaps are known: they tell where nodes can lie
  * @quarantined: data blocks freed and not yet released
  * @freed: data blocks freed, the record not yet durable
@@ -115,6 +117,7 @@ struct dynmap_alloc {
 	u64 meta_allocated;
 	u64 total_blocks;
 	u64 floor;
+	u64 vacated;
 	bool loaded;
 	u64 quarantined;
 	struct dynmap_runlist freed;
@@ -320,5 +323,20 @@ void dynmap_alloc_sealed_durable(struct dynmap_alloc *alloc);
 
 /* Blocks data may still take. */
 u64 dynmap_alloc_data_free(const struct dynmap_alloc *alloc);
+
+/*
+ * Blocks that nodes of ordinary operations may still take: any free ones, so data may take
+ * most of them, too. Without any, such operations fail.
+ */
+u64 dynmap_alloc_node_free(const struct dynmap_alloc *alloc);
+
+/*
+ * With no more than that space for nodes runs short: data has taken all that it may, and
+ * half of what it leaves to the nodes of ordinary operations is gone.
+ */
+static inline u64 dynmap_alloc_node_mark(const struct dynmap_alloc *alloc)
+{
+	return alloc->floor / 4;
+}
 
 #endif /* DM_DYNMAP_ALLOC_H */

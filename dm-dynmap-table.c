@@ -258,6 +258,7 @@ static void dynmap_map_reserve(struct dynmap_table *table, struct dynmap_volume 
 	dynmap_map_replace(volume, lbn, 0, &extent, 1, path);
 	volume->reserved += len;
 	volume->exclusive += len;
+	table->reserves++;
 	dynmap_journal_map(table, DYNMAP_REC_RESERVE, volume, lbn, len, pbn);
 }
 
@@ -684,6 +685,7 @@ void dynmap_reclaim_begin(const struct dynmap_table *table, struct dynmap_reclai
 	reclaim->id = table->reclaim_id;
 	reclaim->lbn = table->reclaim_lbn;
 	reclaim->first = table->reclaim_id;
+	reclaim->reserves = table->reserves;
 }
 
 static void dynmap_reclaim_next(struct dynmap_reclaim *reclaim, u64 id)
@@ -731,11 +733,13 @@ int dynmap_table_reclaim(struct dynmap_table *table, struct dynmap_reclaim *recl
 		dynmap_reclaim_next(reclaim, 0);
 		return 0;
 	}
+	if (!ret && reclaim->wrapped && le64_to_cpu(disk.id) > reclaim->first)
+		ret = -ENOENT;
+	if (ret == -ENOENT)
+		table->reclaimed = reclaim->reserves;
 	if (ret)
 		return ret;
 	id = le64_to_cpu(disk.id);
-	if (reclaim->wrapped && id > reclaim->first)
-		return -ENOENT;
 	if (id != reclaim->id)
 		dynmap_reclaim_next(reclaim, id);
 	ret = dynmap_volume_load(table, id, &volume, op);

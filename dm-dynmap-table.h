@@ -49,6 +49,7 @@ struct dynmap_mapping {
  * @lbn: from there on
  * @first: volume at which the round began, which is looked at again at its end
  * @wrapped: all volumes behind @first have been looked at
+ * @reserves: table->reserves when it began
  * @freed: blocks freed so far
  */
 struct dynmap_reclaim {
@@ -56,6 +57,7 @@ struct dynmap_reclaim {
 	u64 lbn;
 	u64 first;
 	bool wrapped;
+	u64 reserves;
 	u64 freed;
 };
 
@@ -183,6 +185,15 @@ int __must_check dynmap_table_redirect(struct dynmap_table *table, struct dynmap
  */
 int __must_check dynmap_table_unmap(struct dynmap_table *table, struct dynmap_volume *volume,
 				    u64 *lbn, u64 end, struct dynmap_op *op);
+
+/*
+ * Can a round find anything? Not if one went through all volumes and nothing was reserved
+ * since: what has been reserved then is written, or it is free.
+ */
+static inline bool dynmap_table_may_reclaim(const struct dynmap_table *table)
+{
+	return table->reserves != table->reclaimed;
+}
 
 /* Begin a round where the last one ended. */
 void dynmap_reclaim_begin(const struct dynmap_table *table, struct dynmap_reclaim *reclaim);

@@ -18,6 +18,8 @@ void dynmap_table_init(struct dynmap_table *table, struct dynmap_cache *cache,
 	table->alloc = alloc;
 	table->journal = journal;
 	table->next_reap_id = DYNMAP_FIRST_REAP_ID;
+	/* What the devices hold may be reserved. */
+	table->reserves = 1;
 	INIT_LIST_HEAD(&table->loaded);
 	dynmap_btree_init(&table->volumes, cache, DYNMAP_TREE_VOLUME, 0, NULL);
 }

@@ -72,6 +72,9 @@ struct dynmap_volume {
  * @group_at: where the search for its members goes on
  * @reclaim_id: where the next round of reclaim begins
  * @reclaim_lbn: and the block there
+ * @reserves: counts the extents that were reserved
+ * @reclaimed: @reserves when the last round began that went through all volumes: as long as
+ *	they are the same nothing is reserved
  */
 struct dynmap_table {
 	struct dynmap_cache *cache;
@@ -91,6 +94,8 @@ struct dynmap_table {
 	u64 group_at;
 	u64 reclaim_id;
 	u64 reclaim_lbn;
+	u64 reserves;
+	u64 reclaimed;
 };
 
 void dynmap_table_init(struct dynmap_table *table, struct dynmap_cache *cache,

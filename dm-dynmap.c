@@ -272,7 +272,7 @@ static void dynmap_pool_dtr(struct dm_target *ti)
 	down_write(&pool->lock);
 	if (pool->ti == ti)
 		pool->ti = NULL;
-	up_write(&pool->lock);
+	dynmap_kpool_unlock(pool);
 	dynmap_pool_put(pool);
 	dynmap_target_free(ti, target);
 }
@@ -311,16 +311,14 @@ static int dynmap_pool_preresume(struct dm_target *ti)
 
 	down_write(&pool->lock);
 	pool->ti = ti;
-	pool->low_water = target->low_water * (target->alloc_sectors / DYNMAP_BLOCK_SECTORS);
-	pool->low_water_hit = false;
 	pool->error_if_no_space = target->error_if_no_space;
 	pool->discard_passdown = !target->no_passdown;
 	/* The allocation size may change at any reload; it is kept by the next checkpoint. */
 	pool->core.table.alloc_blocks = target->alloc_sectors / DYNMAP_BLOCK_SECTORS;
 	pool->core.super->alloc_blocks = cpu_to_le32(pool->core.table.alloc_blocks);
-	up_write(&pool->lock);
+	dynmap_kpool_unlock(pool);
 	ret = dynmap_pool_grow_target(target);
-	dynmap_kpool_retry(pool);
+	dynmap_kpool_resume(pool, target->low_water);
 	return ret;
 }
 
@@ -357,12 +355,14 @@ static void dynmap_status_info(struct dynmap_kpool *pool, char *result, unsigned
 	used = DIV_ROUND_UP(alloc->data_allocated, unit);
 	room = dynmap_alloc_data_free(alloc) / unit;
 	DMEMIT("%llu %llu/%llu %llu/%llu - %s %s %s %s %llu healed %llu",
-	       pool->core.table.transaction_id, alloc->meta_allocated, alloc->meta_total,
+	       pool->core.table.transaction_id, alloc->meta_allocated,
+	       alloc->meta_allocated + dynmap_alloc_node_free(alloc),
 	       used, used + room, modes[pool->mode],
 	       pool->discard_passdown ? "discard_passdown" : "no_discard_passdown",
-	       pool->error_if_no_space ? "error_if_no_space" : "queue_if_no_space",
+	       pool->error_if_no_space || pool->no_space_expired ?
+	       "error_if_no_space" : "queue_if_no_space",
 	       pool->core.failed ? "needs_check" : "-",
-	       alloc->floor, pool->core.cache.healed);
+	       dynmap_alloc_node_mark(alloc), pool->core.cache.healed);
 	up_read(&pool->lock);
 }
 
@@ -522,6 +522,7 @@ static int dynmap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	ti->discards_supported = true;
 	ti->per_io_data_size = sizeof(struct dynmap_io);
 	ti->private = kvolume;
+	kvolume->ti = ti;
 	return 0;
 put_pool:
 	dynmap_pool_put(kvolume->pool);
@@ -539,8 +540,19 @@ static int dynmap_preresume(struct dm_target *ti)
 
 	down_write(&kvolume->pool->lock);
 	kvolume->volume->limit = DIV_ROUND_UP(ti->len, DYNMAP_BLOCK_SECTORS);
-	up_write(&kvolume->pool->lock);
+	dynmap_kpool_unlock(kvolume->pool);
 	return 0;
+}
+
+static void dynmap_presuspend(struct dm_target *ti)
+{
+	dynmap_kvolume_suspend(ti->private);
+}
+
+/* Also after a suspend that was interrupted. */
+static void dynmap_postsuspend(struct dm_target *ti)
+{
+	dynmap_kvolume_suspended(ti->private);
 }
 
 static void dynmap_dtr(struct dm_target *ti)
@@ -550,7 +562,7 @@ static void dynmap_dtr(struct dm_target *ti)
 	dynmap_settle(kvolume->pool);
 	down_write(&kvolume->pool->lock);
 	kvolume->volume->users--;
-	up_write(&kvolume->pool->lock);
+	dynmap_kpool_unlock(kvolume->pool);
 	dynmap_pool_put(kvolume->pool);
 	dynmap_put_devices(ti, kvolume);
 	kfree(kvolume);
@@ -618,6 +630,9 @@ static struct target_type dynmap_type = {
 	.ctr = dynmap_ctr,
 	.dtr = dynmap_dtr,
 	.map = dynmap_io_map,
+	.presuspend = dynmap_presuspend,
+	.presuspend_undo = dynmap_postsuspend,
+	.postsuspend = dynmap_postsuspend,
 	.preresume = dynmap_preresume,
 	.end_io = dynmap_io_end,
 	.status = dynmap_status,

@@ -10,7 +10,7 @@
  *     release_mutex	   one end of quarantine at a time
  *     commit_mutex	   one commit or checkpoint at a time
  *       lock		   the metadata lock: CPU work only, never held over I/O
- *         list_lock	   queues of bios (irqs off)
+ *         list_lock	   the queue of flushes (irqs off)
  *         idle_lock	   fresh writes not in use
  *
  * A bio's way: dynmap_io_map() tries with the lock for reading; what needs
@@ -24,6 +24,7 @@
 
 #include <linux/atomic.h>
 #include <linux/bio.h>
+#include <linux/completion.h>
 #include <linux/device-mapper.h>
 #include <linux/llist.h>
 #include <linux/mempool.h>
@@ -58,14 +59,14 @@ enum dynmap_mode {
 
 /**
  * struct dynmap_batch - writes of the store that are waited for together
- * @pending: under way
- * @error: the first error
- * @wait: woken when @pending falls to zero
+ * @pending: those under way, and one for the thread that will wait for them
+ * @error: one of their errors, 0: none failed
+ * @done: completed when @pending falls to zero before that thread waits no longer
  */
 struct dynmap_batch {
 	atomic_t pending;
 	int error;
-	wait_queue_head_t wait;
+	struct completion done;
 };
 
 /**
@@ -112,7 +113,6 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @release_mutex: see lock order
  * @reclaim_mutex: see lock order
  * @reclaiming: no first write may begin; by @lock
- * @reclaims: rounds of reclaim so far; by @lock
  * @phase: which of @inflight new I/O counts in; by @lock
  * @inflight: per CPU, I/O under way that looked up before the phase changed
  * @closing: background work is to stop: it is resumed when the pool is opened again
@@ -125,19 +125,25 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @lost: acknowledged writes that could not be mapped; by @lock
  * @unsettled: how many there are of @complete and @settling
  * @redirects: redirected writes that are not settled, those under way included
- * @list_lock: over the lists below
+ * @list_lock: over @flushes
  * @flushes: bios that wait for a commit
- * @no_space: bios that wait for space
+ * @no_space: writes that wait for space, only in the out-of-space modes; by @lock
+ * @vacated: alloc.vacated at the end of the last hold of @lock
+ * @waiting: a write had to wait, and the mode has not been WRITE since; by @lock
+ * @waiting_since: when it began to, in jiffies
+ * @no_space_expired: the time to wait is over: writes that find no space fail; by @lock
  * @bucket: windows being first-written, by a hash: users, or -1: one exclusive user
+ * @wanted: by the same hash: writes that wait to be the exclusive user
  * @first_writes: windows held
  * @crowded: so many that there is no room for the nodes of more; none was settled since
  * @bucket_wait: woken when a fresh write is over, and at the end of a reclaim
  * @mode: enum dynmap_mode; by @lock
- * @error_if_no_space: feature, or the time to wait is over
+ * @error_if_no_space: feature
  * @read_only: feature: nothing is ever written
  * @discard_passdown: freed blocks are discarded on their devices
- * @low_water: blocks; below it an event is raised
- * @low_water_hit: it was raised
+ * @low_water: blocks; an event is raised when no more are free for data
+ * @low_water_hit: it was raised, and space has not come back since
+ * @node_mark_hit: the same of dynmap_alloc_node_mark(), blocks that are free for nodes
  * @pages: for blocks that are padded
  * @shrinker: of the node cache
  * @io_wq: slow writes, discards and zeroes
@@ -149,7 +155,7 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @release_work: ends quarantine
  * @reap_work: empties deleted volumes
  * @idle_work: checkpoints
- * @no_space_work: the time to wait for space is over
+ * @no_space_work: ends the writes of @no_space that may not wait any longer
  */
 struct dynmap_kpool {
 	struct list_head list;
@@ -164,7 +170,6 @@ struct dynmap_kpool {
 	struct mutex release_mutex;	/* see lock order */
 	struct mutex reclaim_mutex;	/* see lock order */
 	bool reclaiming;
-	u32 reclaims;
 	u32 phase;
 	unsigned long __percpu *inflight[2];
 	bool closing;
@@ -177,10 +182,15 @@ struct dynmap_kpool {
 	struct dynmap_fresh *lost;
 	atomic_t unsettled;
 	atomic_t redirects;
-	spinlock_t list_lock;		/* over the lists below */
+	spinlock_t list_lock;		/* over flushes */
 	struct bio_list flushes;
 	struct bio_list no_space;
+	u64 vacated;
+	bool waiting;
+	unsigned long waiting_since;
+	bool no_space_expired;
 	atomic_t bucket[DYNMAP_BUCKETS];
+	atomic_t wanted[DYNMAP_BUCKETS];
 	atomic_t first_writes;
 	bool crowded;
 	wait_queue_head_t bucket_wait;
@@ -190,6 +200,7 @@ struct dynmap_kpool {
 	bool discard_passdown;
 	u64 low_water;
 	bool low_water_hit;
+	bool node_mark_hit;
 	mempool_t *pages;
 	struct dynmap_shrinker shrinker;
 	struct workqueue_struct *io_wq;
@@ -206,20 +217,26 @@ struct dynmap_kpool {
 
 /**
  * struct dynmap_kvolume - a volume target
+ * @ti: the target
  * @pool: its pool
  * @volume: the core's volume
  * @pool_dev: keeps the pool's device open
  * @origin: the external origin: what unwritten blocks read as; NULL: none
  * @origin_sectors: its length
  * @fresh: the last write was a fresh one: the next one will be
+ * @flushing: a suspend waits for all I/O; by the pool's lock
+ * @flushing_since: when it began, in jiffies
  */
 struct dynmap_kvolume {
+	struct dm_target *ti;
 	struct dynmap_kpool *pool;
 	struct dynmap_volume *volume;
 	struct dm_dev *pool_dev;
 	struct dm_dev *origin;
 	u64 origin_sectors;
 	bool fresh;
+	bool flushing;
+	unsigned long flushing_since;
 };
 
 /**
@@ -266,6 +283,7 @@ struct dynmap_fresh {
  * @phase: counted in inflight, -1 for not: a fresh write is counted by @fresh
  * @write: it writes
  * @commit: it is FUA: commit before completion
+ * @wanting: it waits for its window, see dynmap_fresh_want()
  */
 struct dynmap_io {
 	struct dynmap_kvolume *kvolume;
@@ -276,7 +294,13 @@ struct dynmap_io {
 	int phase;
 	bool write;
 	bool commit;
+	bool wanting;
 };
+
+static inline struct dynmap_io *dynmap_io(struct bio *bio)
+{
+	return dm_per_bio_data(bio, sizeof(struct dynmap_io));
+}
 
 /* Count I/O as one that uses a mapping looked up now: the phase to leave; lock held. */
 static inline u32 dynmap_phase_enter(struct dynmap_kpool *pool)
@@ -339,12 +363,45 @@ void dynmap_kpool_freeze(struct dynmap_kpool *pool);
 void dynmap_kpool_thaw(struct dynmap_kpool *pool);
 /* End the quarantine of all that was freed; the caller has no I/O in flight. */
 int dynmap_kpool_release(struct dynmap_kpool *pool);
+/*
+ * Release the metadata lock held for writing. Free space changes in such holds only, so this
+ * function sees each change, whatever took the blocks or gave them back: it raises the events
+ * of free space that has fallen to a mark, and tries writes again that wait for space.
+ */
+void dynmap_kpool_unlock(struct dynmap_kpool *pool);
+
+/* Call @expression under the lock held for writing until it needs no help. */
+#define dynmap_khelped(ret, kpool, op, expression)				\
+	do {									\
+		down_write(&(kpool)->lock);					\
+		(ret) = (expression);						\
+		dynmap_kpool_unlock(kpool);					\
+		if ((ret) != -EAGAIN && (ret) != -ENOMEM && (ret) != -EBUSY)	\
+			break;							\
+		(ret) = dynmap_kpool_help(kpool, op, ret);			\
+	} while (!(ret))
+
+/* kernel/space.c */
+void dynmap_space_init(struct dynmap_kpool *pool);
+/*
+ * Set the mode of a pool that was opened, so that its first status tells if it is full. If no
+ * block is free, what is reserved and not written is made free first, as it would be for a write.
+ */
+void dynmap_space_open(struct dynmap_kpool *pool);
+/*
+ * Blocks became free: if there are more than the mark, falling to it is an event again. Lock
+ * held. A checkpoint arms the mark of nodes only: nodes are freed in each epoch, and each time
+ * would be an event of the low water mark while free space is near it.
+ */
+void dynmap_rearm_low_water(struct dynmap_kpool *pool);
+void dynmap_rearm_node_mark(struct dynmap_kpool *pool);
+
 /**
  * dynmap_kpool_make_room() - bring what an operation that allocates lacks
  * @pool: the pool
  * @op: the operation
  * @error: what it returned
- * @seen: pool->reclaims before it was tried
+ * @seen: alloc.vacated before it was tried
  *
  * As dynmap_kpool_help(), and blocks that were freed or reserved are made free
  * first when there is no space.
@@ -353,26 +410,31 @@ int dynmap_kpool_release(struct dynmap_kpool *pool);
  * Return: 0: try again; else a final error, -ENOSPC among them.
  */
 int __must_check dynmap_kpool_make_room(struct dynmap_kpool *pool, struct dynmap_op *op, int error,
-					u32 seen);
+					u64 seen);
 /* Change the mode; lock held for writing. */
 void dynmap_set_mode(struct dynmap_kpool *pool, enum dynmap_mode mode);
 /* Something found no space: change to the mode that tells what is short; lock held. */
 void dynmap_set_no_space(struct dynmap_kpool *pool);
-/* Space came back: retry what waits for it. */
-void dynmap_kpool_retry(struct dynmap_kpool *pool);
-/* After an allocation: raise the low-water event once; lock held. */
-void dynmap_kpool_low_water(struct dynmap_kpool *pool);
-
-/* Call @expression under the lock held for writing until it needs no help. */
-#define dynmap_khelped(ret, kpool, op, expression)				\
-	do {									\
-		down_write(&(kpool)->lock);					\
-		(ret) = (expression);						\
-		up_write(&(kpool)->lock);					\
-		if ((ret) != -EAGAIN && (ret) != -ENOMEM && (ret) != -EBUSY)	\
-			break;							\
-		(ret) = dynmap_kpool_help(kpool, op, ret);			\
-	} while (!(ret))
+/*
+ * Let a write that found no space wait until some comes back; lock held for writing. Return
+ * BLK_STS_OK, or how the caller has to end it: BLK_STS_NOSPC, as configured or because the time
+ * to wait is over; BLK_STS_DM_REQUEUE: its volume is being suspended without a flush.
+ */
+blk_status_t dynmap_kpool_wait(struct dynmap_kpool *pool, struct bio *bio);
+/*
+ * A suspend of the volume begins. Without a flush its writes that wait for space are given
+ * back to device-mapper; a flush waits for them, but no longer than DYNMAP_FLUSH_WAIT where they
+ * may wait without end.
+ */
+void dynmap_kvolume_suspend(struct dynmap_kvolume *kvolume);
+/* The suspend is complete, or was interrupted. */
+void dynmap_kvolume_suspended(struct dynmap_kvolume *kvolume);
+/*
+ * The pool is resumed with this low water mark, in allocation units: raise the event if free
+ * space is not above it. Writes that wait for space are tried again, and may wait for the full
+ * time once more.
+ */
+void dynmap_kpool_resume(struct dynmap_kpool *pool, u64 low_water_units);
 
 /* kernel/message.c: 1: the answer is in @result; 0: done and committed; or an error. */
 int dynmap_message(struct dynmap_kpool *pool, unsigned int argc, char **argv, char *result,
@@ -431,8 +493,20 @@ static inline bool dynmap_fresh_many(struct dynmap_kpool *pool)
 /* May the map of [lbn, end) be older than what was acknowledged there? Lock held. */
 bool dynmap_fresh_hides(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn,
 			u64 end);
-/* Wait until a write can begin there, as far as other fresh ones are concerned, or a while. */
-void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn);
+/*
+ * A write waits to hold the window of @lbn exclusively. No other write begins to share it until
+ * dynmap_fresh_unwant(): shared holds that overlap without a gap, which the hash of windows
+ * makes likely under load, would keep the exclusive one waiting for ever. The reverse does not
+ * last: a block needs an exclusive hold only for its first write.
+ */
+void dynmap_fresh_want(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn);
+void dynmap_fresh_unwant(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn);
+/*
+ * Wait until a write can begin there, as far as other fresh ones are concerned, or a while.
+ * @wanting: dynmap_fresh_want() has announced this write.
+ */
+void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn,
+		       bool wanting);
 /**
  * dynmap_settle_locked() - enter what has completed into the tree
  * @pool: the pool

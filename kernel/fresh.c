@@ -29,11 +29,12 @@ static u32 dynmap_bucket(const struct dynmap_volume *volume, u64 lbn)
 	return hash_64((lbn / DYNMAP_WINDOW_BLOCKS) ^ (volume->id << 40), ilog2(DYNMAP_BUCKETS));
 }
 
-static bool dynmap_window_take(atomic_t *users, bool exclusive)
+static bool dynmap_window_take(struct dynmap_kpool *pool, u32 bucket, bool exclusive)
 {
 	if (exclusive)
-		return !atomic_cmpxchg(users, 0, -1);
-	return atomic_inc_unless_negative(users);
+		return !atomic_cmpxchg(&pool->bucket[bucket], 0, -1);
+	return !atomic_read(&pool->wanted[bucket]) &&
+	       atomic_inc_unless_negative(&pool->bucket[bucket]);
 }
 
 /* Hold the windows of [lbn, end), or the first ones: where what is held ends. */
@@ -42,8 +43,7 @@ static u64 dynmap_windows_take(struct dynmap_kpool *pool, struct dynmap_fresh *f
 	u64 at = fresh->first;
 
 	while (at < end && fresh->windows < DYNMAP_MAX_WINDOWS) {
-		if (!dynmap_window_take(&pool->bucket[dynmap_bucket(fresh->volume, at)],
-					fresh->exclusive))
+		if (!dynmap_window_take(pool, dynmap_bucket(fresh->volume, at), fresh->exclusive))
 			break;
 		fresh->windows++;
 		at = (at | (DYNMAP_WINDOW_BLOCKS - 1)) + 1;
@@ -217,14 +217,27 @@ bool dynmap_fresh_hides(struct dynmap_kpool *pool, const struct dynmap_volume *v
 	return false;
 }
 
-void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn)
+void dynmap_fresh_want(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn)
+{
+	atomic_inc(&pool->wanted[dynmap_bucket(volume, lbn)]);
+}
+
+void dynmap_fresh_unwant(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn)
+{
+	if (atomic_dec_and_test(&pool->wanted[dynmap_bucket(volume, lbn)]))
+		wake_up_all(&pool->bucket_wait);
+}
+
+void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn,
+		       bool wanting)
 {
 	u32 bucket = dynmap_bucket(volume, lbn);
 
 	wait_event_timeout(pool->bucket_wait,
 			   !READ_ONCE(pool->reclaiming) && !READ_ONCE(pool->snapshotting) &&
 			   !READ_ONCE(pool->crowded) && !llist_empty(&pool->idle) &&
-			   !atomic_read(&pool->bucket[bucket]), HZ / 10);
+			   !atomic_read(&pool->bucket[bucket]) &&
+			   (wanting || !atomic_read(&pool->wanted[bucket])), HZ / 10);
 }
 
 /* The first of those that are to be settled; NULL: there is none; lock held for writing. */
@@ -308,7 +321,7 @@ static void dynmap_settle_lost(struct dynmap_kpool *pool, int needs, int error)
 	down_write(&pool->lock);
 	if (dynmap_settle_locked(pool, &op) == needs)
 		dynmap_settle_next(pool, dynmap_settle_first(pool), error);
-	up_write(&pool->lock);
+	dynmap_kpool_unlock(pool);
 }
 
 void dynmap_settle(struct dynmap_kpool *pool)
@@ -319,7 +332,7 @@ void dynmap_settle(struct dynmap_kpool *pool)
 	while (atomic_read(&pool->unsettled)) {
 		down_write(&pool->lock);
 		ret = dynmap_settle_locked(pool, &op);
-		up_write(&pool->lock);
+		dynmap_kpool_unlock(pool);
 		if (!ret)
 			return;
 		error = dynmap_kpool_help(pool, &op, ret);

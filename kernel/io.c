@@ -16,11 +16,6 @@
  */
 #include "kernel/dynmap.h"
 
-static struct dynmap_io *dynmap_io(struct bio *bio)
-{
-	return dm_per_bio_data(bio, sizeof(struct dynmap_io));
-}
-
 static u64 dynmap_first_block(struct bio *bio)
 {
 	return bio->bi_iter.bi_sector / DYNMAP_BLOCK_SECTORS;
@@ -37,15 +32,18 @@ static bool dynmap_is_fresh(const struct dynmap_io *io, const struct dynmap_mapp
 	return io->write && (mapping->kind != DYNMAP_DATA || mapping->shared);
 }
 
-/* The bio completes when a commit has. */
+/*
+ * The bio completes when a commit has. The work is queued before a commit under way can
+ * find the bio: once that has completed it, the pool may go.
+ */
 static void dynmap_io_commit(struct dynmap_kpool *pool, struct bio *bio)
 {
 	unsigned long flags;
 
 	spin_lock_irqsave(&pool->list_lock, flags);
 	bio_list_add(&pool->flushes, bio);
-	spin_unlock_irqrestore(&pool->list_lock, flags);
 	queue_work(pool->commit_wq, &pool->commit_work);
+	spin_unlock_irqrestore(&pool->list_lock, flags);
 }
 
 /* Of what was sent to a device, and again when the commit it waited for is over. */
@@ -198,10 +196,7 @@ static __hot int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bo
 		return 0;
 	ret = dynmap_table_reserve(&pool->core.table, volume, lbn,
 				   min_t(u64, end - lbn, DYNMAP_MAX_EXTENT_BLOCKS), op);
-	if (ret)
-		return ret;
-	dynmap_kpool_low_water(pool);
-	return dynmap_table_lookup(volume, lbn, mapping, op);
+	return ret ? ret : dynmap_table_lookup(volume, lbn, mapping, op);
 }
 
 static void dynmap_end(struct bio *bio, int error)
@@ -240,22 +235,28 @@ static void dynmap_end_default(struct bio *bio)
 	bio_endio(bio);
 }
 
-/* No space: wait for some, or fail, as configured. */
-static void dynmap_io_no_space(struct dynmap_kpool *pool, struct bio *bio)
+/*
+ * No space: wait for some, or fail, as configured. If blocks became free after the attempt,
+ * before which alloc.vacated was @seen, nobody would wake this bio for them: it is tried again.
+ */
+static void dynmap_io_no_space(struct dynmap_kpool *pool, struct bio *bio, u64 seen)
 {
-	bool fail;
+	blk_status_t status = BLK_STS_OK;
+	bool again;
 
 	down_write(&pool->lock);
-	dynmap_set_no_space(pool);
-	fail = pool->error_if_no_space || pool->mode == DYNMAP_MODE_READ_ONLY;
-	if (!fail) {
-		spin_lock_irq(&pool->list_lock);
-		bio_list_add(&pool->no_space, bio);
-		spin_unlock_irq(&pool->list_lock);
+	again = pool->core.alloc.vacated != seen;
+	if (!again) {
+		dynmap_set_no_space(pool);
+		status = dynmap_kpool_wait(pool, bio);
 	}
-	up_write(&pool->lock);
-	if (fail)
-		dynmap_end(bio, -ENOSPC);
+	dynmap_kpool_unlock(pool);
+	if (again) {
+		dynmap_io_queue(bio);
+	} else if (status) {
+		bio->bi_status = status;
+		bio_endio(bio);
+	}
 }
 
 /* May volumes be changed now? -EINPROGRESS: not while snapshots are made. Lock held. */
@@ -336,14 +337,14 @@ static int dynmap_io_reserve(struct dynmap_kpool *pool, struct dynmap_volume *vo
 			     u64 end)
 {
 	struct dynmap_op op = {};
+	u64 seen;
 	int ret = 0;
-	u32 seen;
 
 	while (lbn < end && !ret) {
 		down_write(&pool->lock);
-		seen = pool->reclaims;
+		seen = pool->core.alloc.vacated;
 		ret = dynmap_reserve_step(pool, volume, &lbn, end, &op);
-		up_write(&pool->lock);
+		dynmap_kpool_unlock(pool);
 		ret = dynmap_wait_thaw(pool, ret);
 		if (ret)
 			ret = dynmap_kpool_make_room(pool, &op, ret, seen);
@@ -354,6 +355,15 @@ static int dynmap_io_reserve(struct dynmap_kpool *pool, struct dynmap_volume *vo
 	return ret;
 }
 
+/* The write of a part of block @lbn waits for its window no longer. */
+static void dynmap_io_unwant(struct dynmap_kpool *pool, struct dynmap_io *io, u64 lbn)
+{
+	if (!io->wanting)
+		return;
+	io->wanting = false;
+	dynmap_fresh_unwant(pool, io->kvolume->volume, lbn);
+}
+
 /* Begin a write of a whole block of which the bio is a part: shared, or RESERVED; lock held. */
 static int dynmap_begin_block(struct dynmap_kpool *pool, struct dynmap_io *io,
 			      const struct dynmap_mapping *mapping, struct dynmap_op *op)
@@ -362,8 +372,12 @@ static int dynmap_begin_block(struct dynmap_kpool *pool, struct dynmap_io *io,
 							true);
 	int ret;
 
-	if (IS_ERR(fresh))
+	if (IS_ERR(fresh)) {
+		if (!io->wanting)
+			dynmap_fresh_want(pool, io->kvolume->volume, mapping->lbn);
+		io->wanting = true;
 		return PTR_ERR(fresh);
+	}
 	fresh->place = mapping->place;
 	fresh->pbn = mapping->pbn;
 	if (mapping->shared) {
@@ -464,19 +478,19 @@ static int dynmap_zero_try(struct dynmap_kpool *pool, struct dynmap_io *io, u64 
 
 /* Wait for what a slow bio lacks: 0, or an error that is final. */
 static int dynmap_slow_wait(struct dynmap_kpool *pool, struct dynmap_io *io, u64 lbn,
-			    struct dynmap_op *op, int error, u32 seen)
+			    struct dynmap_op *op, int error, u64 seen)
 {
 	if (error != -EINPROGRESS)
 		return dynmap_kpool_make_room(pool, op, error, seen);
-	dynmap_fresh_wait(pool, io->kvolume->volume, lbn);
+	dynmap_fresh_wait(pool, io->kvolume->volume, lbn, io->wanting);
 	return 0;
 }
 
 /* Write zeros to [from, to), a part of one block, if the block is written at all. */
 static int dynmap_io_zero_part(struct dynmap_kpool *pool, struct dynmap_io *io, u64 from, u64 to)
 {
-	u32 at = from & (DYNMAP_BLOCK_SECTORS - 1), seen;
-	u64 lbn = from / DYNMAP_BLOCK_SECTORS, pbn;
+	u64 lbn = from / DYNMAP_BLOCK_SECTORS, pbn, seen;
+	u32 at = from & (DYNMAP_BLOCK_SECTORS - 1);
 	struct dynmap_op op = {};
 	int ret;
 
@@ -485,17 +499,18 @@ static int dynmap_io_zero_part(struct dynmap_kpool *pool, struct dynmap_io *io, 
 	for (;;) {
 		dynmap_settle(pool);
 		down_write(&pool->lock);
-		seen = pool->reclaims;
+		seen = pool->core.alloc.vacated;
 		ret = dynmap_zero_try(pool, io, lbn, &pbn, &op);
-		up_write(&pool->lock);
+		dynmap_kpool_unlock(pool);
 		if (ret >= 0)
 			break;
 		ret = dynmap_slow_wait(pool, io, lbn, &op, ret, seen);
 		if (ret)
-			return ret;
+			break;
 	}
-	if (!ret)
-		return 0;
+	dynmap_io_unwant(pool, io, lbn);
+	if (ret <= 0)
+		return ret;
 	if (io->fresh)
 		return dynmap_zero_copy(pool, io, at, to - from);
 	ret = dynmap_block_io(pool, io, pbn, ZERO_PAGE(0), at, to - from, REQ_OP_WRITE);
@@ -578,28 +593,28 @@ static int dynmap_slow_try(struct dynmap_kpool *pool, struct bio *bio, bool *pad
 /* A bio of at most one block that could not be mapped at once. */
 static void dynmap_io_slow(struct dynmap_kpool *pool, struct bio *bio)
 {
+	u64 lbn = dynmap_first_block(bio), seen;
 	struct dynmap_op op = {};
 	bool padded = false;
 	int ret;
-	u32 seen;
 
 	do {
 		dynmap_settle(pool);
 		down_write(&pool->lock);
-		seen = pool->reclaims;
+		seen = pool->core.alloc.vacated;
 		ret = dynmap_slow_try(pool, bio, &padded, &op);
-		up_write(&pool->lock);
+		dynmap_kpool_unlock(pool);
 		if (ret >= 0 || ret == -ENODATA)
 			break;
-		ret = dynmap_slow_wait(pool, dynmap_io(bio), dynmap_first_block(bio), &op, ret,
-				       seen);
+		ret = dynmap_slow_wait(pool, dynmap_io(bio), lbn, &op, ret, seen);
 	} while (!ret);
+	dynmap_io_unwant(pool, dynmap_io(bio), lbn);
 	if (ret == -ENODATA && dynmap_to_origin(dynmap_io(bio)->kvolume, bio))
 		submit_bio_noacct(bio);
 	else if (ret == -ENODATA)
 		dynmap_end_default(bio);
 	else if (ret == -ENOSPC)
-		dynmap_io_no_space(pool, bio);
+		dynmap_io_no_space(pool, bio, seen);
 	else if (ret < 0)
 		dynmap_end(bio, ret);
 	else if (padded)
@@ -732,7 +747,7 @@ static __hot int dynmap_map_fast(struct dynmap_kpool *pool, struct bio *bio)
 		ret = dynmap_map_settled(pool, bio, &mapping, &op);
 	if (!ret)
 		ret = dynmap_io_mapped(pool, bio, &mapping, true, &op);
-	up_write(&pool->lock);
+	dynmap_kpool_unlock(pool);
 	return ret;
 }
 
@@ -749,6 +764,7 @@ __hot int dynmap_io_map(struct dm_target *ti, struct bio *bio)
 	io->phase = -1;
 	io->write = bio_data_dir(bio) == WRITE;
 	io->commit = false;
+	io->wanting = false;
 	if (io->write && bio->bi_iter.bi_size &&
 	    kvolume->volume->disk.flags & cpu_to_le32(DYNMAP_VOLUME_READ_ONLY))
 		return DM_MAPIO_KILL;

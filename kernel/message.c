@@ -332,22 +332,36 @@ static int dynmap_message_delete(struct dynmap_kpool *pool, char **argv)
 	return ret == -ETXTBSY ? -EBUSY : ret;
 }
 
+/*
+ * Set the transaction id if it is still *@old, which is set to the id that was found; lock
+ * held. -EINVAL if it is another one: of messages that compete for the same step one wins.
+ */
+static int dynmap_transaction_step(struct dynmap_kpool *pool, u64 *old, u64 new,
+				   struct dynmap_op *op)
+{
+	u64 current_id = pool->core.table.transaction_id;
+
+	if (current_id != *old) {
+		*old = current_id;
+		return -EINVAL;
+	}
+	return dynmap_table_set_transaction(&pool->core.table, new, op);
+}
+
 static int dynmap_message_transaction(struct dynmap_kpool *pool, char **argv)
 {
 	struct dynmap_op op = {};
-	u64 old, new;
+	u64 old, new, found;
 	int ret;
 
 	if (kstrtou64(argv[1], 10, &old) || kstrtou64(argv[2], 10, &new)) {
 		DMERR("message set_transaction_id: expected <current id> <new id>");
 		return -EINVAL;
 	}
-	if (old != pool->core.table.transaction_id) {
-		DMERR("message set_transaction_id: the current id is %llu, not %llu",
-		      pool->core.table.transaction_id, old);
-		return -EINVAL;
-	}
-	dynmap_khelped(ret, pool, &op, dynmap_table_set_transaction(&pool->core.table, new, &op));
+	found = old;
+	dynmap_khelped(ret, pool, &op, dynmap_transaction_step(pool, &found, new, &op));
+	if (found != old)
+		DMERR("message set_transaction_id: the current id is %llu, not %llu", found, old);
 	return ret;
 }
 
@@ -449,7 +463,7 @@ int dynmap_message(struct dynmap_kpool *pool, unsigned int argc, char **argv, ch
 	if (ret == -ENOSPC) {
 		down_write(&pool->lock);
 		dynmap_set_no_space(pool);
-		up_write(&pool->lock);
+		dynmap_kpool_unlock(pool);
 	}
 	return ret ? ret : dynmap_kpool_commit(pool);
 }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A pool's life in the kernel. Owns: opening devices into a pool, commits,
- * checkpoints, the end of quarantine, emptying deleted volumes, and modes.
+ * checkpoints, the end of quarantine, and emptying deleted volumes.
  */
 #include <linux/delay.h>
-#include <linux/moduleparam.h>
 #include <linux/random.h>
 #include <linux/uuid.h>
 
@@ -13,52 +12,9 @@
 #define DYNMAP_IDLE_CHECKPOINT	(5 * HZ)
 #define DYNMAP_MAX_CLEAN	16384	/* nodes in memory: 64 MiB */
 #define DYNMAP_PAGES		16	/* blocks being padded, at least */
-#define DYNMAP_RECLAIM_BLOCKS	1024	/* taken back at once, at least */
 #define DYNMAP_MIN_WORK		1000	/* us of background work before a pause */
 #define DYNMAP_MAX_WORK		10000	/* us that a pause is measured by, at most */
 #define DYNMAP_THIN_MAGIC	27022010
-
-static unsigned int no_space_timeout = 60;
-module_param(no_space_timeout, uint, 0644);
-MODULE_PARM_DESC(no_space_timeout,
-		 "Seconds that writes wait for space in a full pool, 0: without end");
-
-void dynmap_set_mode(struct dynmap_kpool *pool, enum dynmap_mode mode)
-{
-	static const char * const names[] = {
-		"write", "out of data space", "out of metadata space", "read only"
-	};
-	unsigned int timeout = READ_ONCE(no_space_timeout);
-
-	if (pool->mode == mode || pool->mode == DYNMAP_MODE_READ_ONLY)
-		return;
-	DMINFO("pool switches to %s mode", names[mode]);
-	pool->mode = mode;
-	if (mode == DYNMAP_MODE_WRITE)
-		cancel_delayed_work(&pool->no_space_work);
-	else if (mode == DYNMAP_MODE_READ_ONLY)
-		mod_delayed_work(pool->wq, &pool->no_space_work, 0);
-	else if (!pool->error_if_no_space && timeout)
-		queue_delayed_work(pool->wq, &pool->no_space_work, timeout * HZ);
-	if (pool->ti)
-		dm_table_event(pool->ti->table);
-}
-
-void dynmap_set_no_space(struct dynmap_kpool *pool)
-{
-	dynmap_set_mode(pool, dynmap_table_is_full(&pool->core.table) ?
-			DYNMAP_MODE_OUT_OF_METADATA_SPACE : DYNMAP_MODE_OUT_OF_DATA_SPACE);
-}
-
-void dynmap_kpool_low_water(struct dynmap_kpool *pool)
-{
-	if (pool->low_water_hit || dynmap_alloc_data_free(&pool->core.alloc) > pool->low_water)
-		return;
-	pool->low_water_hit = true;
-	DMWARN("pool reached its low water mark");
-	if (pool->ti)
-		dm_table_event(pool->ti->table);
-}
 
 /* Bring buffers, or the node that is missing. */
 static int dynmap_kpool_supply(struct dynmap_kpool *pool, struct dynmap_op *op, int error)
@@ -76,7 +32,7 @@ static int dynmap_kpool_supply(struct dynmap_kpool *pool, struct dynmap_op *op, 
 		down_write(&pool->lock);
 		dynmap_alloc_insert(&pool->core.alloc, buf);
 		heal = cache->nr_heal && !pool->read_only;
-		up_write(&pool->lock);
+		dynmap_kpool_unlock(pool);
 		if (heal)
 			mod_delayed_work(pool->wq, &pool->idle_work, 0);
 		return 0;
@@ -96,7 +52,7 @@ static int dynmap_kpool_supply(struct dynmap_kpool *pool, struct dynmap_op *op, 
 		list_del(&buf->list);
 		dynmap_cache_add_spare(cache, buf);
 	}
-	up_write(&pool->lock);
+	dynmap_kpool_unlock(pool);
 	return 0;
 }
 
@@ -105,7 +61,7 @@ static int dynmap_kpool_supply(struct dynmap_kpool *pool, struct dynmap_op *op, 
 	do {									\
 		down_write(&(kpool)->lock);					\
 		(ret) = (expression);						\
-		up_write(&(kpool)->lock);					\
+		dynmap_kpool_unlock(kpool);					\
 		if ((ret) != -EAGAIN && (ret) != -ENOMEM)			\
 			break;							\
 		(ret) = dynmap_kpool_supply(kpool, op, ret);			\
@@ -128,10 +84,11 @@ static int dynmap_checkpoint_locked(struct dynmap_kpool *pool)
 		ret = dynmap_pool_checkpoint_io(&pool->core);
 		down_write(&pool->lock);
 		dynmap_pool_checkpoint_end(&pool->core, ret);
+		dynmap_rearm_node_mark(pool);
 		dynmap_table_unload(&pool->core.table);
 		if (ret)
 			dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
-		up_write(&pool->lock);
+		dynmap_kpool_unlock(pool);
 	}
 	return ret;
 }
@@ -181,14 +138,14 @@ int dynmap_kpool_commit(struct dynmap_kpool *pool)
 	mutex_lock(&pool->commit_mutex);
 	down_write(&pool->lock);
 	dynmap_pool_commit_begin(&pool->core);
-	up_write(&pool->lock);
+	dynmap_kpool_unlock(pool);
 	ret = dynmap_pool_commit_io(&pool->core);
 	down_write(&pool->lock);
 	dynmap_pool_commit_end(&pool->core, ret);
 	if (ret)
 		dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
 	release = pool->core.alloc.quarantine.blocks;
-	up_write(&pool->lock);
+	dynmap_kpool_unlock(pool);
 	mutex_unlock(&pool->commit_mutex);
 	if (release)
 		queue_work(pool->wq, &pool->release_work);
@@ -256,7 +213,7 @@ void dynmap_kpool_freeze(struct dynmap_kpool *pool)
 	pool->snapshotting++;
 	old = pool->phase;
 	pool->phase = !old;
-	up_write(&pool->lock);
+	dynmap_kpool_unlock(pool);
 	dynmap_phase_end(pool, old);
 	mutex_unlock(&pool->release_mutex);
 }
@@ -265,7 +222,7 @@ void dynmap_kpool_thaw(struct dynmap_kpool *pool)
 {
 	down_write(&pool->lock);
 	pool->snapshotting--;
-	up_write(&pool->lock);
+	dynmap_kpool_unlock(pool);
 	wake_up_all(&pool->bucket_wait);
 }
 
@@ -286,22 +243,19 @@ static void dynmap_kpool_end_quarantine(struct dynmap_kpool *pool)
 	dynmap_runlist_move(&list, &pool->core.alloc.quarantine);
 	old = pool->phase;
 	pool->phase = !old;
-	up_write(&pool->lock);
+	dynmap_kpool_unlock(pool);
 	dynmap_phase_end(pool, old);
 	if (READ_ONCE(pool->discard_passdown))
 		dynmap_pass_down(pool, &list);
 	do {
 		down_write(&pool->lock);
 		more = dynmap_alloc_release(&pool->core.alloc, &list);
-		up_write(&pool->lock);
+		dynmap_rearm_low_water(pool);
+		dynmap_rearm_node_mark(pool);
+		dynmap_kpool_unlock(pool);
 		cond_resched();
 	} while (more);
-	down_write(&pool->lock);
-	if (dynmap_alloc_data_free(&pool->core.alloc) > pool->low_water)
-		pool->low_water_hit = false;
-	up_write(&pool->lock);
 	mutex_unlock(&pool->release_mutex);
-	dynmap_kpool_retry(pool);
 }
 
 int dynmap_kpool_release(struct dynmap_kpool *pool)
@@ -317,127 +271,23 @@ int dynmap_kpool_release(struct dynmap_kpool *pool)
 	return ret;
 }
 
-/* Take a part of the reserved space back, more than one writer needs. */
-static int dynmap_reclaim_round(struct dynmap_kpool *pool, u64 *freed)
-{
-	u64 want = max_t(u64, pool->core.alloc.total_blocks / 256, DYNMAP_RECLAIM_BLOCKS);
-	struct dynmap_reclaim reclaim;
-	struct dynmap_op op = {};
-	int ret;
-
-	down_read(&pool->lock);
-	dynmap_reclaim_begin(&pool->core.table, &reclaim);
-	up_read(&pool->lock);
-	do {
-		dynmap_khelped(ret, pool, &op,
-			       dynmap_table_reclaim(&pool->core.table, &reclaim, &op));
-		cond_resched();
-	} while (!ret && reclaim.freed < want);
-	*freed = reclaim.freed;
-	return ret == -ENOENT ? 0 : ret;
-}
-
-/*
- * Take reserved space back; first writes wait meanwhile: their places are
- * reserved space too. -ENOSPC: there was nothing to take.
- */
-static int dynmap_kpool_reclaim(struct dynmap_kpool *pool, u32 seen)
-{
-	u64 freed = 0;
-	int ret = 0;
-
-	mutex_lock(&pool->reclaim_mutex);
-	down_write(&pool->lock);
-	if (pool->reclaims != seen) {
-		up_write(&pool->lock);
-		goto unlock;
-	}
-	pool->reclaiming = true;
-	up_write(&pool->lock);
-	dynmap_settle(pool);
-	wait_event(pool->bucket_wait, !atomic_read(&pool->first_writes));
-	ret = dynmap_reclaim_round(pool, &freed);
-	down_write(&pool->lock);
-	pool->reclaiming = false;
-	pool->reclaims += freed > 0;
-	up_write(&pool->lock);
-	wake_up_all(&pool->bucket_wait);
-	if (!ret)
-		ret = freed ? dynmap_kpool_release(pool) : -ENOSPC;
-unlock:
-	mutex_unlock(&pool->reclaim_mutex);
-	return ret;
-}
-
-int dynmap_kpool_make_room(struct dynmap_kpool *pool, struct dynmap_op *op, int error, u32 seen)
-{
-	switch (error) {
-	case -ENOSPC:
-		return dynmap_kpool_reclaim(pool, seen);
-	case -EBUSY:
-		return dynmap_kpool_release(pool);
-	default:
-		return dynmap_kpool_help(pool, op, error);
-	}
-}
-
-/* Take all bios of a queue. */
-static struct bio_list dynmap_take_bios(struct dynmap_kpool *pool, struct bio_list *list)
-{
-	struct bio_list bios;
-
-	spin_lock_irq(&pool->list_lock);
-	bios = *list;
-	bio_list_init(list);
-	spin_unlock_irq(&pool->list_lock);
-	return bios;
-}
-
-void dynmap_kpool_retry(struct dynmap_kpool *pool)
-{
-	struct bio_list bios = dynmap_take_bios(pool, &pool->no_space);
-	struct bio *bio;
-
-	down_write(&pool->lock);
-	if (dynmap_alloc_data_free(&pool->core.alloc))
-		dynmap_set_mode(pool, DYNMAP_MODE_WRITE);
-	else if (pool->mode == DYNMAP_MODE_OUT_OF_METADATA_SPACE)
-		dynmap_set_no_space(pool);
-	up_write(&pool->lock);
-	while ((bio = bio_list_pop(&bios)))
-		dynmap_io_queue(bio);
-}
-
 static void dynmap_release_work(struct work_struct *work)
 {
 	dynmap_kpool_end_quarantine(container_of(work, struct dynmap_kpool, release_work));
-}
-
-static void dynmap_no_space_work(struct work_struct *work)
-{
-	struct dynmap_kpool *pool = container_of(to_delayed_work(work), struct dynmap_kpool,
-						 no_space_work);
-	struct bio_list bios;
-	struct bio *bio;
-
-	down_write(&pool->lock);
-	pool->error_if_no_space = true;
-	up_write(&pool->lock);
-	bios = dynmap_take_bios(pool, &pool->no_space);
-	while ((bio = bio_list_pop(&bios))) {
-		bio->bi_status = BLK_STS_NOSPC;
-		bio_endio(bio);
-	}
 }
 
 /* One commit for all that wait for one. */
 static void dynmap_commit_work(struct work_struct *work)
 {
 	struct dynmap_kpool *pool = container_of(work, struct dynmap_kpool, commit_work);
-	struct bio_list bios = dynmap_take_bios(pool, &pool->flushes);
+	struct bio_list bios;
 	struct bio *bio;
 	int ret;
 
+	spin_lock_irq(&pool->list_lock);
+	bios = pool->flushes;
+	bio_list_init(&pool->flushes);
+	spin_unlock_irq(&pool->list_lock);
 	if (bio_list_empty(&bios))
 		return;
 	ret = dynmap_kpool_commit(pool);
@@ -518,6 +368,7 @@ static unsigned long dynmap_shrink_scan(struct shrinker *shrinker, struct shrink
 	if (!down_write_trylock(&pool->lock))
 		return SHRINK_STOP;
 	freed = dynmap_cache_shrink(&pool->core.cache, min(sc->nr_to_scan, 1024UL));
+	/* No space on the devices has changed: there are no events, which could sleep, to raise. */
 	up_write(&pool->lock);
 	return freed;
 }
@@ -552,12 +403,11 @@ static struct dynmap_kpool *dynmap_kpool_alloc(void)
 	mutex_init(&pool->reclaim_mutex);
 	spin_lock_init(&pool->list_lock);
 	bio_list_init(&pool->flushes);
-	bio_list_init(&pool->no_space);
 	INIT_WORK(&pool->commit_work, dynmap_commit_work);
 	INIT_WORK(&pool->release_work, dynmap_release_work);
 	INIT_WORK(&pool->reap_work, dynmap_reap_work);
 	INIT_DELAYED_WORK(&pool->idle_work, dynmap_idle_work);
-	INIT_DELAYED_WORK(&pool->no_space_work, dynmap_no_space_work);
+	dynmap_space_init(pool);
 	pool->inflight[0] = alloc_percpu(unsigned long);
 	pool->inflight[1] = alloc_percpu(unsigned long);
 	pool->io_wq = alloc_workqueue("dynmap-io", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
@@ -591,11 +441,10 @@ void dynmap_kpool_destroy(struct dynmap_kpool *pool)
 	if (ret)
 		DMERR("last checkpoint failed: error %d", ret);
 	drain_workqueue(pool->wq);
-	/* What was done since may have asked for a checkpoint. */
+	/* What was done since may have asked for a checkpoint, or failed. */
 	cancel_delayed_work_sync(&pool->idle_work);
+	cancel_delayed_work_sync(&pool->no_space_work);
 	dynmap_shrinker_unregister(&pool->shrinker);
-	/* A store batch's last completion may still be waking us. */
-	synchronize_rcu();
 	dynmap_pool_close(&pool->core);
 	dynmap_kpool_free(pool);
 }
@@ -832,7 +681,7 @@ static int dynmap_grow_steps(struct dynmap_kpool *pool, struct dynmap_growth *gr
 
 	down_write(&pool->lock);
 	ret = dynmap_grow_begin(pool, growth, bdev);
-	up_write(&pool->lock);
+	dynmap_kpool_unlock(pool);
 	if (ret)
 		return ret;
 	ret = dynmap_growth_announce(growth, &pool->core);
@@ -846,8 +695,7 @@ static int dynmap_grow_steps(struct dynmap_kpool *pool, struct dynmap_growth *gr
 	}
 	down_write(&pool->lock);
 	dynmap_growth_end(growth, &pool->core);
-	pool->low_water_hit = false;
-	up_write(&pool->lock);
+	dynmap_kpool_unlock(pool);
 	DMINFO("pool has grown to %u devices, %llu blocks", growth->nr_devs,
 	       pool->core.alloc.total_blocks);
 	return 0;
@@ -938,6 +786,8 @@ struct dynmap_kpool *dynmap_kpool_create(struct dynmap_disks *disks, u32 alloc_b
 	pool->read_only = read_only;
 	if (read_only)
 		pool->mode = DYNMAP_MODE_READ_ONLY;
+	else
+		dynmap_space_open(pool);
 	if (pool->core.replayed)
 		DMINFO("replayed %llu journal records", pool->core.replayed);
 	if (!read_only) {

@@ -28,6 +28,19 @@ static int dynmap_disk_read(struct dynmap_store *store, u32 dev, u64 block, void
 	return ret;
 }
 
+/* An empty batch counts the thread that will wait for it. */
+static void dynmap_batch_begin(struct dynmap_batch *batch)
+{
+	atomic_set(&batch->pending, 1);
+	batch->error = 0;
+}
+
+/*
+ * The last write completes the batch and does not touch it afterwards: the pool may be
+ * freed as soon as the waiter goes on. A wait queue would not do: the waiter could see
+ * that the count has fallen to zero, and free the pool, before this function, which may
+ * be preempted, wakes the queue.
+ */
 static void dynmap_disk_end_io(struct bio *bio)
 {
 	struct dynmap_batch *batch = bio->bi_private;
@@ -36,7 +49,7 @@ static void dynmap_disk_end_io(struct bio *bio)
 		WRITE_ONCE(batch->error, blk_status_to_errno(bio->bi_status));
 	bio_put(bio);
 	if (atomic_dec_and_test(&batch->pending))
-		wake_up(&batch->wait);
+		complete(&batch->done);
 }
 
 static void dynmap_disk_submit(struct dynmap_disks *disks, u32 batch, struct bio *bio)
@@ -78,9 +91,10 @@ static int dynmap_disk_wait(struct dynmap_store *store, u32 batch)
 	struct dynmap_batch *waited = &to_disks(store)->batch[batch];
 	int error;
 
-	wait_event(waited->wait, !atomic_read(&waited->pending));
+	if (!atomic_dec_and_test(&waited->pending))
+		wait_for_completion(&waited->done);
 	error = waited->error;
-	waited->error = 0;
+	dynmap_batch_begin(waited);
 	return error;
 }
 
@@ -103,7 +117,7 @@ void dynmap_disks_init(struct dynmap_disks *disks)
 
 	disks->store.ops = &dynmap_disk_ops;
 	for (i = 0; i < DYNMAP_BATCHES; i++) {
-		atomic_set(&disks->batch[i].pending, 0);
-		init_waitqueue_head(&disks->batch[i].wait);
+		init_completion(&disks->batch[i].done);
+		dynmap_batch_begin(&disks->batch[i]);
 	}
 }

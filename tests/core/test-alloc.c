@@ -147,18 +147,21 @@ static void test_freed_blocks_stay_in_quarantine(void **state)
 	struct bench *bench = *state;
 	struct dynmap_alloc *alloc = alloc_of(bench);
 	struct run run, other;
-	u64 room;
+	u64 room, vacated;
 
 	assert_int_equal(take(bench, DYNMAP_PBN_NONE, 32, &run), 0);
 	while (!take(bench, DYNMAP_PBN_NONE, 64, &other))
 		;
 	room = dynmap_alloc_data_free(alloc);
+	vacated = alloc->vacated;
 	give_back(bench, &run);
+	assert_int_equal(alloc->vacated, vacated);
 	assert_int_equal(alloc->quarantined, run.len);
 	assert_int_equal(dynmap_alloc_data_free(alloc), room);
 	assert_int_equal(take(bench, run.pbn, 1, &other), -EBUSY);
 	release(bench);
 	assert_int_equal(alloc->quarantined, 0);
+	assert_int_not_equal(alloc->vacated, vacated);
 	assert_int_equal(take(bench, DYNMAP_PBN_NONE, 32, &other), 0);
 	assert_int_equal(other.pbn, run.pbn);
 	assert_int_equal(other.len, run.len);

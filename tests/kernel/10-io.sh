@@ -53,6 +53,36 @@ verified() {
 		--verify_fatal=1 --serialize_overlap=1 --output=/run/fio || { fail "fio"; tail -n 5 /run/fio; }
 }
 
+# A part of a block is written while others keep its window, or one that shares its place
+# in the hash of windows, in use without a gap: it gets its turn.
+busy_window() {
+	local window begun hash took log=/run/log
+	dd if=/dev/urandom of=/run/data bs=512 count=1 status=none
+	disk s 64
+	echo 0 > /sys/kernel/config/nullb/s/power
+	echo 2 > /sys/kernel/config/nullb/s/irqmode
+	echo 100000000 > /sys/kernel/config/nullb/s/completion_nsec
+	echo 1 > /sys/kernel/config/nullb/s/power
+	pool 8 0 "" /dev/s && volume 0 209715200 || fail "no volume"
+	printf 'fio version 2 iolog\n/dev/mapper/vol0 add\n/dev/mapper/vol0 open\n' > $log
+	for window in $(seq 614400); do
+		hash=$((window * 0x61C8864680B583EB))
+		[ $((hash >> 54 & 1023)) -ne 0 ] || echo "/dev/mapper/vol0 write $((window << 16)) 4096"
+	done >> $log
+	echo "# $(wc -l < $log) writes to windows with the place of the first one"
+	fio --name=busy --read_iolog=$log --replay_no_stall=1 --thread --ioengine=libaio --direct=1 \
+		--iodepth=16 --output=/run/fio &
+	sleep 1
+	begun=$(now)
+	dd if=/run/data of=/dev/mapper/vol0 bs=512 count=1 oflag=direct status=none || fail "write"
+	took=$(($(now) - begun))
+	kill -0 $! 2> /dev/null || fail "the others were over too early"
+	echo "# a part of a block: $took ms"
+	[ $took -lt 1000 ] || fail "it had to wait"
+	wait $!
+	cmp -n 512 /run/data /dev/mapper/vol0 || fail "content"
+}
+
 # The pool comes back with what was written, its devices in another order.
 reopened() {
 	data
@@ -66,5 +96,6 @@ run "whole blocks" whole_blocks
 run "any alignment" sectors
 run "neighbouring sectors at once" neighbours
 run "fio verify, mixed sizes" verified
+run "a part of a block in a busy window" busy_window
 run "content after reopening" reopened
 finish

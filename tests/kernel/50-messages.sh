@@ -49,6 +49,14 @@ names() {
 	expect list "$(listed)" "7 0 0 0 -;8 0 0 0 -;"
 }
 
+# Of two that take the same step of the transaction id at the same moment one wins.
+contended() {
+	disk a 64
+	pool 128 0 "" /dev/a || fail "no pool"
+	expect "steps accepted" "$("$TOOLS/contend" "$POOL" 200)" 200
+	expect "transaction id" "$(dmsetup status "$POOL" | cut -d' ' -f4)" 200
+}
+
 bad_messages() {
 	disk a 64
 	pool 128 0 "" /dev/a || fail "no pool"
@@ -118,6 +126,7 @@ reload() {
 
 run "messages, status, table" messages
 run "names and times" names
+run "a step of the transaction id is taken once" contended
 run "bad messages" bad_messages
 run "bad tables" bad_tables
 run "foreign devices" foreign
