@@ -46,57 +46,49 @@ struct dynmap_target {
 static int dynmap_check_joining(struct dynmap_target *target, struct dynmap_kpool *pool,
 				char **error)
 {
-	struct dynmap_kpool *other;
 	int ret = 0;
 	u32 i;
 
 	for (i = 0; i < target->nr_devs && !ret; i++) {
 		if (dynmap_kpool_uses(pool, target->dev[i]->bdev))
 			continue;
-		list_for_each_entry(other, &dynmap_pools, list) {
-			if (!dynmap_kpool_uses(other, target->dev[i]->bdev))
-				continue;
-			*error = "a device is in use by another pool";
-			return -EBUSY;
-		}
 		*error = "out of memory";
 		ret = dynmap_kpool_check_new(pool, target->dev[i]->bdev, error);
 	}
 	return ret;
 }
 
-/* The pool that has these devices, with one more reference; NULL if none has. */
+/* The pool of this mapped device, which has these devices or has stopped; NULL: there is none. */
 static struct dynmap_kpool *dynmap_pool_find(struct dynmap_target *target, struct mapped_device *md,
 					     char **error)
 {
-	struct dynmap_kpool *pool;
-	u32 i, same;
+	struct dynmap_kpool *pool, *found = NULL;
+	u32 i, same, own = 0;
 	int ret;
 
 	list_for_each_entry(pool, &dynmap_pools, list) {
 		for (same = 0, i = 0; i < target->nr_devs; i++)
 			same += dynmap_kpool_uses(pool, target->dev[i]->bdev);
-		if (pool->md != md && !same)
-			continue;
-		if (pool->md != md) {
+		if (pool->md == md) {
+			found = pool;
+			own = same;
+		} else if (same) {
 			*error = "a device is in use by another pool";
 			return ERR_PTR(-EBUSY);
 		}
-		if (same != dynmap_kpool_devices(pool)) {
-			*error = "a device of the pool is missing";
-			return ERR_PTR(-EINVAL);
-		}
-		if (pool->read_only != target->read_only) {
-			*error = "read_only cannot change while the pool is open";
-			return ERR_PTR(-EINVAL);
-		}
-		ret = dynmap_check_joining(target, pool, error);
-		if (ret)
-			return ERR_PTR(ret);
-		pool->refs++;
-		return pool;
 	}
-	return NULL;
+	if (!found)
+		return NULL;
+	if (found->read_only != target->read_only) {
+		*error = "read_only cannot change while the pool is open";
+		return ERR_PTR(-EINVAL);
+	}
+	if (found->targets && own != dynmap_kpool_devices(found)) {
+		*error = "a device of the pool is missing";
+		return ERR_PTR(-EINVAL);
+	}
+	ret = found->targets ? dynmap_check_joining(target, found, error) : 0;
+	return ret ? ERR_PTR(ret) : found;
 }
 
 static void dynmap_pool_put(struct dynmap_kpool *pool)
@@ -198,31 +190,46 @@ static int dynmap_parse_sizes(struct dm_target *ti, struct dm_arg_set *as,
 	return 0;
 }
 
-static int dynmap_target_open(struct dm_target *ti, struct dynmap_target *target)
+/* Open a new pool on the devices of a target, or, if there is one, start it on them. */
+static struct dynmap_kpool *dynmap_target_begin(struct dynmap_target *target,
+						struct dynmap_kpool *pool, char **error)
 {
-	struct mapped_device *md = dm_table_get_md(ti->table);
-	struct dynmap_kpool *pool;
-	struct dynmap_disks *disks;
+	struct dynmap_disks *disks = kzalloc(sizeof(*disks), GFP_KERNEL);
+	int ret = 0;
 	u32 i;
 
-	pool = dynmap_pool_find(target, md, &ti->error);
-	if (pool) {
-		target->pool = pool;
-		return PTR_ERR_OR_ZERO(pool);
-	}
-	disks = kzalloc(sizeof(*disks), GFP_KERNEL);
 	if (!disks)
-		return -ENOMEM;
+		return ERR_PTR(-ENOMEM);
 	for (i = 0; i < target->nr_devs; i++)
 		disks->bdev[i] = target->dev[i]->bdev;
 	disks->nr = target->nr_devs;
-	pool = dynmap_kpool_create(disks, target->alloc_sectors / DYNMAP_BLOCK_SECTORS,
-				   target->read_only, target->accept_stale, &ti->error);
+	if (pool)
+		ret = dynmap_kpool_start(pool, disks, error);
+	else
+		pool = dynmap_kpool_create(disks, target->alloc_sectors / DYNMAP_BLOCK_SECTORS,
+					   target->read_only, target->accept_stale, error);
 	kfree(disks);
+	return ret ? ERR_PTR(ret) : pool;
+}
+
+static int dynmap_target_open(struct dm_target *ti, struct dynmap_target *target)
+{
+	struct mapped_device *md = dm_table_get_md(ti->table);
+	struct dynmap_kpool *found, *pool;
+
+	found = dynmap_pool_find(target, md, &ti->error);
+	if (IS_ERR(found))
+		return PTR_ERR(found);
+	pool = found && found->targets ? found : dynmap_target_begin(target, found, &ti->error);
 	if (IS_ERR(pool))
 		return PTR_ERR(pool);
-	pool->md = md;
-	list_add(&pool->list, &dynmap_pools);
+	if (found) {
+		pool->refs++;
+	} else {
+		pool->md = md;
+		list_add(&pool->list, &dynmap_pools);
+	}
+	pool->targets++;
 	target->pool = pool;
 	return 0;
 }
@@ -273,6 +280,11 @@ static void dynmap_pool_dtr(struct dm_target *ti)
 	if (pool->ti == ti)
 		pool->ti = NULL;
 	dynmap_kpool_unlock(pool);
+	/* Volumes go on using the devices: those of another target, or not at all. */
+	mutex_lock(&dynmap_pools_lock);
+	if (!--pool->targets && pool->refs > 1)
+		dynmap_kpool_stop(pool);
+	mutex_unlock(&dynmap_pools_lock);
 	dynmap_pool_put(pool);
 	dynmap_target_free(ti, target);
 }
@@ -421,14 +433,14 @@ static struct target_type dynmap_pool_type = {
 	.message = dynmap_pool_message,
 };
 
-/* The pool whose device this is, with one more reference. */
+/* The pool whose device this is, with one more reference; NULL: none, or one that stopped. */
 static struct dynmap_kpool *dynmap_pool_of(struct block_device *bdev)
 {
 	struct dynmap_kpool *pool;
 
 	mutex_lock(&dynmap_pools_lock);
 	list_for_each_entry(pool, &dynmap_pools, list) {
-		if (dm_disk(pool->md) != bdev->bd_disk)
+		if (dm_disk(pool->md) != bdev->bd_disk || !pool->targets)
 			continue;
 		pool->refs++;
 		mutex_unlock(&dynmap_pools_lock);

@@ -73,7 +73,7 @@ struct dynmap_batch {
  * struct dynmap_disks - the store over block devices
  * @store: for the core
  * @bdev: the devices, in the order of the superblock; NULL: it is missing, and
- *	nothing is written to any
+ *	nothing is written to any; all are NULL while the pool is stopped
  * @nr: how many
  * @written: device holds completed writes that no flush covered
  * @batch: see DYNMAP_BATCH_*
@@ -103,6 +103,7 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * struct dynmap_kpool - a pool in the kernel
  * @list: in the list of pools
  * @refs: pool targets and volume targets that hold it; by dynmap_pools_lock
+ * @targets: how many of them are pool targets, which hold the devices; by dynmap_pools_lock
  * @md: mapped device of the pool target
  * @ti: the pool target that is loaded, for events
  * @core: the core's pool
@@ -117,6 +118,7 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @inflight: per CPU, I/O under way that looked up before the phase changed
  * @closing: background work is to stop: it is resumed when the pool is opened again
  * @snapshotting: snapshots being made: no change of a volume may begin; by @lock
+ * @stopped: there is no pool target: no I/O may begin; by @lock
  * @fresh: all there are for fresh writes
  * @idle_lock: over taking from @idle
  * @idle: those of @fresh that are not in use
@@ -160,6 +162,7 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
 struct dynmap_kpool {
 	struct list_head list;
 	u32 refs;
+	u32 targets;
 	struct mapped_device *md;
 	struct dm_target *ti;
 	struct dynmap_pool core;
@@ -174,6 +177,7 @@ struct dynmap_kpool {
 	unsigned long __percpu *inflight[2];
 	bool closing;
 	u32 snapshotting;
+	bool stopped;
 	struct dynmap_fresh *fresh;
 	spinlock_t idle_lock;		/* over taking from idle */
 	struct llist_head idle;
@@ -314,6 +318,12 @@ static inline void dynmap_phase_leave(struct dynmap_kpool *pool, u32 phase)
 	this_cpu_dec(*pool->inflight[phase]);
 }
 
+/* May anything change? Lock held. */
+static inline bool dynmap_may_change(const struct dynmap_kpool *pool)
+{
+	return !pool->stopped && pool->mode != DYNMAP_MODE_READ_ONLY;
+}
+
 /* kernel/pool.c */
 
 /**
@@ -329,6 +339,32 @@ static inline void dynmap_phase_leave(struct dynmap_kpool *pool, u32 phase)
 struct dynmap_kpool *dynmap_kpool_create(struct dynmap_disks *disks, u32 alloc_blocks,
 					 bool read_only, bool accept_stale, char **error);
 void dynmap_kpool_destroy(struct dynmap_kpool *pool);
+
+/**
+ * dynmap_kpool_stop() - end all I/O: the devices are about to be put
+ * @pool: a pool of which volumes are still in use
+ *
+ * New I/O fails. What was under way is waited for, and the last changes reach the
+ * devices in a checkpoint. No device is used after that, also if it failed.
+ *
+ * Context: process; dynmap_pools_lock held.
+ */
+void dynmap_kpool_stop(struct dynmap_kpool *pool);
+
+/**
+ * dynmap_kpool_start() - go on after dynmap_kpool_stop()
+ * @pool: the pool, stopped
+ * @disks: its devices, in any order
+ * @error: set to a message
+ *
+ * The devices must be those that the pool had, as the pool left them: what it
+ * knows of them is in memory, and is not read again.
+ *
+ * Context: process; dynmap_pools_lock held.
+ * Return: 0; -EINVAL: they are not; -ESTALE: the pool on them was opened by others
+ * meanwhile; -EIO, -ENOMEM and what dynmap_super_scan() says.
+ */
+int dynmap_kpool_start(struct dynmap_kpool *pool, struct dynmap_disks *disks, char **error);
 
 /**
  * dynmap_kpool_grow() - take devices as they are now
@@ -388,6 +424,8 @@ void dynmap_space_init(struct dynmap_kpool *pool);
  * block is free, what is reserved and not written is made free first, as it would be for a write.
  */
 void dynmap_space_open(struct dynmap_kpool *pool);
+/* The pool has stopped: what waits for space looks again, and fails. */
+void dynmap_space_stop(struct dynmap_kpool *pool);
 /*
  * Blocks became free: if there are more than the mark, falling to it is an event again. Lock
  * held. A checkpoint arms the mark of nodes only: nodes are freed in each epoch, and each time

@@ -175,6 +175,8 @@ static __hot int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bo
 	int ret = 0;
 	bool changes;
 
+	if (pool->stopped)
+		return -EIO;
 	if (io->write && pool->snapshotting)
 		return -EINPROGRESS;
 	if (reserve)
@@ -259,10 +261,10 @@ static void dynmap_io_no_space(struct dynmap_kpool *pool, struct bio *bio, u64 s
 	}
 }
 
-/* May volumes be changed now? -EINPROGRESS: not while snapshots are made. Lock held. */
-static int dynmap_may_change(const struct dynmap_kpool *pool)
+/* May a change of a volume begin now? -EINPROGRESS: not while snapshots are made. Lock held. */
+static int dynmap_change_begins(const struct dynmap_kpool *pool)
 {
-	if (pool->mode == DYNMAP_MODE_READ_ONLY)
+	if (!dynmap_may_change(pool))
 		return -EIO;
 	return pool->snapshotting ? -EINPROGRESS : 0;
 }
@@ -280,7 +282,7 @@ static int dynmap_wait_thaw(struct dynmap_kpool *pool, int error)
 static int dynmap_unmap_step(struct dynmap_kpool *pool, struct dynmap_volume *volume, u64 *lbn,
 			     u64 end, struct dynmap_op *op)
 {
-	int ret = dynmap_may_change(pool);
+	int ret = dynmap_change_begins(pool);
 
 	return ret ? ret : dynmap_table_unmap(&pool->core.table, volume, lbn, end, op);
 }
@@ -319,7 +321,7 @@ static int dynmap_reserve_step(struct dynmap_kpool *pool, struct dynmap_volume *
 			       u64 end, struct dynmap_op *op)
 {
 	struct dynmap_mapping mapping;
-	int ret = dynmap_may_change(pool);
+	int ret = dynmap_change_begins(pool);
 
 	if (!ret)
 		ret = dynmap_table_lookup(volume, *lbn, &mapping, op);
@@ -460,7 +462,7 @@ static int dynmap_zero_try(struct dynmap_kpool *pool, struct dynmap_io *io, u64 
 	struct dynmap_mapping mapping;
 	int ret;
 
-	ret = dynmap_may_change(pool);
+	ret = dynmap_change_begins(pool);
 	if (!ret)
 		ret = dynmap_volume_refresh(&pool->core.table, volume, op);
 	if (!ret)

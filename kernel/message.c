@@ -278,7 +278,7 @@ static int dynmap_message_group_begin(struct dynmap_kpool *pool, bool group)
 		return 0;
 	down_write(&pool->lock);
 	dynmap_group_begin(&pool->core.table);
-	up_write(&pool->lock);
+	dynmap_kpool_unlock(pool);
 	return 0;
 }
 

@@ -22,11 +22,16 @@ static int dynmap_kpool_supply(struct dynmap_kpool *pool, struct dynmap_op *op, 
 	struct dynmap_cache *cache = &pool->core.cache;
 	struct dynmap_buf *buf, *next;
 	LIST_HEAD(fresh);
+	u32 i, phase;
 	bool heal;
-	u32 i;
 
 	if (error == -EAGAIN) {
+		/* Counted as I/O under way: the devices stay as long. */
+		down_read(&pool->lock);
+		phase = dynmap_phase_enter(pool);
+		up_read(&pool->lock);
 		buf = dynmap_node_fetch(cache, &op->miss);
+		dynmap_phase_leave(pool, phase);
 		if (IS_ERR(buf))
 			return PTR_ERR(buf);
 		down_write(&pool->lock);
@@ -74,6 +79,8 @@ static int dynmap_checkpoint_locked(struct dynmap_kpool *pool)
 	int ret;
 
 	lockdep_assert_held(&pool->commit_mutex);
+	if (!dynmap_kpool_devices(pool))
+		return -EIO;
 	do {
 		dynmap_supplied(ret, pool, &op, dynmap_pool_checkpoint_prepare(&pool->core, &op));
 		cond_resched();
@@ -136,6 +143,10 @@ int dynmap_kpool_commit(struct dynmap_kpool *pool)
 
 	dynmap_settle(pool);
 	mutex_lock(&pool->commit_mutex);
+	if (!dynmap_kpool_devices(pool)) {
+		mutex_unlock(&pool->commit_mutex);
+		return -EIO;
+	}
 	down_write(&pool->lock);
 	dynmap_pool_commit_begin(&pool->core);
 	dynmap_kpool_unlock(pool);
@@ -181,7 +192,7 @@ static void dynmap_pass_down(struct dynmap_kpool *pool, struct dynmap_runlist *l
 		for (i = 0; i < count; i++) {
 			block = dynmap_pbn_locate(&pool->core.geo, runs[i].pbn, &dev);
 			bdev = pool->disks.bdev[dev];
-			if (bdev_max_discard_sectors(bdev))
+			if (bdev && bdev_max_discard_sectors(bdev))
 				__blkdev_issue_discard(bdev, block * DYNMAP_BLOCK_SECTORS,
 						       (u64)runs[i].len * DYNMAP_BLOCK_SECTORS,
 						       GFP_NOIO, &bio);
@@ -436,7 +447,7 @@ void dynmap_kpool_destroy(struct dynmap_kpool *pool)
 	drain_workqueue(pool->read_wq);
 	drain_workqueue(pool->commit_wq);
 	drain_workqueue(pool->wq);
-	if (!pool->read_only && pool->mode != DYNMAP_MODE_READ_ONLY)
+	if (dynmap_may_change(pool))
 		ret = dynmap_kpool_release(pool);
 	if (ret)
 		DMERR("last checkpoint failed: error %d", ret);
@@ -447,6 +458,52 @@ void dynmap_kpool_destroy(struct dynmap_kpool *pool)
 	dynmap_shrinker_unregister(&pool->shrinker);
 	dynmap_pool_close(&pool->core);
 	dynmap_kpool_free(pool);
+}
+
+void dynmap_kpool_stop(struct dynmap_kpool *pool)
+{
+	int ret = 0;
+	u32 old;
+
+	WRITE_ONCE(pool->closing, true);
+	mutex_lock(&pool->release_mutex);
+	down_write(&pool->lock);
+	pool->stopped = true;
+	old = pool->phase;
+	pool->phase = !old;
+	dynmap_kpool_unlock(pool);
+	dynmap_phase_end(pool, old);
+	mutex_unlock(&pool->release_mutex);
+	dynmap_space_stop(pool);
+	cancel_delayed_work_sync(&pool->idle_work);
+	cancel_work_sync(&pool->reap_work);
+	if (pool->mode != DYNMAP_MODE_READ_ONLY)
+		ret = dynmap_kpool_release(pool);
+	if (ret)
+		DMERR("%s: the checkpoint before the pool stops failed: error %d",
+		      dm_device_name(pool->md), ret);
+	/* Those who write metadata or discard hold a mutex, those who read it count as I/O. */
+	mutex_lock(&pool->release_mutex);
+	mutex_lock(&pool->commit_mutex);
+	down_write(&pool->lock);
+	memset(pool->disks.bdev, 0, sizeof(pool->disks.bdev));
+	old = pool->phase;
+	pool->phase = !old;
+	dynmap_kpool_unlock(pool);
+	mutex_unlock(&pool->commit_mutex);
+	dynmap_phase_end(pool, old);
+	mutex_unlock(&pool->release_mutex);
+	DMWARN("%s: the pool has stopped, for it has no table any more: I/O of its volumes fails until a table with the same devices is loaded",
+	       dm_device_name(pool->md));
+}
+
+/* The work that goes on in the background while the pool is open. */
+static void dynmap_kpool_begin(struct dynmap_kpool *pool)
+{
+	if (pool->read_only)
+		return;
+	queue_delayed_work(pool->wq, &pool->idle_work, DYNMAP_IDLE_CHECKPOINT);
+	queue_work(pool->wq, &pool->reap_work);
 }
 
 static u64 dynmap_bdev_blocks(struct block_device *bdev)
@@ -574,6 +631,55 @@ static int dynmap_arrange(struct dynmap_disks *disks, struct dynmap_disk_super *
 	return 0;
 }
 
+/* Are these the devices of a pool that has stopped, and as it left them? @sb: the newest. */
+static int dynmap_start_check(struct dynmap_kpool *pool, struct dynmap_disks *disks,
+			      struct dynmap_disk_super *supers, const struct dynmap_disk_super *sb,
+			      char **error)
+{
+	const struct dynmap_disk_super *own = pool->core.super;
+	int ret = dynmap_arrange(disks, supers, own, pool->read_only, error);
+
+	if (ret)
+		return ret;
+	/* Whoever opens a pool begins an incarnation. The last checkpoint may have failed. */
+	if (sb->incarnation == own->incarnation && (sb->epoch == own->epoch || pool->core.failed))
+		return 0;
+	DMERR("%s: the pool on the devices has changed since it stopped here: remove its volumes, then load the table again",
+	      dm_device_name(pool->md));
+	*error = "the pool has changed since it stopped, see the kernel log";
+	return -ESTALE;
+}
+
+int dynmap_kpool_start(struct dynmap_kpool *pool, struct dynmap_disks *disks, char **error)
+{
+	struct dynmap_disk_super *supers = kvcalloc(disks->nr + 1, sizeof(*supers), GFP_KERNEL);
+	bool fresh;
+	int ret;
+
+	*error = "out of memory";
+	if (!supers)
+		return -ENOMEM;
+	dynmap_disks_init(disks);
+	ret = dynmap_scan(disks, supers, &supers[disks->nr], &fresh, false, error);
+	if (!ret && fresh) {
+		*error = "the devices are empty, the pool that stopped had others";
+		ret = -EINVAL;
+	}
+	if (!ret)
+		ret = dynmap_start_check(pool, disks, supers, &supers[disks->nr], error);
+	kvfree(supers);
+	if (ret)
+		return ret;
+	down_write(&pool->lock);
+	memcpy(pool->disks.bdev, disks->bdev, sizeof(disks->bdev));
+	pool->stopped = false;
+	dynmap_kpool_unlock(pool);
+	WRITE_ONCE(pool->closing, false);
+	dynmap_kpool_begin(pool);
+	DMINFO("%s: the pool goes on", dm_device_name(pool->md));
+	return 0;
+}
+
 static int dynmap_format_new(struct dynmap_disks *disks, u32 alloc_blocks)
 {
 	struct dynmap_format_params *params = kzalloc(sizeof(*params), GFP_KERNEL);
@@ -668,7 +774,7 @@ static void dynmap_grow_undo(struct dynmap_kpool *pool, struct dynmap_growth *gr
 	pool->disks.nr = growth->old_nr_devs;
 	for (i = growth->old_nr_devs; i < growth->nr_devs; i++)
 		pool->disks.bdev[i] = NULL;
-	up_write(&pool->lock);
+	dynmap_kpool_unlock(pool);
 	if (again && (dynmap_checkpoint_locked(pool) || dynmap_growth_write(growth, &pool->core)))
 		DMERR("superblocks may name devices that did not join the pool");
 }
@@ -790,10 +896,7 @@ struct dynmap_kpool *dynmap_kpool_create(struct dynmap_disks *disks, u32 alloc_b
 		dynmap_space_open(pool);
 	if (pool->core.replayed)
 		DMINFO("replayed %llu journal records", pool->core.replayed);
-	if (!read_only) {
-		queue_delayed_work(pool->wq, &pool->idle_work, DYNMAP_IDLE_CHECKPOINT);
-		queue_work(pool->wq, &pool->reap_work);
-	}
+	dynmap_kpool_begin(pool);
 	return pool;
 free:
 	kvfree(supers);

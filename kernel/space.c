@@ -208,8 +208,7 @@ int dynmap_kpool_make_room(struct dynmap_kpool *pool, struct dynmap_op *op, int 
 /* Must a write that finds no space fail? Lock held. */
 static bool dynmap_no_space_fails(const struct dynmap_kpool *pool)
 {
-	return pool->error_if_no_space || pool->no_space_expired ||
-	       pool->mode == DYNMAP_MODE_READ_ONLY;
+	return pool->error_if_no_space || pool->no_space_expired || !dynmap_may_change(pool);
 }
 
 /* Return how a write that found no space has to end, or BLK_STS_OK if it may wait; lock held. */
@@ -291,6 +290,16 @@ void dynmap_space_init(struct dynmap_kpool *pool)
 	/* There are no marks before the table is resumed. */
 	pool->low_water_hit = true;
 	pool->node_mark_hit = true;
+}
+
+void dynmap_space_stop(struct dynmap_kpool *pool)
+{
+	struct bio *bio;
+
+	down_write(&pool->lock);
+	while ((bio = bio_list_pop(&pool->no_space)))
+		dynmap_io_queue(bio);
+	dynmap_kpool_unlock(pool);
 }
 
 void dynmap_kvolume_suspend(struct dynmap_kvolume *kvolume)
