@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Allocator, see dm-dynmap-alloc.h. Callers: table (data), pool (checkpoints,
- * opening), every operation by dynmap_alloc_reserve().
+ * Allocator, see dm-dynmap-alloc.h; zones of metadata are in dm-dynmap-zone.c.
+ * Callers: table (data), pool (checkpoints, opening), every operation by
+ * dynmap_alloc_reserve().
  *
  * The allocator keeps its bitmaps in the space tree, whose nodes it allocates
  * itself. The circle is cut in two places: the node cache takes places from a
@@ -9,17 +10,24 @@
  * checkpoint puts zone records until no zone is dirty, which ends because a
  * node is moved once per epoch.
  *
- * Placement: copies A lie on even devices, copies B on odd ones; on a single
- * device far apart; in each other's zones only when nothing else is left. Data
- * goes where the goal is, else to the device with the greatest share of free
- * space, there next-fit.
+ * Placement on one device: data goes where the goal is, else next-fit.
+ *
+ * Placement on several devices: data takes aligned pieces of DYNMAP_PIECE_BLOCKS. A
+ * writer that has filled a piece continues in a piece of the device whose turn it is;
+ * devices take turns by free space. Thus one stream uses the bandwidth of all devices.
+ * The length of a piece is a compromise: a stream keeps as many devices busy as it has
+ * pieces under way, and each piece is a map record of 16 bytes.
+ * Allocations without a goal are packed: each continues behind the one before on its
+ * device (the segment's hint). The hint stays out of pieces that were taken whole or
+ * that a volume continues in, so that different writers do not mix in one piece.
  */
 #include "dm-dynmap-alloc.h"
 
-#define DYNMAP_GOOD_RUN		16	/* a goal with fewer free blocks is not taken */
-#define DYNMAP_FIRST_ZONES	64	/* a new pool claims at most that many per copy */
 #define DYNMAP_MAX_FLOOR	65536	/* more than the nodes that an epoch changes */
 #define DYNMAP_ANY_RUN		DYNMAP_SEGMENT_BLOCKS
+#define DYNMAP_TURN_BLOCKS	16	/* what has no goal stays on a device for so many */
+#define DYNMAP_FAIR_PART	4	/* such a part of what is wanted is enough in one's turn */
+#define DYNMAP_LOOK_SEGMENTS	4	/* that a hold looks at for a piece of its own */
 
 /* A run of bits inside one word. */
 static u64 dynmap_bits(u32 first, u32 len)
@@ -59,30 +67,9 @@ static __always_inline void dynmap_bits_clear(u64 *map, u32 index, u32 len)
 		map[index >> 6] &= ~mask;
 }
 
-static int dynmap_zone_class(u8 flags)
-{
-	return flags & DYNMAP_ZONE_META_B ? 1 : 0;
-}
-
-static u32 dynmap_zone_of(u32 index)
-{
-	return index >> DYNMAP_ZONE_SHIFT;
-}
-
-static u64 dynmap_meta_free(const struct dynmap_alloc *alloc)
-{
-	return alloc->zones[0].free + alloc->zones[1].free;
-}
-
-/* Metadata blocks that checkpoints will make free. */
-static u64 dynmap_meta_quarantined(const struct dynmap_alloc *alloc)
-{
-	return alloc->meta_freed.blocks + alloc->meta_sealed.blocks;
-}
-
 u64 dynmap_alloc_data_free(const struct dynmap_alloc *alloc)
 {
-	u64 kept = max(alloc->floor, dynmap_meta_free(alloc));
+	u64 kept = max(alloc->floor, alloc->meta_free);
 
 	return alloc->free_blocks > kept ? alloc->free_blocks - kept : 0;
 }
@@ -154,14 +141,13 @@ void dynmap_alloc_exit(struct dynmap_alloc *alloc)
 		for (slot = 0; slot < alloc->slots[dev]; slot++)
 			dynmap_free(alloc->seg[dev][slot]);
 		dynmap_free(alloc->seg[dev]);
+		dynmap_free(alloc->zones[dev][0].pbn);
+		dynmap_free(alloc->zones[dev][1].pbn);
 	}
-	dynmap_free(alloc->zones[0].pbn);
-	dynmap_free(alloc->zones[1].pbn);
 	memset(alloc, 0, sizeof(*alloc));
 }
 
-/* The segment in memory, made on first touch; NULL if memory is short. */
-static struct dynmap_seg *dynmap_seg_get(struct dynmap_alloc *alloc, u32 segment)
+struct dynmap_seg *dynmap_seg_get(struct dynmap_alloc *alloc, u32 segment)
 {
 	u32 blocks = dynmap_segment_blocks(alloc->geo, segment);
 	struct dynmap_seg *seg = dynmap_alloc_seg(alloc, segment);
@@ -188,17 +174,6 @@ int dynmap_alloc_grow_begin(struct dynmap_alloc *alloc, u32 dev)
 	return !slots || dynmap_seg_get(alloc, dynmap_segment_number(dev, slots - 1)) ? 0 : -ENOMEM;
 }
 
-static __always_inline void dynmap_zone_set_dirty(struct dynmap_alloc *alloc,
-						  struct dynmap_seg *seg, u32 zone)
-{
-	u64 bit = 1ULL << (zone & 63);
-
-	alloc->nr_dirty_zones += !(seg->zone_dirty[zone >> 6] & bit);
-	seg->zone_dirty[zone >> 6] |= bit;
-	if (list_empty(&seg->list))
-		list_add_tail(&seg->list, &alloc->dirty);
-}
-
 /* Set or clear allocated bits; the records of their zones are out of date. */
 static __hot void dynmap_seg_mark(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index,
 				  u32 len, bool allocated)
@@ -213,9 +188,22 @@ static __hot void dynmap_seg_mark(struct dynmap_alloc *alloc, struct dynmap_seg 
 		dynmap_zone_set_dirty(alloc, seg, zone);
 }
 
-/* Make blocks busy, those that are already stay so. */
-static void dynmap_seg_occupy(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index,
-			      u32 len)
+/* Blocks of a zone have become free or, if negative, busy. */
+static __always_inline void dynmap_zone_count(struct dynmap_alloc *alloc,
+					      const struct dynmap_seg *seg, u32 zone, s64 count)
+{
+	u32 dev = dynmap_segment_dev(seg->number);
+
+	alloc->free_blocks += count;
+	if (seg->zone_flags[zone]) {
+		alloc->zones[dev][dynmap_zone_class(seg->zone_flags[zone])].free += count;
+		alloc->meta_free += count;
+	} else {
+		alloc->dev_free[dev] += count;
+	}
+}
+
+void dynmap_seg_occupy(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index, u32 len)
 {
 	u32 end = index + len, zone, n, count;
 
@@ -223,11 +211,8 @@ static void dynmap_seg_occupy(struct dynmap_alloc *alloc, struct dynmap_seg *seg
 		zone = dynmap_zone_of(index);
 		n = min(((zone + 1) << DYNMAP_ZONE_SHIFT), end) - index;
 		count = n - dynmap_bits_count(seg->busy, index, n);
-		if (seg->zone_flags[zone])
-			alloc->zones[dynmap_zone_class(seg->zone_flags[zone])].free -= count;
 		seg->free -= count;
-		alloc->free_blocks -= count;
-		alloc->dev_free[dynmap_segment_dev(seg->number)] -= count;
+		dynmap_zone_count(alloc, seg, zone, -(s64)count);
 		dynmap_bits_set(seg->busy, index, n);
 	}
 }
@@ -242,11 +227,8 @@ static void dynmap_seg_vacate(struct dynmap_alloc *alloc, struct dynmap_seg *seg
 		zone = dynmap_zone_of(index);
 		n = min(((zone + 1) << DYNMAP_ZONE_SHIFT), end) - index;
 		count = dynmap_bits_count(seg->busy, index, n);
-		if (seg->zone_flags[zone])
-			alloc->zones[dynmap_zone_class(seg->zone_flags[zone])].free += count;
 		seg->free += count;
-		alloc->free_blocks += count;
-		alloc->dev_free[dynmap_segment_dev(seg->number)] += count;
+		dynmap_zone_count(alloc, seg, zone, count);
 		dynmap_bits_clear(seg->busy, index, n);
 	}
 	seg->max_run = DYNMAP_ANY_RUN;
@@ -286,32 +268,20 @@ struct dynmap_seg **dynmap_alloc_grow_end(struct dynmap_alloc *alloc, u32 dev,
 	return before;
 }
 
-/* Enter a zone into the list of its class; its blocks are counted by the caller. */
-static int dynmap_zones_add(struct dynmap_alloc *alloc, int class, u64 pbn)
-{
-	struct dynmap_zones *zones = &alloc->zones[class];
-	u32 capacity = zones->capacity ? 2 * zones->capacity : 16;
-	u64 *grown;
-
-	if (zones->count == zones->capacity) {
-		grown = dynmap_zalloc(capacity * sizeof(*grown));
-		if (!grown)
-			return -ENOMEM;
-		if (zones->count)
-			memcpy(grown, zones->pbn, zones->count * sizeof(*grown));
-		dynmap_free(zones->pbn);
-		zones->pbn = grown;
-		zones->capacity = capacity;
-	}
-	zones->pbn[zones->count++] = pbn;
-	return 0;
-}
-
-static u32 dynmap_zone_blocks(struct dynmap_alloc *alloc, u32 segment, u32 zone)
+u32 dynmap_zone_blocks(const struct dynmap_alloc *alloc, u32 segment, u32 zone)
 {
 	u32 blocks = dynmap_segment_blocks(alloc->geo, segment), first = zone << DYNMAP_ZONE_SHIFT;
 
 	return first >= blocks ? 0 : min(blocks - first, (u32)DYNMAP_ZONE_BLOCKS);
+}
+
+u32 dynmap_zone_free(const struct dynmap_alloc *alloc, u32 segment, u32 zone)
+{
+	u32 blocks = dynmap_zone_blocks(alloc, segment, zone);
+	struct dynmap_seg *seg = dynmap_alloc_seg(alloc, segment);
+
+	return seg ? blocks - dynmap_bits_count(seg->busy, zone << DYNMAP_ZONE_SHIFT, blocks) :
+		     blocks;
 }
 
 static const char *dynmap_zone_check(struct dynmap_alloc *alloc,
@@ -355,12 +325,7 @@ int dynmap_alloc_load(struct dynmap_alloc *alloc, const struct dynmap_disk_zone 
 	for (i = 0; i < DYNMAP_ZONE_WORDS; i++)
 		seg->allocated[zone * DYNMAP_ZONE_WORDS + i] = le64_to_cpu(record->bitmap[i]);
 	alloc->meta_allocated += le16_to_cpu(record->used);
-	seg->zone_flags[zone] = le16_to_cpu(record->flags);
-	if (!seg->zone_flags[zone])
-		return 0;
-	alloc->meta_total += dynmap_zone_blocks(alloc, seg->number, zone);
-	return dynmap_zones_add(alloc, dynmap_zone_class(seg->zone_flags[zone]),
-				number << DYNMAP_ZONE_SHIFT);
+	return record->flags ? dynmap_zones_add(alloc, seg, zone, le16_to_cpu(record->flags)) : 0;
 }
 
 /* Can a node lie there? */
@@ -417,21 +382,6 @@ static void dynmap_seg_settle(struct dynmap_alloc *alloc, struct dynmap_seg *seg
 			dynmap_seg_occupy(alloc, seg, word * 64 + __ffs64(bits), 1);
 }
 
-/* Count the free blocks of the metadata zones; segments are settled. */
-static void dynmap_zones_settle(struct dynmap_alloc *alloc, struct dynmap_zones *zones)
-{
-	struct dynmap_seg *seg;
-	u32 i, index, blocks;
-
-	zones->free = 0;
-	for (i = 0; i < zones->count; i++) {
-		seg = dynmap_alloc_seg_of(alloc, zones->pbn[i]);
-		index = dynmap_pbn_index(zones->pbn[i]);
-		blocks = dynmap_zone_blocks(alloc, seg->number, dynmap_zone_of(index));
-		zones->free += blocks - dynmap_bits_count(seg->busy, index, blocks);
-	}
-}
-
 void dynmap_alloc_settle(struct dynmap_alloc *alloc)
 {
 	struct dynmap_cache *cache = alloc->cache;
@@ -449,188 +399,12 @@ void dynmap_alloc_settle(struct dynmap_alloc *alloc)
 		for (slot = 0; slot < alloc->slots[dev]; slot++)
 			if (alloc->seg[dev][slot])
 				dynmap_seg_settle(alloc, alloc->seg[dev][slot]);
-	dynmap_zones_settle(alloc, &alloc->zones[0]);
-	dynmap_zones_settle(alloc, &alloc->zones[1]);
 	for (copy = 0; copy < 2; copy++)
 		for (i = 0; i < cache->nr_stock[copy]; i++) {
 			pbn = cache->stock[copy][i];
 			seg = dynmap_alloc_seg_of(alloc, pbn);
 			dynmap_seg_occupy(alloc, seg, dynmap_pbn_index(pbn), 1);
 		}
-}
-
-/* Does a device suit copies of this class? */
-static bool dynmap_class_fits(struct dynmap_alloc *alloc, int class, u32 dev)
-{
-	return alloc->geo->nr_devs == 1 || (dev & 1) == (u32)class;
-}
-
-/* Best zone of a segment to claim: 256 for none. *free is its free blocks. */
-static u32 dynmap_seg_best_zone(struct dynmap_alloc *alloc, u32 segment, u32 first, u32 *free)
-{
-	struct dynmap_seg *seg = dynmap_alloc_seg(alloc, segment);
-	u32 best = DYNMAP_SEGMENT_ZONES, i, zone, blocks, count;
-
-	*free = 0;
-	for (i = 0; i < DYNMAP_SEGMENT_ZONES; i++) {
-		zone = (first + i) % DYNMAP_SEGMENT_ZONES;
-		blocks = dynmap_zone_blocks(alloc, segment, zone);
-		if (!blocks || (seg && seg->zone_flags[zone]))
-			continue;
-		count = blocks;
-		if (seg)
-			count -= dynmap_bits_count(seg->busy, zone << DYNMAP_ZONE_SHIFT, blocks);
-		if (count <= *free)
-			continue;
-		best = zone;
-		*free = count;
-		if (count == DYNMAP_ZONE_BLOCKS)
-			break;
-	}
-	return best;
-}
-
-/**
- * struct dynmap_zone_choice - the best zone to claim so far
- * @segment: its segment
- * @zone: its number there
- * @free: its free blocks, 0: none was found
- */
-struct dynmap_zone_choice {
-	u32 segment;
-	u32 zone;
-	u32 free;
-};
-
-/* Look for a better zone on a device; copies B of a lone device begin in its middle. */
-static void dynmap_dev_best_zone(struct dynmap_alloc *alloc, u32 dev, int class,
-				 struct dynmap_zone_choice *best)
-{
-	u32 slots = alloc->slots[dev], start = 0, first = 0, i, segment, zone, free;
-	struct dynmap_seg *seg;
-
-	if (class && alloc->geo->nr_devs == 1) {
-		start = slots / 2;
-		first = dynmap_zone_of(dynmap_segment_blocks(alloc->geo, start)) / 2;
-	}
-	for (i = 0; i < slots && best->free < DYNMAP_ZONE_BLOCKS; i++) {
-		segment = dynmap_segment_number(dev, (start + i) % slots);
-		seg = dynmap_alloc_seg(alloc, segment);
-		if (seg && seg->free <= best->free)
-			continue;
-		zone = dynmap_seg_best_zone(alloc, segment, first, &free);
-		if (free <= best->free)
-			continue;
-		best->segment = segment;
-		best->zone = zone;
-		best->free = free;
-	}
-}
-
-/* Claim one more zone for copies of a class. */
-static int dynmap_zone_claim(struct dynmap_alloc *alloc, int class)
-{
-	struct dynmap_zone_choice best = {};
-	struct dynmap_seg *seg;
-	u32 pass, dev;
-	int ret;
-
-	/* The class's own devices serve unless they are nearly full. */
-	for (pass = 0; pass < 2 && best.free < DYNMAP_GOOD_RUN; pass++)
-		for (dev = 0; dev < alloc->geo->nr_devs; dev++)
-			if (dynmap_class_fits(alloc, class, dev) != !!pass)
-				dynmap_dev_best_zone(alloc, dev, class, &best);
-	if (!best.free)
-		return -ENOSPC;
-	seg = dynmap_seg_get(alloc, best.segment);
-	if (!seg)
-		return -ENOMEM;
-	ret = dynmap_zones_add(alloc, class, dynmap_segment_pbn(best.segment) +
-			       (best.zone << DYNMAP_ZONE_SHIFT));
-	if (ret)
-		return ret;
-	seg->zone_flags[best.zone] = class ? DYNMAP_ZONE_META_B : DYNMAP_ZONE_META_A;
-	dynmap_zone_set_dirty(alloc, seg, best.zone);
-	alloc->zones[class].free += best.free;
-	alloc->zones[class].cursor = alloc->zones[class].count - 1;
-	alloc->meta_total += dynmap_zone_blocks(alloc, best.segment, best.zone);
-	return 0;
-}
-
-int dynmap_alloc_format(struct dynmap_alloc *alloc)
-{
-	u64 zones = alloc->total_blocks / 512 / DYNMAP_ZONE_BLOCKS;
-	u32 class, i;
-	int ret;
-
-	zones = clamp_t(u64, zones, 1, DYNMAP_FIRST_ZONES);
-	for (class = 0; class < alloc->cache->copies; class++)
-		for (i = 0; i < zones; i++) {
-			ret = dynmap_zone_claim(alloc, class);
-			if (ret)
-				return ret;
-		}
-	return 0;
-}
-
-/* Take free places of one zone into the stock, lowest on top. */
-static void dynmap_stock_from_zone(struct dynmap_alloc *alloc, int class, u64 pbn)
-{
-	struct dynmap_cache *cache = alloc->cache;
-	struct dynmap_seg *seg = dynmap_alloc_seg_of(alloc, pbn);
-	u32 index = dynmap_pbn_index(pbn), word, low = cache->nr_stock[class], high;
-	u64 *stock = cache->stock[class];
-	u64 bits;
-
-	for (word = index / 64; word < index / 64 + DYNMAP_ZONE_WORDS; word++) {
-		for (bits = ~seg->busy[word]; bits; bits &= bits - 1) {
-			if (cache->nr_stock[class] == DYNMAP_STOCK)
-				break;
-			stock[cache->nr_stock[class]++] = dynmap_segment_pbn(seg->number) +
-							  word * 64 + __ffs64(bits);
-		}
-	}
-	for (u32 i = low; i < cache->nr_stock[class]; i++)
-		dynmap_seg_occupy(alloc, seg, dynmap_pbn_index(stock[i]), 1);
-	for (high = cache->nr_stock[class]; low + 1 < high; low++, high--)
-		swap(stock[low], stock[high - 1]);
-}
-
-/* Take free places of the zones of one class into the stock of the same or the other one. */
-static void dynmap_stock_from_zones(struct dynmap_alloc *alloc, int from, int class)
-{
-	struct dynmap_zones *zones = &alloc->zones[from];
-	u32 i;
-
-	for (i = 0; zones->free && i < zones->count; i++) {
-		if (alloc->cache->nr_stock[class] == DYNMAP_STOCK)
-			break;
-		zones->cursor = (zones->cursor + (i > 0)) % zones->count;
-		dynmap_stock_from_zone(alloc, class, zones->pbn[zones->cursor]);
-	}
-}
-
-/*
- * Fill the stock of one class to at least @nodes places. The last resort is
- * the other class's zones: two copies that lie close are better than a
- * checkpoint that cannot be written.
- */
-static int dynmap_stock_fill(struct dynmap_alloc *alloc, int class, u32 nodes, u8 urgent)
-{
-	u32 *stocked = &alloc->cache->nr_stock[class];
-	int ret = 0;
-
-	while (*stocked < nodes && !ret) {
-		dynmap_stock_from_zones(alloc, class, class);
-		if (*stocked >= nodes)
-			break;
-		if (!urgent && dynmap_meta_quarantined(alloc) > alloc->meta_total / 4)
-			return -EBUSY;
-		ret = dynmap_zone_claim(alloc, class);
-		if (ret == -ENOSPC)
-			dynmap_stock_from_zones(alloc, !class, class);
-	}
-	return ret == -ENOSPC && *stocked >= nodes ? 0 : ret;
 }
 
 /*
@@ -689,7 +463,6 @@ __hot int dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32 bufs,
 {
 	struct dynmap_cache *cache = alloc->cache;
 	int ret = 0;
-	u32 class;
 
 	if (cache->events.blocks > DYNMAP_STOCK)
 		ret = dynmap_alloc_drain(alloc);
@@ -697,9 +470,8 @@ __hot int dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32 bufs,
 		return ret;
 	if (!dynmap_alloc_room(alloc, nodes, op->urgent))
 		ret = -ENOSPC;
-	for (class = 0; !ret && class < cache->copies; class++)
-		if (cache->nr_stock[class] < nodes)
-			ret = dynmap_stock_fill(alloc, class, nodes, op->urgent);
+	if (!ret && cache->nr_stock[0] < nodes)
+		ret = dynmap_stock_fill(alloc, nodes, op->urgent);
 	if (ret == -ENOSPC && op->urgent < DYNMAP_URGENT_CHECKPOINT &&
 	    dynmap_meta_quarantined(alloc))
 		return -EBUSY;
@@ -747,15 +519,23 @@ static u32 dynmap_seg_next_free(const struct dynmap_seg *seg, u32 index)
 	return word * 64 + __ffs64(bits);
 }
 
-/* The first run of @want free blocks, or else the longest one; its length. */
-static u32 dynmap_seg_search(struct dynmap_seg *seg, u32 want, u32 *at)
+/* Blocks from @index to the end of its piece. */
+static u32 dynmap_piece_left(u32 index, u32 piece)
 {
-	u32 from = seg->hint, index, len, best = 0;
+	return piece - (index & (piece - 1));
+}
+
+/* The first run of @want free blocks in one piece, or else the longest one; its length. */
+static u32 dynmap_seg_search(struct dynmap_seg *seg, u32 want, u32 piece, u32 *at)
+{
+	bool whole = want == piece && piece < DYNMAP_SEGMENT_BLOCKS;
+	u32 from = whole ? seg->piece_hint : seg->hint, index, len, left, best = 0;
 
 	for (;;) {
 		for (index = dynmap_seg_next_free(seg, from); index < DYNMAP_SEGMENT_BLOCKS;
 		     index = dynmap_seg_next_free(seg, index + len)) {
-			len = dynmap_seg_run(seg, index, want);
+			left = dynmap_piece_left(index, piece);
+			len = dynmap_seg_run(seg, index, min(want, left));
 			if (len > best) {
 				best = len;
 				*at = index;
@@ -772,16 +552,18 @@ static u32 dynmap_seg_search(struct dynmap_seg *seg, u32 want, u32 *at)
 }
 
 /*
- * Search one device for @want consecutive blocks, beginning where its last
- * allocation was. Keeps the longest run found in *pbn and *len; true when that
- * is all that was wanted.
+ * Search up to @most segments of one device for @want consecutive blocks, beginning
+ * where its last allocation was. Keeps the longest run found in *pbn and *len; true
+ * when that is all that was wanted.
  */
-static bool dynmap_dev_search(struct dynmap_alloc *alloc, u32 dev, u32 want, u64 *pbn, u32 *len)
+static bool dynmap_dev_search(struct dynmap_alloc *alloc, u32 dev, u32 want, u32 most, u64 *pbn,
+			      u32 *len)
 {
 	struct dynmap_seg *seg;
 	u32 slots = alloc->slots[dev], i, segment, at = 0, found;
+	u32 piece = dynmap_alloc_piece(alloc);
 
-	for (i = 0; i < slots; i++) {
+	for (i = 0; i < slots && i < most; i++) {
 		segment = dynmap_segment_number(dev, (alloc->cursor[dev] + i) % slots);
 		seg = dynmap_alloc_seg(alloc, segment);
 		if (!seg) {
@@ -790,7 +572,7 @@ static bool dynmap_dev_search(struct dynmap_alloc *alloc, u32 dev, u32 want, u64
 		} else if (seg->free <= *len || seg->max_run <= *len) {
 			continue;
 		} else {
-			found = dynmap_seg_search(seg, want, &at);
+			found = dynmap_seg_search(seg, want, piece, &at);
 		}
 		if (found <= *len)
 			continue;
@@ -804,30 +586,48 @@ static bool dynmap_dev_search(struct dynmap_alloc *alloc, u32 dev, u32 want, u64
 	return false;
 }
 
-/* Share of a device that is free, in 1/1024. */
-static u64 dynmap_dev_share(const struct dynmap_alloc *alloc, u32 dev)
+/* The device whose turn it is to give data blocks. */
+static u32 dynmap_data_turn(struct dynmap_alloc *alloc)
 {
-	return alloc->dev_total[dev] ? (alloc->dev_free[dev] << 10) / alloc->dev_total[dev] : 0;
+	struct dynmap_turns *turns = &alloc->data_turns;
+	u32 nr = alloc->geo->nr_devs;
+
+	if (!dynmap_alloc_is_lone(alloc) &&
+	    (turns->given >= DYNMAP_TURN_BLOCKS || !alloc->dev_free[turns->last]))
+		dynmap_turns_next(turns, alloc->dev_free, nr, DYNMAP_PIECE_BLOCKS / 2);
+	return turns->last;
 }
 
-/* Search all devices, the emptiest one first. */
+/*
+ * Search all devices, the one whose turn it is first. If that has a shorter run than is
+ * wanted, but not a short one, the run is taken: fairness is worth some map records.
+ */
 static void dynmap_alloc_search(struct dynmap_alloc *alloc, u32 want, u64 *pbn, u32 *len)
 {
-	u32 nr = alloc->geo->nr_devs, dev, best = 0;
+	u32 nr = alloc->geo->nr_devs, first = dynmap_data_turn(alloc), enough, i;
 
-	for (dev = 1; dev < nr; dev++)
-		if (dynmap_dev_share(alloc, dev) > dynmap_dev_share(alloc, best))
-			best = dev;
 	*len = 0;
-	for (dev = 0; dev < nr; dev++)
-		if (dynmap_dev_search(alloc, (best + dev) % nr, want, pbn, len))
-			return;
+	want = min(want, dynmap_alloc_piece(alloc));
+	enough = max(want / DYNMAP_FAIR_PART, min_t(u32, want, DYNMAP_GOOD_RUN));
+	for (i = 0; i < nr; i++)
+		if (dynmap_dev_search(alloc, (first + i) % nr, want, ~0U, pbn, len) ||
+		    *len >= enough)
+			break;
+	if (*len && dynmap_pbn_dev(*pbn) != first)
+		dynmap_turns_pass(&alloc->data_turns, first, *len);
 }
 
+/* The free run at a goal, up to the end of the piece that it lies in. */
 static u32 dynmap_goal_run(struct dynmap_alloc *alloc, u64 goal, u32 want)
 {
 	u32 segment = dynmap_pbn_segment(goal), index = dynmap_pbn_index(goal);
+	u32 left = dynmap_piece_left(index, dynmap_alloc_piece(alloc));
 	struct dynmap_seg *seg;
+
+	/* Where a piece begins, another one was filled. */
+	if (left == DYNMAP_PIECE_BLOCKS && !dynmap_alloc_is_lone(alloc))
+		return 0;
+	want = min(want, left);
 
 	/* While a device grows, the geometry knows segments that are not yet used. */
 	if (goal == DYNMAP_PBN_NONE || !dynmap_pbn_valid(alloc->geo, goal, 1) ||
@@ -839,25 +639,40 @@ static u32 dynmap_goal_run(struct dynmap_alloc *alloc, u64 goal, u32 want)
 	return min(want, dynmap_segment_blocks(alloc->geo, segment) - index);
 }
 
+/*
+ * Blocks were given: where does the search go on? Of several devices, behind them only
+ * if it was there: a piece that is @own is gone on in by who has it.
+ */
+static void dynmap_seg_go_on(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index,
+			     u32 len, bool own)
+{
+	if (dynmap_alloc_is_lone(alloc) || !own || seg->hint - index < len)
+		seg->hint = (index + len) % DYNMAP_SEGMENT_BLOCKS;
+	if (len == DYNMAP_PIECE_BLOCKS)
+		seg->piece_hint = (index + len) % DYNMAP_SEGMENT_BLOCKS;
+}
+
 /* What most redirected writes ask for: one block, behind one that is in use, in its segment. */
 static bool dynmap_hold_next(struct dynmap_alloc *alloc, u64 goal)
 {
 	u32 index = dynmap_pbn_index(goal), segment = dynmap_pbn_segment(goal);
 	u32 dev = dynmap_segment_dev(segment);
 	u64 bit = dynmap_bits(index & 63, 1);
+	u32 piece = dynmap_alloc_piece(alloc);
 	struct dynmap_seg *seg;
 
-	if (!index || dev >= alloc->geo->nr_devs ||
+	if (!(index & (piece - 1)) || dev >= alloc->geo->nr_devs ||
 	    dynmap_segment_slot(segment) >= alloc->slots[dev])
 		return false;
 	seg = dynmap_alloc_seg(alloc, segment);
 	if (!seg || !(dynmap_seg_free_bits(seg, index >> 6) & bit))
 		return false;
 	seg->busy[index >> 6] |= bit;
-	seg->hint = (index + 1) % DYNMAP_SEGMENT_BLOCKS;
+	dynmap_seg_go_on(alloc, seg, index, 1, true);
 	seg->free--;
 	alloc->free_blocks--;
 	alloc->dev_free[dev]--;
+	dynmap_turns_charge(&alloc->data_turns, dev, 1);
 	return true;
 }
 
@@ -870,11 +685,43 @@ static u64 dynmap_kills_room(const struct dynmap_alloc *alloc)
 	       (u64)count * DYNMAP_KILL_NODES * alloc->cache->copies : 0;
 }
 
-__hot int dynmap_alloc_hold(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 *pbn, u32 *len)
+/* A free piece of the device whose turn it is, not far from where data went last. */
+static bool dynmap_piece_search(struct dynmap_alloc *alloc, u64 *pbn)
+{
+	u32 len = DYNMAP_PIECE_BLOCKS - 1;	/* nothing shorter will do */
+
+	return dynmap_dev_search(alloc, dynmap_data_turn(alloc), DYNMAP_PIECE_BLOCKS,
+				 DYNMAP_LOOK_SEGMENTS, pbn, &len);
+}
+
+/*
+ * Find free data blocks: at the goal, else elsewhere. Who comes @again for what follows
+ * them then gets a piece of its own. Return how many blocks from *@pbn on are its own,
+ * those behind *@len included.
+ */
+static u32 dynmap_alloc_find(struct dynmap_alloc *alloc, u64 goal, u32 want, bool again,
+			     u64 *pbn, u32 *len)
+{
+	*pbn = goal;
+	*len = dynmap_goal_run(alloc, goal, want);
+	if (*len >= min_t(u32, want, DYNMAP_GOOD_RUN))
+		return *len;
+	if (again && goal != DYNMAP_PBN_NONE && !dynmap_alloc_is_lone(alloc) &&
+	    dynmap_piece_search(alloc, pbn)) {
+		*len = min_t(u32, want, DYNMAP_PIECE_BLOCKS);
+		return DYNMAP_PIECE_BLOCKS;
+	}
+	dynmap_alloc_search(alloc, want, pbn, len);
+	return *len;
+}
+
+/* Make free data blocks busy, see dynmap_alloc_find(). */
+static __always_inline int dynmap_alloc_give(struct dynmap_alloc *alloc, u64 goal, u32 want,
+					     bool again, u64 *pbn, u32 *len)
 {
 	u64 room = dynmap_alloc_data_free(alloc), kept = dynmap_kills_room(alloc);
 	struct dynmap_seg *seg;
-	u32 index;
+	u32 index, own;
 
 	want = min_t(u64, want, room > kept ? room - kept : 0);
 	if (want == 1 && dynmap_hold_next(alloc, goal)) {
@@ -882,14 +729,11 @@ __hot int dynmap_alloc_hold(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 
 		*len = 1;
 		return 0;
 	}
-	*pbn = goal;
-	*len = dynmap_goal_run(alloc, goal, want);
-	if (*len < min_t(u32, want, DYNMAP_GOOD_RUN))
-		dynmap_alloc_search(alloc, want, pbn, len);
+	own = dynmap_alloc_find(alloc, goal, want, again, pbn, len);
 	if (!*len) {
 		bool soon = alloc->quarantined || alloc->cache->kills.count ||
 			    (dynmap_meta_quarantined(alloc) &&
-			     alloc->free_blocks > dynmap_meta_free(alloc));
+			     alloc->free_blocks > alloc->meta_free);
 
 		return soon ? -EBUSY : -ENOSPC;
 	}
@@ -898,8 +742,14 @@ __hot int dynmap_alloc_hold(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 
 		return -ENOMEM;
 	index = dynmap_pbn_index(*pbn);
 	dynmap_seg_occupy(alloc, seg, index, *len);
-	seg->hint = (index + *len) % DYNMAP_SEGMENT_BLOCKS;
+	dynmap_turns_charge(&alloc->data_turns, dynmap_pbn_dev(*pbn), *len);
+	dynmap_seg_go_on(alloc, seg, index, own, *pbn == goal || own == DYNMAP_PIECE_BLOCKS);
 	return 0;
+}
+
+__hot int dynmap_alloc_hold(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 *pbn, u32 *len)
+{
+	return dynmap_alloc_give(alloc, goal, want, true, pbn, len);
 }
 
 __hot void dynmap_alloc_take_held(struct dynmap_alloc *alloc, u64 pbn, u32 len)
@@ -917,7 +767,7 @@ void dynmap_alloc_unhold(struct dynmap_alloc *alloc, u64 pbn, u32 len)
 
 int dynmap_alloc_data(struct dynmap_alloc *alloc, u64 goal, u32 want, u64 *pbn, u32 *len)
 {
-	int ret = dynmap_alloc_hold(alloc, goal, want, pbn, len);
+	int ret = dynmap_alloc_give(alloc, goal, want, false, pbn, len);
 
 	if (!ret)
 		dynmap_alloc_take_held(alloc, *pbn, *len);

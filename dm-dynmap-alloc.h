@@ -28,6 +28,12 @@
 
 #define DYNMAP_SEGMENT_WORDS	(DYNMAP_SEGMENT_BLOCKS / 64)
 
+/*
+ * Of several devices, data takes aligned pieces of this length in turn: an allocation
+ * ends at the end of its piece. See the head of dm-dynmap-alloc.c.
+ */
+#define DYNMAP_PIECE_BLOCKS	256
+
 /**
  * struct dynmap_seg - a touched segment in memory
  * @list: in the allocator's list of segments with dirty zones, or empty
@@ -38,6 +44,7 @@
  * @zone_dirty: zones whose record is out of date
  * @free: blocks not busy
  * @hint: the search for free data blocks begins at this index
+ * @piece_hint: of several devices, the search for a free piece
  * @max_run: no run of free data blocks is longer than this
  */
 struct dynmap_seg {
@@ -49,11 +56,12 @@ struct dynmap_seg {
 	u64 zone_dirty[DYNMAP_SEGMENT_ZONES / 64];
 	u32 free;
 	u32 hint;
+	u32 piece_hint;
 	u32 max_run;
 };
 
 /**
- * struct dynmap_zones - the zones claimed for one copy of nodes
+ * struct dynmap_zones - the zones of one device claimed for one copy of nodes
  * @pbn: first block of each
  * @count: how many
  * @capacity: length of @pbn
@@ -78,11 +86,15 @@ struct dynmap_zones {
  * @nr_dirty_zones: zones whose records are out of date
  * @slots: per device, length of @seg that is in use
  * @cursor: per device, slot where the last data allocation was
- * @dev_free: per device, blocks that are not busy
+ * @dev_free: per device, blocks that are not busy, metadata zones left out
  * @dev_total: per device, all usable blocks
+ * @data_turns: whose turn it is to give data blocks
  * @free_blocks: blocks not busy, metadata zones included
- * @zones: zones claimed for copies A and B of nodes
+ * @zones: per device, zones claimed for copies A and B of nodes
+ * @node_turns: whose turn it is to give places for nodes
+ * @zone_from: per device, no zone is claimed while @dev_free is less: there was none
  * @meta_total: blocks in metadata zones
+ * @meta_free: of them, those that are not busy
  * @data_allocated: blocks allocated to data
  * @meta_allocated: blocks allocated to nodes
  * @total_blocks: all usable blocks
@@ -110,9 +122,13 @@ struct dynmap_alloc {
 	u32 cursor[DYNMAP_MAX_DEVICES];
 	u64 dev_free[DYNMAP_MAX_DEVICES];
 	u64 dev_total[DYNMAP_MAX_DEVICES];
+	struct dynmap_turns data_turns;
 	u64 free_blocks;
-	struct dynmap_zones zones[2];
+	struct dynmap_zones zones[DYNMAP_MAX_DEVICES][2];
+	struct dynmap_turns node_turns;
+	u64 zone_from[DYNMAP_MAX_DEVICES];
 	u64 meta_total;
+	u64 meta_free;
 	u64 data_allocated;
 	u64 meta_allocated;
 	u64 total_blocks;
@@ -239,10 +255,23 @@ static inline bool dynmap_alloc_room(const struct dynmap_alloc *alloc, u32 nodes
 	return room >= keep + nodes * cache->copies;
 }
 
+/* Is there space on one device only? While a second one is added, the first one is alone. */
+static inline bool dynmap_alloc_is_lone(const struct dynmap_alloc *alloc)
+{
+	return !alloc->slots[1];
+}
+
+/* No allocation of data is longer than that. */
+static inline u32 dynmap_alloc_piece(const struct dynmap_alloc *alloc)
+{
+	return dynmap_alloc_is_lone(alloc) ? DYNMAP_SEGMENT_BLOCKS : DYNMAP_PIECE_BLOCKS;
+}
+
 /**
  * dynmap_alloc_data() - allocate consecutive data blocks
  * @alloc: the allocator
- * @goal: preferred place, DYNMAP_PBN_NONE for none
+ * @goal: preferred place, DYNMAP_PBN_NONE for none; of several devices, one where a
+ *	piece begins is not taken: the one that it continues is full
  * @want: blocks wanted, at most 65536
  * @pbn: set to the first block
  * @len: set to the number, between 1 and @want
@@ -257,7 +286,8 @@ int __must_check dynmap_alloc_data(struct dynmap_alloc *alloc, u64 goal, u32 wan
  * dynmap_alloc_hold() - as dynmap_alloc_data(), but no tree reaches the blocks yet
  *
  * They are busy, and in no checkpoint, until dynmap_alloc_take_held() or
- * dynmap_alloc_unhold().
+ * dynmap_alloc_unhold(). Of several devices, a caller whose goal is taken gets the
+ * beginning of a piece, if one is free, so that it can go on there.
  */
 int __must_check dynmap_alloc_hold(struct dynmap_alloc *alloc, u64 goal, u32 want,
 				   u64 *pbn, u32 *len);
@@ -338,5 +368,62 @@ static inline u64 dynmap_alloc_node_mark(const struct dynmap_alloc *alloc)
 {
 	return alloc->floor / 4;
 }
+
+/*
+ * What dm-dynmap-alloc.c and dm-dynmap-zone.c have of each other.
+ */
+#define DYNMAP_GOOD_RUN		16	/* where fewer free blocks are is not a good place */
+
+static inline int dynmap_zone_class(u8 flags)
+{
+	return flags & DYNMAP_ZONE_META_B ? 1 : 0;
+}
+
+static inline u32 dynmap_zone_of(u32 index)
+{
+	return index >> DYNMAP_ZONE_SHIFT;
+}
+
+/* Metadata blocks that checkpoints will make free. */
+static inline u64 dynmap_meta_quarantined(const struct dynmap_alloc *alloc)
+{
+	return alloc->meta_freed.blocks + alloc->meta_sealed.blocks;
+}
+
+/* The segment in memory, made on first touch; NULL if memory is short. */
+struct dynmap_seg *dynmap_seg_get(struct dynmap_alloc *alloc, u32 segment);
+
+/* Make blocks busy, those that are already stay so. */
+void dynmap_seg_occupy(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index, u32 len);
+
+/* The record of a zone is out of date. */
+static __always_inline void dynmap_zone_set_dirty(struct dynmap_alloc *alloc,
+						  struct dynmap_seg *seg, u32 zone)
+{
+	u64 bit = 1ULL << (zone & 63);
+
+	alloc->nr_dirty_zones += !(seg->zone_dirty[zone >> 6] & bit);
+	seg->zone_dirty[zone >> 6] |= bit;
+	if (list_empty(&seg->list))
+		list_add_tail(&seg->list, &alloc->dirty);
+}
+
+/* Blocks of a zone, fewer at the end of a device, where there may be none; those not busy. */
+u32 dynmap_zone_blocks(const struct dynmap_alloc *alloc, u32 segment, u32 zone);
+u32 dynmap_zone_free(const struct dynmap_alloc *alloc, u32 segment, u32 zone);
+
+/* Make a zone one of metadata, for copies as @flags says. 0, -ENOMEM. */
+int __must_check dynmap_zones_add(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 zone,
+				  u8 flags);
+
+/**
+ * dynmap_stock_fill() - fill the stock, of all copies alike
+ * @alloc: the allocator
+ * @nodes: to at least so many places
+ * @urgent: see struct dynmap_op
+ *
+ * Return: 0; -EBUSY: a checkpoint will free metadata blocks; -ENOSPC; -ENOMEM.
+ */
+int __must_check dynmap_stock_fill(struct dynmap_alloc *alloc, u32 nodes, u8 urgent);
 
 #endif /* DM_DYNMAP_ALLOC_H */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Devices and segments, see dm-dynmap-dev.h. Callers: alloc, node, pool, and
- * the kernel's bio path. Nothing here fails or allocates.
+ * Devices, segments and turns, see dm-dynmap-dev.h. Callers: alloc, node, pool,
+ * and the kernel's bio path. Nothing here fails or allocates.
  */
 #include "dm-dynmap-dev.h"
 
@@ -99,4 +99,49 @@ bool dynmap_block_is_zero(const void *data)
 		if (word[i])
 			return false;
 	return true;
+}
+
+/* What was given is credited to all devices by weight. */
+static void dynmap_turns_credit(struct dynmap_turns *turns, const u64 *weight, u32 nr)
+{
+	u64 sum = 0, scale;
+	u32 dev, top = nr;
+	s64 most;
+
+	for (dev = 0; dev < nr; dev++)
+		sum += weight[dev];
+	if (!sum || !turns->given)
+		return;
+	scale = (1ULL << 62) / sum;
+	for (dev = 0; dev < nr; dev++) {
+		turns->credit[dev] += turns->given *
+				      (weight[dev] * scale >> (62 - DYNMAP_CREDIT_SHIFT));
+		if (weight[dev] && (top == nr || turns->credit[dev] > turns->credit[top]))
+			top = dev;
+	}
+	/*
+	 * Only differences matter: the highest credit becomes zero. A device that has nothing
+	 * to give keeps no more: when it has space again it makes up for nothing.
+	 */
+	most = turns->credit[top];
+	for (dev = 0; dev < nr; dev++)
+		turns->credit[dev] = min_t(s64, turns->credit[dev] - most, 0);
+	turns->given = 0;
+}
+
+u32 dynmap_turns_next(struct dynmap_turns *turns, const u64 *weight, u32 nr, u32 slack)
+{
+	s64 apart = (s64)slack << DYNMAP_CREDIT_SHIFT;
+	u32 dev, next = nr, i;
+
+	dynmap_turns_credit(turns, weight, nr);
+	for (i = 1; i <= nr; i++) {
+		dev = (turns->last + i) % nr;
+		if (weight[dev] &&
+		    (next == nr || turns->credit[dev] > turns->credit[next] + apart))
+			next = dev;
+	}
+	if (next < nr)
+		turns->last = next;
+	return next;
 }

@@ -2,10 +2,11 @@
 /*
  * Devices and segments: where a pool block lies.
  *
- * Owns: the device table in memory, and the translation of a pbn to a device
- * and a block there. A segment's number is device:6 | slot:22, so that devices
- * are added and grow without any other number changing. The table changes only
- * while the metadata lock is held for writing; reading it needs it for reading.
+ * Owns: the device table in memory, the translation of a pbn to a device and a
+ * block there, and the turns in which devices give blocks. A segment's number is
+ * device:6 | slot:22, so that devices are added and grow without any other number
+ * changing. The table changes only while the metadata lock is held for writing;
+ * reading it needs it for reading.
  */
 #ifndef DM_DYNMAP_DEV_H
 #define DM_DYNMAP_DEV_H
@@ -177,5 +178,50 @@ static inline u64 dynmap_pbn_locate(const struct dynmap_geometry *geo, u64 pbn, 
 	       ((u64)dynmap_segment_slot(segment) << DYNMAP_SEGMENT_SHIFT) +
 	       dynmap_pbn_index(pbn);
 }
+
+/**
+ * struct dynmap_turns - the turns in which devices give blocks, by weight
+ * @credit: per device, by how much it lags behind its share, in units of
+ *	2^-DYNMAP_CREDIT_SHIFT blocks; negative: it is ahead
+ * @given: blocks given since the last dynmap_turns_next()
+ * @last: the device that it found
+ */
+struct dynmap_turns {
+	s64 credit[DYNMAP_MAX_DEVICES];
+	u64 given;
+	u32 last;
+};
+
+#define DYNMAP_CREDIT_SHIFT	24
+
+/* A device that passes its turn on is charged for what another one gives. */
+static inline void dynmap_turns_pass(struct dynmap_turns *turns, u32 dev, u32 blocks)
+{
+	turns->credit[dev] -= (s64)blocks << DYNMAP_CREDIT_SHIFT;
+}
+
+/* A device gave blocks, whether or not it was its turn. */
+static inline void dynmap_turns_charge(struct dynmap_turns *turns, u32 dev, u32 blocks)
+{
+	dynmap_turns_pass(turns, dev, blocks);
+	turns->given += blocks;
+}
+
+/**
+ * dynmap_turns_next() - find the device whose turn it is
+ * @turns: the turns; all zero to begin with
+ * @weight: per device, its weight; 0: it has nothing to give. Their sum is below 2^62
+ * @nr: number of devices
+ * @slack: blocks by which they may lag behind more or less than others without a
+ *	change of their order
+ *
+ * What was given since the last call is credited to all devices by weight, and the one
+ * that lags behind most is next; of those that lag behind about as much, the first one
+ * behind the last one. So shares follow the weights, however they and the number of
+ * devices change, and devices of about the same weight do not get two turns in a row.
+ *
+ * Return: the device, or @nr if none has anything to give.
+ */
+u32 dynmap_turns_next(struct dynmap_turns *turns, const u64 *weight, u32 nr, u32 slack);
 
 #endif /* DM_DYNMAP_DEV_H */

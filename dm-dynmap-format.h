@@ -14,7 +14,7 @@
  *   0          superblock (home slot, rewritten when the pool's shape changes)
  *   1..3       superblock slots, used in turn by checkpoints
  *   4..7       zero
- *   8..        journal ring (used on the devices the superblock names)
+ *   8..        its part of the journal ring (see struct dynmap_disk_journal)
  *   data_start segments of 65536 blocks, the last one may be short
  *   blocks-1   superblock (backup slot, written together with the home slot)
  */
@@ -60,6 +60,7 @@
 #define DYNMAP_JOURNAL_FIRST		8
 #define DYNMAP_JOURNAL_MIN_BLOCKS	32
 #define DYNMAP_JOURNAL_MAX_BLOCKS	32768
+#define DYNMAP_JOURNAL_PIECE		32	/* consecutive blocks on the same two devices */
 #define DYNMAP_MIN_DEVICE_BLOCKS	1024	/* 4 MiB */
 
 /* A feature bit that a reader does not know: ignore it, open read-only, or refuse. */
@@ -149,7 +150,9 @@ struct dynmap_disk_device {
  *    144    8 sequence number of the first journal block to replay
  *    152    4 generation
  *    156    4 blocks in the journal ring
- *    160    8 the one or two devices that carry the journal (~0: none)
+ *    160    4 devices that carry the journal: the first so many, in the order of the
+ *             table, that have set aside as many blocks as the ring has
+ *    164    4 zero
  *    168    4 allocation size, blocks
  *    172    4 copies kept of each node, 1 or 2
  *    176    8 transaction id of user space
@@ -182,7 +185,8 @@ struct dynmap_disk_super {
 	__le64 journal_seq;
 	__le32 generation;
 	__le32 journal_blocks;
-	__le32 journal_dev[2];
+	__le32 journal_devices;
+	__le32 zero2;
 	__le32 alloc_blocks;
 	__le32 copies;
 	__le64 transaction_id;
@@ -204,7 +208,6 @@ struct dynmap_disk_super {
 };
 
 #define DYNMAP_SB_OPENED	(1ULL << 0)	/* all devices carry this opening */
-#define DYNMAP_JOURNAL_DEV_NONE	0xffffffffU
 
 /*
  * B-tree node header.
@@ -367,7 +370,11 @@ struct dynmap_disk_zone {
 	__le64 bitmap[DYNMAP_ZONE_WORDS];
 };
 
-/* Claimed for metadata: for copies A or for copies B of nodes. */
+/*
+ * Claimed for metadata: for copies A or for copies B of nodes, if the pool has one device.
+ * On several ones the zones of even devices have the first, those of odd ones the second
+ * flag, zones from when the first device was alone either; any copies may lie in them.
+ */
 #define DYNMAP_ZONE_META_A	(1U << 0)
 #define DYNMAP_ZONE_META_B	(1U << 1)
 #define DYNMAP_ZONE_META	(DYNMAP_ZONE_META_A | DYNMAP_ZONE_META_B)
@@ -533,7 +540,10 @@ struct dynmap_disk_record {
 #define DYNMAP_NAME_PARTS	(DYNMAP_NAME_BYTES / DYNMAP_NAME_PART_BYTES)
 
 /*
- * Journal block. Block seq lies at ring position seq modulo ring size.
+ * Journal block. Block seq lies at ring position seq modulo ring size, on two of the n
+ * devices that carry the journal, numbered in the order of the table: with p = seq /
+ * DYNMAP_JOURNAL_PIECE, on device p modulo n and on device p + 1 modulo n; on the only
+ * one if n is 1.
  *
  * OFFSET SIZE DESCRIPTION
  *      0    4 magic
@@ -598,7 +608,8 @@ DYNMAP_ASSERT_AT(dynmap_disk_super, incarnation, 136);
 DYNMAP_ASSERT_AT(dynmap_disk_super, journal_seq, 144);
 DYNMAP_ASSERT_AT(dynmap_disk_super, generation, 152);
 DYNMAP_ASSERT_AT(dynmap_disk_super, journal_blocks, 156);
-DYNMAP_ASSERT_AT(dynmap_disk_super, journal_dev, 160);
+DYNMAP_ASSERT_AT(dynmap_disk_super, journal_devices, 160);
+DYNMAP_ASSERT_AT(dynmap_disk_super, zero2, 164);
 DYNMAP_ASSERT_AT(dynmap_disk_super, alloc_blocks, 168);
 DYNMAP_ASSERT_AT(dynmap_disk_super, copies, 172);
 DYNMAP_ASSERT_AT(dynmap_disk_super, transaction_id, 176);

@@ -15,8 +15,6 @@ void dynmap_journal_init(struct dynmap_journal *journal, struct dynmap_cache *ca
 {
 	memset(journal, 0, sizeof(*journal));
 	journal->cache = cache;
-	journal->dev[0] = DYNMAP_JOURNAL_DEV_NONE;
-	journal->dev[1] = DYNMAP_JOURNAL_DEV_NONE;
 	INIT_LIST_HEAD(&journal->full);
 	INIT_LIST_HEAD(&journal->writing);
 }
@@ -34,6 +32,26 @@ void dynmap_journal_exit(struct dynmap_journal *journal)
 	if (journal->current_block)
 		dynmap_buf_free(journal->current_block);
 	journal->current_block = NULL;
+}
+
+u32 dynmap_journal_carriers(const struct dynmap_disk_super *super, u32 blocks)
+{
+	u32 dev, count = 0;
+
+	for (dev = 0; dev < le32_to_cpu(super->nr_devices); dev++)
+		count += le32_to_cpu(super->device[dev].journal_blocks) >= blocks;
+	return count;
+}
+
+void dynmap_journal_spread(struct dynmap_journal *journal, const struct dynmap_disk_super *super)
+{
+	u32 dev, count = le32_to_cpu(super->journal_devices);
+
+	journal->blocks = le32_to_cpu(super->journal_blocks);
+	journal->nr_devs = 0;
+	for (dev = 0; journal->nr_devs < count; dev++)
+		if (le32_to_cpu(super->device[dev].journal_blocks) >= journal->blocks)
+			journal->dev[journal->nr_devs++] = dev;
 }
 
 static u32 dynmap_journal_crc(const struct dynmap_disk_journal *block)
@@ -136,20 +154,17 @@ void dynmap_journal_commit_begin(struct dynmap_journal *journal)
 static void dynmap_journal_write(struct dynmap_journal *journal, struct dynmap_buf *buf, u32 flags)
 {
 	struct dynmap_disk_journal *block = buf->data;
-	struct dynmap_geometry *geo = journal->cache->geo;
-	u64 at = le64_to_cpu(block->seq) % journal->blocks;
+	struct dynmap_store *store = journal->cache->geo->store;
 	u32 copy, dev;
+	u64 at;
 
 	block->durable = cpu_to_le64(journal->durable);
 	block->rest = cpu_to_le32(journal->writing_end - 1 - le64_to_cpu(block->seq));
 	block->crc = cpu_to_le32(dynmap_journal_crc(block));
-	for (copy = 0; copy < 2; copy++) {
-		dev = journal->dev[copy];
-		if (dev == DYNMAP_JOURNAL_DEV_NONE)
-			continue;
-		geo->store->ops->write(geo->store, DYNMAP_BATCH_JOURNAL, dev,
-				       geo->dev[dev].journal_start + at, block,
-				       flags | DYNMAP_STORE_FUA);
+	for (copy = 0; copy < dynmap_journal_copies(journal); copy++) {
+		at = dynmap_journal_locate(journal, le64_to_cpu(block->seq), copy, &dev);
+		store->ops->write(store, DYNMAP_BATCH_JOURNAL, dev, at, block,
+				  flags | DYNMAP_STORE_FUA);
 	}
 }
 
@@ -174,8 +189,8 @@ int dynmap_journal_commit_io(struct dynmap_journal *journal)
 		if (flush[dev])
 			last = dev;
 	}
-	if (flushes == 1 && journal->dev[0] == last && list_is_singular(&journal->writing) &&
-	    journal->dev[1] == DYNMAP_JOURNAL_DEV_NONE) {
+	if (flushes == 1 && journal->nr_devs == 1 && journal->dev[0] == last &&
+	    list_is_singular(&journal->writing)) {
 		flags = DYNMAP_STORE_PREFLUSH;
 		flushes = 0;
 	}
@@ -237,17 +252,14 @@ static bool dynmap_journal_is(const struct dynmap_journal *journal, u64 seq,
  */
 int dynmap_journal_read(struct dynmap_journal *journal, u64 seq, void *data)
 {
-	struct dynmap_geometry *geo = journal->cache->geo;
+	struct dynmap_store *store = journal->cache->geo->store;
 	bool unreadable = false, absent = false;
 	u32 copy, dev;
+	u64 at;
 
-	for (copy = 0; copy < 2; copy++) {
-		dev = journal->dev[copy];
-		if (dev == DYNMAP_JOURNAL_DEV_NONE)
-			continue;
-		if (geo->store->ops->read(geo->store, dev,
-					  geo->dev[dev].journal_start + seq % journal->blocks,
-					  data)) {
+	for (copy = 0; copy < dynmap_journal_copies(journal); copy++) {
+		at = dynmap_journal_locate(journal, seq, copy, &dev);
+		if (store->ops->read(store, dev, at, data)) {
 			unreadable = true;
 		} else if (dynmap_block_is_zero(data)) {
 			absent = true;

@@ -26,7 +26,8 @@
 /**
  * struct dynmap_journal - the journal of one pool
  * @cache: buffers, geometry, uuid
- * @dev: the devices that carry the ring, DYNMAP_JOURNAL_DEV_NONE for none
+ * @dev: the devices that carry the ring
+ * @nr_devs: how many
  * @blocks: length of the ring
  * @incarnation: stamped on every block
  * @head: sequence number of the block that takes the next record
@@ -41,7 +42,8 @@
  */
 struct dynmap_journal {
 	struct dynmap_cache *cache;
-	u32 dev[2];
+	u32 dev[DYNMAP_MAX_DEVICES];
+	u32 nr_devs;
 	u32 blocks;
 	u64 incarnation;
 	u64 head;
@@ -57,6 +59,34 @@ struct dynmap_journal {
 
 void dynmap_journal_init(struct dynmap_journal *journal, struct dynmap_cache *cache);
 void dynmap_journal_exit(struct dynmap_journal *journal);
+
+/**
+ * dynmap_journal_spread() - set the devices that carry the ring
+ * @journal: the journal
+ * @super: superblock that says so, checked
+ *
+ * Blocks are written to and looked for on these devices from now on: between opening
+ * and replay, or when a checkpoint with that superblock is durable, which covers all
+ * blocks that may lie elsewhere.
+ */
+void dynmap_journal_spread(struct dynmap_journal *journal, const struct dynmap_disk_super *super);
+
+/* Devices of a superblock that have room for a ring of so many blocks. */
+u32 dynmap_journal_carriers(const struct dynmap_disk_super *super, u32 blocks);
+
+/* Copies of each block. */
+static inline u32 dynmap_journal_copies(const struct dynmap_journal *journal)
+{
+	return journal->nr_devs > 1 ? 2 : 1;
+}
+
+/* Where a copy of block @seq lies: sets the device, returns the block there. */
+static inline u64 dynmap_journal_locate(const struct dynmap_journal *journal, u64 seq, u32 copy,
+					u32 *dev)
+{
+	*dev = journal->dev[(seq / DYNMAP_JOURNAL_PIECE + copy) % journal->nr_devs];
+	return journal->cache->geo->dev[*dev].journal_start + seq % journal->blocks;
+}
 
 /**
  * dynmap_journal_reserve() - first phase: room for records, in one block

@@ -159,7 +159,7 @@ int __must_check dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store 
  * @changes: does anything change?
  * @old_nr_devs: number of devices before
  * @old_dev: what they looked like
- * @old_journal_dev: device of the journal's second copy before, as in the superblock
+ * @old_journal_devices: devices that carried the journal before, as in the superblock
  * @durable: a superblock on a device tells of the growth
  */
 struct dynmap_growth {
@@ -169,7 +169,7 @@ struct dynmap_growth {
 	bool changes;
 	u32 old_nr_devs;
 	struct dynmap_dev old_dev[DYNMAP_MAX_DEVICES];
-	__le32 old_journal_dev;
+	__le32 old_journal_devices;
 	bool durable;
 };
 

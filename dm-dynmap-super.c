@@ -30,7 +30,7 @@ static u32 dynmap_super_crc(const struct dynmap_disk_super *sb)
 
 static const char *dynmap_super_check_devices(const struct dynmap_disk_super *sb)
 {
-	u32 nr = le32_to_cpu(sb->nr_devices), i, index;
+	u32 nr = le32_to_cpu(sb->nr_devices), i;
 	struct dynmap_dev dev;
 	const char *failed;
 
@@ -39,15 +39,9 @@ static const char *dynmap_super_check_devices(const struct dynmap_disk_super *sb
 		if (failed)
 			return failed;
 	}
-	for (i = 0; i < 2; i++) {
-		index = le32_to_cpu(sb->journal_dev[i]);
-		if (i && index == DYNMAP_JOURNAL_DEV_NONE)
-			continue;
-		if (index >= nr || (i && index == le32_to_cpu(sb->journal_dev[0])) ||
-		    le32_to_cpu(sb->journal_blocks) >
-		    le32_to_cpu(sb->device[index].journal_blocks))
-			return "journal place";
-	}
+	if (!sb->journal_devices || le32_to_cpu(sb->journal_devices) >
+				    dynmap_journal_carriers(sb, le32_to_cpu(sb->journal_blocks)))
+		return "journal devices";
 	return NULL;
 }
 
@@ -261,7 +255,7 @@ const char *dynmap_geometry_init(struct dynmap_geometry *geo, struct dynmap_stor
 static int dynmap_pool_init(struct dynmap_pool *pool, struct dynmap_store *store,
 			    const struct dynmap_disk_super *sb, u32 max_clean)
 {
-	int ret, i;
+	int ret;
 
 	memset(pool, 0, sizeof(*pool));
 	pool->store = store;
@@ -283,9 +277,7 @@ static int dynmap_pool_init(struct dynmap_pool *pool, struct dynmap_store *store
 	pool->cache.epoch = le64_to_cpu(sb->epoch) + 1;
 	pool->cache.generation = le32_to_cpu(sb->generation);
 	pool->cache.copies = le32_to_cpu(sb->copies);
-	pool->journal.blocks = le32_to_cpu(sb->journal_blocks);
-	for (i = 0; i < 2; i++)
-		pool->journal.dev[i] = le32_to_cpu(sb->journal_dev[i]);
+	dynmap_journal_spread(&pool->journal, sb);
 	pool->journal.incarnation = le64_to_cpu(sb->incarnation);
 	pool->journal.head = le64_to_cpu(sb->journal_seq);
 	pool->journal.tail = pool->journal.head;
@@ -464,6 +456,8 @@ void dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error)
 	dynmap_alloc_sealed_durable(&pool->alloc);
 	dynmap_family_durable(&pool->table.family, pool->table.family.sealed);
 	pool->journal.tail = le64_to_cpu(pool->super->journal_seq);
+	/* After a growth: all blocks that were written where it began are covered by now. */
+	dynmap_journal_spread(&pool->journal, pool->super);
 }
 
 void dynmap_pool_commit_begin(struct dynmap_pool *pool)
@@ -638,7 +632,7 @@ int dynmap_growth_begin(struct dynmap_growth *growth, struct dynmap_pool *pool)
 	if (ret)
 		return ret;
 	growth->old_nr_devs = pool->geo.nr_devs;
-	growth->old_journal_dev = sb->journal_dev[1];
+	growth->old_journal_devices = sb->journal_devices;
 	for (i = 0; i < growth->nr_devs; i++) {
 		growth->old_dev[i] = pool->geo.dev[i];
 		pool->geo.dev[i] = growth->dev[i];
@@ -646,10 +640,8 @@ int dynmap_growth_begin(struct dynmap_growth *growth, struct dynmap_pool *pool)
 	}
 	pool->geo.nr_devs = growth->nr_devs;
 	sb->nr_devices = cpu_to_le32(growth->nr_devs);
-	/* The second copy of the journal, if there was no place for it so far. */
-	if (growth->nr_devs > 1 && pool->journal.dev[1] == DYNMAP_JOURNAL_DEV_NONE &&
-	    growth->dev[1].journal_blocks >= pool->journal.blocks)
-		sb->journal_dev[1] = cpu_to_le32(1);
+	/* The journal goes to all that have room for it, once this superblock is durable. */
+	sb->journal_devices = cpu_to_le32(dynmap_journal_carriers(sb, pool->journal.blocks));
 	return 0;
 }
 
@@ -667,7 +659,7 @@ bool dynmap_growth_undo(struct dynmap_growth *growth, struct dynmap_pool *pool)
 	}
 	pool->geo.nr_devs = growth->old_nr_devs;
 	sb->nr_devices = cpu_to_le32(growth->old_nr_devs);
-	sb->journal_dev[1] = growth->old_journal_dev;
+	sb->journal_devices = growth->old_journal_devices;
 	return growth->durable && !pool->failed;
 }
 
@@ -722,7 +714,6 @@ void dynmap_growth_end(struct dynmap_growth *growth, struct dynmap_pool *pool)
 	for (i = 0; i < growth->nr_devs; i++)
 		if (growth->seg[i])
 			growth->seg[i] = dynmap_alloc_grow_end(&pool->alloc, i, growth->seg[i]);
-	pool->journal.dev[1] = le32_to_cpu(pool->super->journal_dev[1]);
 }
 
 void dynmap_growth_exit(struct dynmap_growth *growth)
@@ -767,6 +758,19 @@ int dynmap_pool_grow(struct dynmap_pool *pool, u32 nr_devs, const u64 *blocks, c
 	return ret;
 }
 
+/* The longest ring that two devices have room for, or the only one. */
+static u32 dynmap_format_ring(const struct dynmap_disk_super *sb)
+{
+	u32 wanted = min_t(u32, le32_to_cpu(sb->nr_devices), 2), ring = 0, dev, blocks;
+
+	for (dev = 0; dev < le32_to_cpu(sb->nr_devices); dev++) {
+		blocks = le32_to_cpu(sb->device[dev].journal_blocks);
+		if (blocks > ring && dynmap_journal_carriers(sb, blocks) >= wanted)
+			ring = blocks;
+	}
+	return ring;
+}
+
 static void dynmap_format_super(struct dynmap_disk_super *sb,
 				const struct dynmap_format_params *params)
 {
@@ -775,7 +779,7 @@ static void dynmap_format_super(struct dynmap_disk_super *sb,
 		.pbn_b = cpu_to_le64(DYNMAP_PBN_NONE),
 	};
 	struct dynmap_dev dev;
-	u32 i, ring = DYNMAP_JOURNAL_MAX_BLOCKS;
+	u32 i;
 
 	memset(sb, 0, sizeof(*sb));
 	sb->magic = cpu_to_le64(DYNMAP_SB_MAGIC);
@@ -787,15 +791,13 @@ static void dynmap_format_super(struct dynmap_disk_super *sb,
 			return;		/* the caller's dynmap_super_check() refuses it */
 		memcpy(dev.uuid, params->dev_uuid[i], DYNMAP_UUID_BYTES);
 		dynmap_dev_store(&dev, &sb->device[i]);
-		if (i < 2)
-			ring = min(ring, dev.journal_blocks);
 	}
 	sb->flags = cpu_to_le64(DYNMAP_SB_OPENED);
 	sb->incarnation = cpu_to_le64(1);
 	sb->journal_seq = cpu_to_le64(1);
 	sb->generation = cpu_to_le32(1);
-	sb->journal_blocks = cpu_to_le32(ring);
-	sb->journal_dev[1] = cpu_to_le32(params->nr_devs > 1 ? 1 : DYNMAP_JOURNAL_DEV_NONE);
+	sb->journal_blocks = cpu_to_le32(dynmap_format_ring(sb));
+	sb->journal_devices = cpu_to_le32(dynmap_journal_carriers(sb, dynmap_format_ring(sb)));
 	sb->alloc_blocks = cpu_to_le32(params->alloc_blocks);
 	sb->copies = cpu_to_le32(params->copies);
 	sb->next_reap_id = cpu_to_le64((u64)DYNMAP_MAX_VOLUME_ID + 1);

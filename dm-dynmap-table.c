@@ -269,6 +269,7 @@ static void dynmap_map_reserve(struct dynmap_table *table, struct dynmap_volume 
 static int dynmap_reserve_piece(struct dynmap_table *table, struct dynmap_volume *volume, u64 lbn,
 				u64 start, u64 end, struct dynmap_op *op)
 {
+	u32 piece = dynmap_alloc_piece(table->alloc);
 	u64 goal = DYNMAP_PBN_NONE, pbn, at;
 	struct dynmap_extent hole, left;
 	struct dynmap_path path;
@@ -283,10 +284,9 @@ static int dynmap_reserve_piece(struct dynmap_table *table, struct dynmap_volume
 		return ret;
 	start = max(start, hole.lbn);
 	end = min(end, dynmap_extent_end(&hole));
-	if (end - start > DYNMAP_MAX_EXTENT_BLOCKS) {
-		start = max(start, lbn & ~(u64)(DYNMAP_MAX_EXTENT_BLOCKS - 1));
-		end = min(end, start + DYNMAP_MAX_EXTENT_BLOCKS);
-	}
+	if (lbn >= start + piece)
+		start = max(start, lbn & ~(u64)(piece - 1));
+	end = min(end, start + piece);
 	if (volume->map.levels && path.slot[0] >= 0) {
 		dynmap_extent_read(path.buf[0], path.slot[0], &left);
 		if (dynmap_extent_end(&left) == start)
@@ -341,11 +341,34 @@ static int dynmap_stream(const struct dynmap_table *table, struct dynmap_volume 
 	return 0;
 }
 
+/*
+ * Reserve what [start, end) has beside the piece that begins at @first, as far as it
+ * goes. Help is asked for but for nodes: the caller's own write does not need them, and
+ * they may be unreadable. -ENOMEM, -EBUSY.
+ */
+static int dynmap_reserve_others(struct dynmap_table *table, struct dynmap_volume *volume,
+				 u64 first, u64 start, u64 end, struct dynmap_op *op)
+{
+	u32 piece = dynmap_alloc_piece(table->alloc);
+	u64 at = first;
+	int ret = 0;
+
+	do {
+		at += piece;
+		if (at >= end)
+			at = start;
+		if (at == first)
+			return 0;
+		ret = dynmap_reserve_piece(table, volume, at, at, min(end, at + piece), op);
+	} while (!ret);
+	return ret == -ENOMEM || ret == -EBUSY ? ret : 0;
+}
+
 int dynmap_table_reserve(struct dynmap_table *table, struct dynmap_volume *volume, u64 lbn,
 			 u32 len, struct dynmap_op *op)
 {
-	u32 unit = dynmap_unit(table, volume);
-	u64 start, end, at;
+	u32 unit = dynmap_unit(table, volume), piece = dynmap_alloc_piece(table->alloc);
+	u64 start, end, first;
 	u32 stream;
 	int ret;
 
@@ -355,13 +378,14 @@ int dynmap_table_reserve(struct dynmap_table *table, struct dynmap_volume *volum
 	start = lbn & ~(u64)(unit - 1);
 	end = lbn + max(len, stream);
 	end = min(round_up(end, (u64)unit), max(volume->limit, lbn + len));
-	ret = dynmap_reserve_piece(table, volume, lbn, start, end, op);
-	if (ret || unit <= DYNMAP_MAX_EXTENT_BLOCKS)
+	if (unit <= piece)
+		return dynmap_reserve_piece(table, volume, lbn, start, end, op);
+	/* The piece of @lbn is the last: until then the caller, once it has helped, comes again. */
+	first = lbn & ~(u64)(piece - 1);
+	ret = dynmap_reserve_others(table, volume, first, start, end, op);
+	if (ret)
 		return ret;
-	/* The rest of a unit longer than an extent: as far as it goes without help. */
-	for (at = start; at < end && !ret; at += DYNMAP_MAX_EXTENT_BLOCKS)
-		ret = dynmap_reserve_piece(table, volume, at, start, end, op);
-	return 0;
+	return dynmap_reserve_piece(table, volume, lbn, first, min(end, first + piece), op);
 }
 
 /* Replay: reserve exactly this; what a first attempt did already is skipped. */

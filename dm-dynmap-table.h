@@ -83,10 +83,13 @@ int __must_check dynmap_table_lookup(struct dynmap_volume *volume, u64 lbn,
  *
  * Allocates the allocation units that the write touches, as far as they are
  * holes and free space goes; at least @lbn is RESERVED afterwards. A write that
- * continues an extent gets more: twice as much as there is, up to 8 MiB, so
- * that streams stay in long extents even if several write at once (the idea of
- * file systems' speculative preallocation). When space gets short the units do
- * too: nothing longer than 1/16 of what is free is allocated at once.
+ * continues an extent gets more: twice as much as there is, up to 8 MiB or, of
+ * several devices, to the end of a piece, so that streams stay in long extents even
+ * if several write at once (the idea of file systems' speculative preallocation).
+ * A unit longer than a piece (dynmap_alloc_piece()) is allocated piece by piece, that
+ * of @lbn last: if help is needed between them, the caller comes again for @lbn.
+ * When space gets short the units do too: nothing longer than 1/16 of what is free is
+ * allocated at once.
  *
  * Return: 0; -ENOSPC; -EAGAIN, -ENOMEM, -EBUSY, -EUCLEAN.
  */

@@ -365,11 +365,12 @@ static void each_divergence(struct dynmap_walk *walk, struct dynmap_snap *snap,
 }
 
 /*
- * What a dying node's survivor gave up is in use until it is drained; unless that
- * side of an ancestor was deleted meanwhile: then it is the other side's.
+ * May an entry of a dying node be for blocks that are gone, and used anew? It may if the
+ * dead side gave them up. What the survivor gave up is in use until the node is drained;
+ * unless that side of an ancestor was deleted meanwhile: then it is the other side's.
  */
-static void mark_waiting(struct dynmap_walk *walk, struct dynmap_snap *snap,
-			 const struct dynmap_disk_divergence *entry, void *data)
+static bool may_be_gone(struct dynmap_walk *walk, struct dynmap_snap *snap,
+			const struct dynmap_disk_divergence *entry)
 {
 	u32 side = le32_to_cpu(snap->disk.parent_slot);
 	struct dynmap_snap *above;
@@ -377,20 +378,25 @@ static void mark_waiting(struct dynmap_walk *walk, struct dynmap_snap *snap,
 	int ret;
 
 	if (entry->side == dynmap_snap_dead_side(snap))
-		return;
+		return true;
 	with_nodes(ret, walk, &op, dynmap_family_next(&walk->pool->table.family,
 						      le64_to_cpu(snap->disk.parent), &side,
 						      &above, &op));
 	if (ret) {
 		damaged(walk, "snapshot node %llu: no parent: error %d",
 			(unsigned long long)snap->id, ret);
-		return;
+		return true;
 	}
-	if (above && dynmap_snap_is_dying(above) &&
-	    le32_to_cpu(entry->birth) <= le32_to_cpu(above->disk.generation))
-		return;
-	walk_mark(walk, le64_to_cpu(entry->pbn), le32_to_cpu(entry->len),
-		  le32_to_cpu(entry->birth), entry->is_node, true);
+	return above && dynmap_snap_is_dying(above) &&
+	       le32_to_cpu(entry->birth) <= le32_to_cpu(above->disk.generation);
+}
+
+static void mark_waiting(struct dynmap_walk *walk, struct dynmap_snap *snap,
+			 const struct dynmap_disk_divergence *entry, void *data)
+{
+	if (!may_be_gone(walk, snap, entry))
+		walk_mark(walk, le64_to_cpu(entry->pbn), le32_to_cpu(entry->len),
+			  le32_to_cpu(entry->birth), entry->is_node, true);
 }
 
 static void set_add(struct dynmap_walk *walk, struct dynmap_set *set, u64 pbn, u64 len)
@@ -573,11 +579,10 @@ static void walk_divergence(struct dynmap_walk *walk, struct dynmap_snap *snap)
 		set_exit(walk, &reach[side].set);
 }
 
-/* What the dead side of a dying node gave up may be gone, and used anew. */
 static void check_birth(struct dynmap_walk *walk, struct dynmap_snap *snap,
 			const struct dynmap_disk_divergence *entry, void *data)
 {
-	if (!dynmap_snap_is_dying(snap) || entry->side != dynmap_snap_dead_side(snap))
+	if (!dynmap_snap_is_dying(snap) || !may_be_gone(walk, snap, entry))
 		walk_birth(walk, le64_to_cpu(entry->pbn), le32_to_cpu(entry->len),
 			   le32_to_cpu(entry->birth), le32_to_cpu(snap->disk.generation), true);
 }

@@ -269,9 +269,10 @@ static void dump_super(const struct dynmap_disk_super *sb)
 
 	uuid_unparse(sb->uuid, text);
 	printf("pool %s label \"%.64s\"\n", text, sb->label);
-	printf("  epoch %" PRIu64 " incarnation %" PRIu64 " journal from %" PRIu64 " of %u blocks\n",
+	printf("  epoch %" PRIu64 " incarnation %" PRIu64 " journal from %" PRIu64
+	       " of %u blocks on %u devices\n",
 	       le64_to_cpu(sb->epoch), le64_to_cpu(sb->incarnation), le64_to_cpu(sb->journal_seq),
-	       le32_to_cpu(sb->journal_blocks));
+	       le32_to_cpu(sb->journal_blocks), le32_to_cpu(sb->journal_devices));
 	printf("  allocation size %u KiB, %u copies, transaction %" PRIu64 ", %" PRIu64
 	       " data blocks\n", le32_to_cpu(sb->alloc_blocks) * 4, le32_to_cpu(sb->copies),
 	       le64_to_cpu(sb->transaction_id), le64_to_cpu(sb->data_blocks));

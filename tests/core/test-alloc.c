@@ -14,13 +14,16 @@ struct run {
 
 struct bench {
 	struct fixture fixture;
-	u8 *taken[3];		/* per device, per block */
+	u8 *taken[4];		/* per device, per block */
 	struct run run[MAX_RUNS];
 	u32 nr_runs;
+	u64 together[4];	/* per device, places of nodes both of which may lie there */
 };
 
 static const u64 one_device[] = { 8000, 0 };
 static const u64 three_devices[] = { 70000, 8000, 20000, 0 };
+static const u64 two_devices[] = { 30000, 6000, 0 };
+static const u64 four_devices[] = { 20000, 20000, 20000, 20000, 0 };
 
 static int setup_on(void **state, const u64 *devices, u32 copies)
 {
@@ -28,7 +31,7 @@ static int setup_on(void **state, const u64 *devices, u32 copies)
 	u32 i;
 
 	fixture_init(&bench->fixture, devices, 16, copies);
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < ARRAY_SIZE(bench->taken); i++)
 		bench->taken[i] = calloc(2 * DYNMAP_SEGMENT_BLOCKS, 1);
 	*state = bench;
 	return 0;
@@ -44,12 +47,22 @@ static int setup_three(void **state)
 	return setup_on(state, three_devices, 2);
 }
 
+static int setup_two(void **state)
+{
+	return setup_on(state, two_devices, 2);
+}
+
+static int setup_four(void **state)
+{
+	return setup_on(state, four_devices, 2);
+}
+
 static int teardown(void **state)
 {
 	struct bench *bench = *state;
 	u32 i;
 
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < ARRAY_SIZE(bench->taken); i++)
 		free(bench->taken[i]);
 	fixture_exit(&bench->fixture);
 	free(bench);
@@ -221,7 +234,204 @@ static void test_devices_fill_evenly(void **state)
 	}
 }
 
-/* Copies A on even devices, copies B on odd ones; never where data is put. */
+/* Go on where the last allocation ended, as a stream does. */
+static void go_on(struct bench *bench, u32 want, struct run *run)
+{
+	assert_int_equal(take(bench, run->pbn + run->len, want, run), 0);
+}
+
+/* A stream fills a piece, then one of another device, whatever it asks for at once. */
+static void test_streams_change_devices(void **state)
+{
+	const u32 want[] = { 32, 1024, DYNMAP_MAX_EXTENT_BLOCKS };
+	struct bench *bench = *state;
+	struct run run = { DYNMAP_PBN_NONE, 0 };
+	u32 i, piece, dev, filled;
+
+	for (i = 0; i < ARRAY_SIZE(want); i++) {
+		u32 pieces[4] = {};
+
+		/* Until it is where a piece begins. */
+		do {
+			go_on(bench, 32, &run);
+		} while ((run.pbn + run.len) % DYNMAP_PIECE_BLOCKS);
+		for (piece = 0; piece < 40; piece++) {
+			dev = dynmap_pbn_dev(run.pbn);
+			go_on(bench, want[i], &run);
+			assert_int_equal(run.pbn % DYNMAP_PIECE_BLOCKS, 0);
+			assert_int_not_equal(dynmap_pbn_dev(run.pbn), dev);
+			dev = dynmap_pbn_dev(run.pbn);
+			for (filled = run.len; filled < DYNMAP_PIECE_BLOCKS; filled += run.len) {
+				go_on(bench, want[i], &run);
+				assert_int_equal(dynmap_pbn_dev(run.pbn), dev);
+			}
+			assert_int_equal(filled, DYNMAP_PIECE_BLOCKS);
+			pieces[dev]++;
+		}
+		for (dev = 0; dev < 4; dev++)
+			assert_in_range(pieces[dev], 9, 11);
+	}
+}
+
+static void test_a_full_device_is_passed_over(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_alloc *alloc = alloc_of(bench);
+	struct run run = { DYNMAP_PBN_NONE, 0 };
+	u64 pbn = dynmap_segment_pbn(dynmap_segment_number(2, 0)), taken[4] = {};
+	u32 i, dev;
+
+	/* Device 2 has nothing left but its metadata zone. */
+	for (i = 0; i < alloc->dev_total[2]; i++)
+		if (!alloc->seg[2][0] || !alloc->seg[2][0]->zone_flags[i >> DYNMAP_ZONE_SHIFT])
+			assert_int_equal(dynmap_alloc_data_at(alloc, pbn + i, 1), 0);
+	for (i = 0; i < 90; i++) {
+		go_on(bench, DYNMAP_PIECE_BLOCKS, &run);
+		assert_int_equal(run.len, DYNMAP_PIECE_BLOCKS);
+		taken[dynmap_pbn_dev(run.pbn)]++;
+	}
+	assert_int_equal(taken[2], 0);
+	for (dev = 0; dev < 4; dev++)
+		if (dev != 2)
+			assert_in_range(taken[dev], 29, 31);
+}
+
+/* Runs of a naive map: who has the blocks changes that often. */
+static u32 runs_of(struct bench *bench, u8 who)
+{
+	u32 dev, i, count = 0;
+
+	for (dev = 0; dev < 4; dev++)
+		for (i = 1; i < DYNMAP_SEGMENT_BLOCKS; i++)
+			count += bench->taken[dev][i] == who && bench->taken[dev][i - 1] != who;
+	return count;
+}
+
+/*
+ * Volumes whose writes are redirected block by block, two streams, and blocks here and
+ * there, all at once: who goes on has pieces of its own.
+ */
+static void test_streams_do_not_mix(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_alloc *alloc = alloc_of(bench);
+	struct run run[6];
+	u32 step, i, want;
+	int ret;
+
+	for (i = 0; i < 6; i++)
+		run[i] = (struct run){ DYNMAP_PBN_NONE, 0 };
+	for (step = 0; step < 2048; step++)
+		for (i = 0; i < 6; i++) {
+			u64 goal = run[i].pbn + run[i].len;
+
+			if (i < 3) {
+				goal = run[i].len ? goal : DYNMAP_PBN_NONE;
+				ret = dynmap_alloc_hold(alloc, goal, 1, &run[i].pbn, &run[i].len);
+				dynmap_alloc_take_held(alloc, run[i].pbn, run[i].len);
+			} else {
+				/* Streams ask for whole pieces, the others for single blocks. */
+				if (i < 5 && step % 32)
+					continue;
+				want = i < 5 ? DYNMAP_PIECE_BLOCKS : 1;
+				ret = dynmap_alloc_data(alloc, i < 5 ? goal : DYNMAP_PBN_NONE, want,
+							&run[i].pbn, &run[i].len);
+			}
+			assert_int_equal(ret, 0);
+			memset(entry(bench, run[i].pbn), i + 1, run[i].len);
+		}
+	for (i = 0; i < 3; i++)
+		assert_in_range(runs_of(bench, i + 1), 2048 / DYNMAP_PIECE_BLOCKS - 3,
+				2048 / DYNMAP_PIECE_BLOCKS + 3);
+	/* 64 pieces each; some lie behind each other. */
+	for (i = 3; i < 5; i++)
+		assert_in_range(runs_of(bench, i + 1), 1, 65);
+	/* The single blocks are packed. */
+	assert_in_range(runs_of(bench, 6), 1, 2048 / DYNMAP_PIECE_BLOCKS + 8);
+}
+
+/* Take places for @count nodes; how many of each device. The two of a node lie apart. */
+static void take_places(struct bench *bench, u32 count, u64 *places)
+{
+	struct dynmap_cache *cache = alloc_of(bench)->cache;
+	struct dynmap_op op = { .urgent = DYNMAP_URGENT_CHECKPOINT };
+	u32 copy, dev[2];
+	u64 pbn[2];
+	int ret;
+
+	for (; count; count--) {
+		ret = dynmap_alloc_reserve(alloc_of(bench), 1, 0, &op);
+		while (ret == -ENOMEM) {
+			dynmap_cache_add_spare(cache, dynmap_buf_alloc());
+			ret = dynmap_alloc_reserve(alloc_of(bench), 1, 0, &op);
+		}
+		assert_int_equal(ret, 0);
+		assert_int_equal(cache->nr_stock[0], cache->nr_stock[1]);
+		for (copy = 0; copy < 2; copy++) {
+			pbn[copy] = cache->stock[copy][--cache->nr_stock[copy]];
+			dev[copy] = dynmap_pbn_dev(pbn[copy]);
+			assert_int_equal(*entry(bench, pbn[copy]), 0);
+			*entry(bench, pbn[copy]) = 1;
+			places[dev[copy]]++;
+		}
+		assert_int_not_equal(pbn[0] >> DYNMAP_ZONE_SHIFT, pbn[1] >> DYNMAP_ZONE_SHIFT);
+		if (places != bench->together)
+			assert_int_not_equal(dev[0], dev[1]);
+	}
+}
+
+/* Nodes lie on all devices, by free space, but no node twice on one. */
+static void test_nodes_on_all_devices(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_alloc *alloc = alloc_of(bench);
+	u64 places[4] = {}, pbn = dynmap_segment_pbn(dynmap_segment_number(1, 0)), free;
+	u32 i;
+
+	take_places(bench, 1000, places);
+	/* Of 70000, 8000 and 20000 blocks: half of them, and by size. */
+	assert_in_range(places[0], 990, 1000);
+	assert_in_range(places[1], 270, 300);
+	assert_in_range(places[2], 700, 740);
+	/* One of them is full of data: the others serve. */
+	for (i = 0; i < alloc->dev_total[1]; i++)
+		if (!alloc->seg[1][0]->zone_flags[i >> DYNMAP_ZONE_SHIFT] &&
+		    !*entry(bench, pbn + i))
+			assert_int_equal(dynmap_alloc_data_at(alloc, pbn + i, 1), 0);
+	free = alloc->zones[1][0].free + alloc->zones[1][1].free;
+	memset(places, 0, sizeof(places));
+	take_places(bench, 3000, places);
+	assert_in_range(places[1], 1, free);
+}
+
+/* Of two devices one is full: copies lie on one, better than nowhere; and apart again later. */
+static void test_nodes_on_one_of_two_devices(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_alloc *alloc = alloc_of(bench);
+	u64 places[4] = {}, pbn = dynmap_segment_pbn(dynmap_segment_number(1, 0));
+	struct run run;
+	u32 i;
+
+	for (i = 0; i < alloc->dev_total[1]; i++) {
+		run = (struct run){ pbn + i, 1 };
+		if (alloc->seg[1][0] && alloc->seg[1][0]->zone_flags[i >> DYNMAP_ZONE_SHIFT])
+			continue;
+		assert_int_equal(dynmap_alloc_data_at(alloc, pbn + i, 1), 0);
+		*entry(bench, pbn + i) = 1;
+	}
+	/* Its own zones are used up first. */
+	take_places(bench, alloc->zones[1][0].free + alloc->zones[1][1].free, places);
+	take_places(bench, 600, bench->together);
+	assert_int_equal(bench->together[0], 1200);
+	for (i = 0; i < 512; i++) {
+		run = (struct run){ pbn + alloc->dev_total[1] - 1 - i, 1 };
+		give_back(bench, &run);
+	}
+	release(bench);
+	take_places(bench, 100, places);
+}
+
 static void test_metadata_lies_apart(void **state)
 {
 	struct bench *bench = *state;
@@ -238,7 +448,8 @@ static void test_metadata_lies_apart(void **state)
 		for (i = 0; i < cache->nr_stock[copy]; i++) {
 			u64 pbn = cache->stock[copy][i];
 
-			assert_int_equal(dynmap_pbn_dev(pbn) & 1, copy);
+			assert_int_not_equal(dynmap_pbn_dev(pbn),
+					     dynmap_pbn_dev(cache->stock[!copy][i]));
 			assert_int_equal(*entry(bench, pbn), 0);
 		}
 	}
@@ -331,7 +542,14 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_goal_is_met, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_devices_fill_evenly, setup_three, teardown),
+		cmocka_unit_test_setup_teardown(test_streams_change_devices, setup_four, teardown),
+		cmocka_unit_test_setup_teardown(test_a_full_device_is_passed_over, setup_four,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_streams_do_not_mix, setup_four, teardown),
 		cmocka_unit_test_setup_teardown(test_metadata_lies_apart, setup_three, teardown),
+		cmocka_unit_test_setup_teardown(test_nodes_on_all_devices, setup_three, teardown),
+		cmocka_unit_test_setup_teardown(test_nodes_on_one_of_two_devices, setup_two,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_urgency_reaches_into_the_floor, setup_one,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_replay_takes_exactly_what_it_is_told,

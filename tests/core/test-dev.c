@@ -162,6 +162,63 @@ static void test_bad_entries_are_refused(void **state)
 	assert_null(dynmap_dev_load(&dev, &good));
 }
 
+/* Let devices take @count turns of @blocks; who got how many. */
+static void take_turns(struct dynmap_turns *turns, const u64 *weight, u32 nr, u32 count,
+		       u32 blocks, u32 *got)
+{
+	u32 dev;
+
+	memset(got, 0, DYNMAP_MAX_DEVICES * sizeof(*got));
+	for (; count; count--) {
+		dev = dynmap_turns_next(turns, weight, nr, blocks / 2);
+		assert_in_range(dev, 0, nr - 1);
+		dynmap_turns_charge(turns, dev, blocks);
+		got[dev]++;
+	}
+}
+
+static void test_turns_follow_the_weights(void **state)
+{
+	u64 weight[DYNMAP_MAX_DEVICES] = { 1, 2, 0, 4 };
+	struct dynmap_turns turns = {};
+	u32 got[DYNMAP_MAX_DEVICES], dev;
+
+	take_turns(&turns, weight, 4, 7000, 256, got);
+	assert_in_range(got[0], 999, 1001);
+	assert_in_range(got[1], 1999, 2001);
+	assert_int_equal(got[2], 0);
+	assert_in_range(got[3], 3999, 4001);
+	/* One that has space again, and one that joins, have nothing to make up for. */
+	weight[2] = 4;
+	weight[4] = 3;
+	take_turns(&turns, weight, 5, 140, 256, got);
+	assert_in_range(got[2], 38, 42);
+	assert_in_range(got[4], 28, 32);
+	/* As many devices as there can be, of the longest and the shortest. */
+	for (dev = 0; dev < DYNMAP_MAX_DEVICES; dev++)
+		weight[dev] = dev % 2 ? 1ULL << 38 : 1000;
+	take_turns(&turns, weight, DYNMAP_MAX_DEVICES, 24000, 65536, got);
+	for (dev = 0; dev < DYNMAP_MAX_DEVICES; dev++)
+		assert_in_range(got[dev], dev % 2 ? 999 : 0, dev % 2 ? 1001 : 1);
+	memset(weight, 0, sizeof(weight));
+	assert_int_equal(dynmap_turns_next(&turns, weight, 4, 0), 4);
+}
+
+/* Devices of about the same weight do not get two turns in a row. */
+static void test_turns_change_devices(void **state)
+{
+	u64 weight[DYNMAP_MAX_DEVICES] = { 1000, 1020, 1010, 1000 };
+	struct dynmap_turns turns = {};
+	u32 got[DYNMAP_MAX_DEVICES], last[DYNMAP_MAX_DEVICES] = {}, i, dev;
+
+	for (i = 0; i < 1000; i++) {
+		take_turns(&turns, weight, 4, 1, 256, got);
+		for (dev = 0; dev < 4; dev++)
+			assert_false(got[dev] && last[dev]);
+		memcpy(last, got, sizeof(last));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -171,6 +228,8 @@ int main(void)
 		cmocka_unit_test(test_locate_covers_each_device_once),
 		cmocka_unit_test(test_growth_moves_nothing),
 		cmocka_unit_test(test_bad_entries_are_refused),
+		cmocka_unit_test(test_turns_follow_the_weights),
+		cmocka_unit_test(test_turns_change_devices),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

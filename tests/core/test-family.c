@@ -266,6 +266,46 @@ static void test_deleted_in_any_order(void **state)
 	}
 }
 
+/*
+ * A volume gave a block up, then it and all that shared it with it but one volume were
+ * deleted: the block is that one's, and may be used anew while the entry is still there.
+ */
+static void test_entries_of_what_is_used_anew(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume = fixture_create(fixture, 1), *other;
+	struct dynmap_mapping mapping, block;
+	bool anew = false;
+	u64 lbn, end = 0;
+
+	assert_int_equal(fixture_write(fixture, volume, 0, 1, 1), 0);
+	assert_int_equal(HELPED(fixture, dynmap_table_lookup(volume, 0, &block, &op)), 0);
+	snapshot(fixture, 2, 1);
+	snapshot(fixture, 3, 1);
+	assert_int_equal(fixture_write(fixture, volume, 0, 1, 2), 0);
+	fixture_check(fixture);
+	delete(fixture, 3);
+	delete(fixture, 1);
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	other = fixture_load(fixture, 2);
+	assert_false(shared(fixture, other, 0));
+	assert_int_equal(fixture_unmap(fixture, other, 0, 16), 0);
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	volume = fixture_create(fixture, 4);
+	while (!fixture_write(fixture, volume, end, 1, 4))
+		end++;
+	for (lbn = 0; lbn < end; lbn += mapping.len) {
+		assert_int_equal(HELPED(fixture, dynmap_table_lookup(volume, lbn, &mapping, &op)),
+				 0);
+		anew |= mapping.pbn <= block.pbn && block.pbn < mapping.pbn + mapping.len;
+	}
+	assert_true(anew);
+	snapshot(fixture, 5, 4);
+	fixture_check(fixture);
+	reap(fixture);
+	assert_int_equal(fixture_read(fixture, volume, end - 1), 4);
+}
+
 static int rollback(struct fixture *fixture, u64 id, u64 snapshot_id)
 {
 	return HELPED(fixture, dynmap_volume_rollback(&fixture->pool.table, id, snapshot_id, &op));
@@ -730,6 +770,7 @@ int main(void)
 		FIXTURE_TEST(test_both_sides, one),
 		FIXTURE_TEST(test_constant, two),
 		FIXTURE_TEST(test_unshared_when_durable, one),
+		FIXTURE_TEST(test_entries_of_what_is_used_anew, one),
 		FIXTURE_TEST(test_deleted_in_any_order, two),
 		FIXTURE_TEST(test_rolled_back, two),
 		FIXTURE_TEST(test_delete_last, one),

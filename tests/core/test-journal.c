@@ -287,6 +287,146 @@ static void test_long_commits_tell(void **state)
 	assert_int_equal(fixture_open(fixture, true), 0);
 }
 
+/* A pool on devices of these lengths instead of the one that there is. */
+static void open_on(struct fixture *fixture, const u64 *blocks)
+{
+	fixture_exit(fixture);
+	fixture_init(fixture, blocks, 16, 2);
+}
+
+/* Commit a number to each of the next blocks. */
+static void commit_blocks(struct fixture *fixture, u32 count)
+{
+	struct dynmap_table *table = &fixture->pool.table;
+	u64 next = table->transaction_id;
+
+	for (; count; count--) {
+		next++;
+		assert_int_equal(HELPED(fixture, dynmap_table_set_transaction(table, next, &op)),
+				 0);
+		assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	}
+}
+
+/* After a power cut all that was committed is there. */
+static void expect_replayed(struct fixture *fixture, bool readonly)
+{
+	u64 last = fixture->pool.table.transaction_id;
+
+	fixture_close(fixture);
+	if (!readonly)
+		store_mem_power_cut(&fixture->mem, fixture_random);
+	assert_int_equal(fixture_open(fixture, readonly), 0);
+	assert_int_equal(fixture->pool.table.transaction_id, last);
+}
+
+/* Each block lies on two devices, pieces of the ring on all that have room for it. */
+static void test_ring_lies_on_all_devices(void **state)
+{
+	const u64 blocks[] = { 20000, 6000, 20000, 20000, 0 };
+	struct fixture *fixture = *state;
+	struct dynmap_journal *journal = &fixture->pool.journal;
+	u32 i, copy, dev[2], count[4] = {};
+	u64 writes, at;
+	u8 *data;
+
+	open_on(fixture, blocks);
+	/* The second one is too small. */
+	assert_int_equal(journal->nr_devs, 3);
+	assert_int_equal(journal->blocks, 20000 / 128);
+	for (i = 0; i < 3 * DYNMAP_JOURNAL_PIECE; i++) {
+		writes = fixture->mem.writes;
+		commit_blocks(fixture, 1);
+		assert_int_equal(fixture->mem.writes, writes + 2);
+		for (copy = 0; copy < 2; copy++) {
+			at = dynmap_journal_locate(journal, journal->head - 1, copy, &dev[copy]);
+			data = store_mem_block(&fixture->mem, dev[copy], at);
+			assert_int_equal(le64_to_cpu(((struct dynmap_disk_journal *)data)->seq),
+					 journal->head - 1);
+			count[dev[copy]]++;
+		}
+		assert_int_not_equal(dev[0], dev[1]);
+		/* The ring has not room for all at once. */
+		if (journal->head - journal->tail > 60)
+			assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	}
+	for (i = 0; i < 4; i++)
+		assert_int_equal(count[i], i == 1 ? 0 : 2 * DYNMAP_JOURNAL_PIECE);
+	expect_replayed(fixture, false);
+	fixture_check(fixture);
+}
+
+/* Whichever device is missing, the other copy of each block is on another one. */
+static void test_replay_without_a_device(void **state)
+{
+	const u64 blocks[] = { 20000, 20000, 20000, 20000, 0 };
+	struct fixture *fixture = *state;
+	struct dynmap_journal *journal = &fixture->pool.journal;
+	u8 *data = dynmap_block_alloc();
+	u64 seq, length;
+	u32 dev;
+
+	open_on(fixture, blocks);
+	commit_blocks(fixture, 50);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	commit_blocks(fixture, 70);
+	assert_true(journal->head - journal->tail >= 70);
+	for (dev = 0; dev < 4; dev++) {
+		length = fixture->mem.blocks[dev];
+		fixture->mem.blocks[dev] = 0;
+		for (seq = journal->tail; seq < journal->head; seq++)
+			assert_int_equal(dynmap_journal_read(journal, seq, data), 0);
+		assert_int_equal(dynmap_journal_read(journal, seq, data), -ENODATA);
+		fixture->mem.blocks[dev] = length;
+	}
+	expect_replayed(fixture, true);
+	dynmap_block_free(data);
+}
+
+/*
+ * The ring goes to more devices: what was committed before, what is appended while the
+ * growth's checkpoint is written, and what is committed before its last step is found.
+ */
+static void test_ring_moves_with_a_growth(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_pool *pool = &fixture->pool;
+	u8 uuid[DYNMAP_MAX_DEVICES][DYNMAP_UUID_BYTES] = {};
+	struct dynmap_growth growth;
+	u32 nr, early, carriers;
+
+	for (nr = 0; nr < DYNMAP_MAX_DEVICES; nr++)
+		uuid[nr][0] = nr + 1;
+	for (nr = 2; nr < 7; nr++) {
+		/* One that is too small does not count. */
+		early = nr % 2;
+		carriers = nr > 4 ? nr - 1 : nr;
+		store_mem_grow(&fixture->mem, nr - 1, nr == 5 ? 2000 : 6000);
+		commit_blocks(fixture, 10);
+		assert_int_equal(dynmap_growth_prepare(&growth, pool, nr, fixture->mem.blocks,
+						       uuid[0]), 0);
+		assert_int_equal(dynmap_growth_begin(&growth, pool), 0);
+		assert_int_equal(dynmap_growth_announce(&growth, pool), 0);
+		assert_int_equal(HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op)), 0);
+		assert_int_equal(put(fixture, ++pool->table.transaction_id, 0), 0);
+		assert_int_equal(dynmap_pool_checkpoint_io(pool), 0);
+		dynmap_pool_checkpoint_end(pool, 0);
+		assert_int_equal(pool->journal.nr_devs, carriers);
+		if (early)
+			commit_blocks(fixture, 1);
+		assert_int_equal(dynmap_growth_write(&growth, pool), 0);
+		dynmap_growth_end(&growth, pool);
+		dynmap_growth_exit(&growth);
+		commit_blocks(fixture, nr % 3);
+		assert_int_equal(dynmap_pool_commit(pool), 0);
+		expect_replayed(fixture, false);
+		commit_blocks(fixture, 5);
+		expect_replayed(fixture, false);
+		assert_int_equal(pool->journal.nr_devs, carriers);
+	}
+	fixture_check(fixture);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -301,6 +441,9 @@ int main(void)
 		FIXTURE_TEST(test_unreadable_is_not_the_end, one),
 		FIXTURE_TEST(test_other_copy_proves_the_end, two),
 		FIXTURE_TEST(test_long_commits_tell, one),
+		FIXTURE_TEST(test_ring_lies_on_all_devices, one),
+		FIXTURE_TEST(test_replay_without_a_device, one),
+		FIXTURE_TEST(test_ring_moves_with_a_growth, one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

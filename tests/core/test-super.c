@@ -117,8 +117,8 @@ static void test_bad_fields_are_refused(void **state)
 		FIELD(copies, 3, -EUCLEAN),
 		FIELD(journal_blocks, 31, -EUCLEAN),
 		FIELD(journal_blocks, 1 << 20, -EUCLEAN),
-		FIELD(journal_dev[0], 2, -EUCLEAN),
-		FIELD(journal_dev[1], 0, -EUCLEAN),
+		FIELD(journal_devices, 0, -EUCLEAN),
+		FIELD(journal_devices, 3, -EUCLEAN),
 		FIELD(next_reap_id, 5, -EUCLEAN),
 		FIELD(next_reap_id, (1ULL << 32) + 1, -EUCLEAN),
 		FIELD(next_reap_id, 1ULL << 32, 0),
@@ -520,7 +520,7 @@ static void test_devices_are_added(void **state)
 	for (i = 1; i < 5; i++) {
 		store_mem_grow(&fixture->mem, i, 6000 * i);
 		assert_int_equal(fixture_grow(fixture), 0);
-		assert_int_equal(fixture->pool.journal.dev[1], 1);
+		assert_int_equal(fixture->pool.journal.nr_devs, i + 1);
 		assert_in_range(fill(fixture, volume, &lbn), 5700 * i, 6000 * i);
 		fixture_check(fixture);
 	}

@@ -190,6 +190,47 @@ static void test_streams_stay_apart(void **state)
 	fixture_check(fixture);
 }
 
+/* Several devices: a unit is allocated whole, in pieces, also if help is needed for each. */
+static void test_large_units_are_whole(void **state)
+{
+	const u64 blocks[] = { 560000, 560000, 0 };
+	struct fixture *fixture = *state;
+	struct dynmap_pool *pool = &fixture->pool;
+	const u32 unit = DYNMAP_SEGMENT_BLOCKS;
+	struct dynmap_mapping mapping = {};
+	struct dynmap_volume *volume;
+	u64 lbn = 5 * unit + 1000;
+	struct dynmap_op op = {};
+	u32 helped = 0;
+	int ret;
+
+	fixture_exit(fixture);
+	fixture_init(fixture, blocks, unit, 2);
+	volume = fixture_create(fixture, 1);
+	while (pool->cache.nr_spare)
+		dynmap_buf_free(dynmap_cache_take_spare(&pool->cache));
+	for (;;) {
+		ret = dynmap_table_reserve(&pool->table, volume, lbn, 1, &op);
+		if (!ret)
+			break;
+		/* The caller's own block comes last: it will come again. */
+		expect(fixture, volume, lbn, DYNMAP_HOLE, lookup(fixture, volume, lbn).len);
+		helped += volume->reserved > 0;
+		if (ret == -ENOMEM)
+			dynmap_cache_add_spare(&pool->cache, dynmap_buf_alloc());
+		else
+			assert_int_equal(dynmap_pool_help(pool, &op, ret), 0);
+	}
+	assert_in_range(helped, 1, 100);
+	assert_int_equal(volume->reserved, unit);
+	for (lbn = 5 * unit; lbn < 6 * unit; lbn += mapping.len) {
+		mapping = lookup(fixture, volume, lbn);
+		assert_int_equal(mapping.kind, DYNMAP_RESERVED);
+		assert_int_equal(mapping.len, DYNMAP_PIECE_BLOCKS);
+	}
+	fixture_check(fixture);
+}
+
 /* What does not continue an extent takes its unit and no more. */
 static void test_only_streams_grow(void **state)
 {
@@ -497,6 +538,7 @@ int main(void)
 		FIXTURE_TEST(test_every_window_bitmap, one),
 		FIXTURE_TEST(test_sequential_writes_stay_one_extent, one),
 		FIXTURE_TEST(test_streams_stay_apart, one),
+		FIXTURE_TEST(test_large_units_are_whole, one),
 		FIXTURE_TEST(test_only_streams_grow, one),
 		FIXTURE_TEST(test_unmap_frees_exactly_the_range, one),
 		FIXTURE_TEST(test_extents_at_the_reach_of_a_leaf, one),

@@ -864,6 +864,12 @@ void world_init(struct world *world, const struct world_shape *shape)
 	discard(world, 1, 5 * DYNMAP_BLOCK_SECTORS, 3 * DYNMAP_BLOCK_SECTORS);
 	if (shape->ballast)
 		fill(world, shape->ballast);
+	/* A few blocks on, the journal goes on in another piece, on other devices. */
+	while ((world->pool.journal.head + 4) % DYNMAP_JOURNAL_PIECE) {
+		if (HELPED(world, dynmap_table_set_transaction(&world->pool.table, 0, &op)))
+			world_die("transaction", 0);
+		commit(world);
+	}
 	commit(world);
 	checkpoint(world);
 	dynmap_pool_close(&world->pool);

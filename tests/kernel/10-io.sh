@@ -92,10 +92,29 @@ reopened() {
 	cmp -n 20971520 /run/data /dev/mapper/vol0 || fail "content"
 }
 
+# One stream goes to all devices, each gets its part.
+spread() {
+	local name part sum=0 parts=()
+	disk a 64; disk b 64; disk c 64; disk d 64
+	pool 128 0 "" /dev/a /dev/b /dev/c /dev/d && volume 0 262144 || fail "no volume"
+	dd if=/dev/zero of=/dev/mapper/vol0 bs=1M count=64 oflag=direct conv=fsync status=none ||
+		fail write
+	for name in a b c d; do
+		parts+=("$(stat_of $name 7)")
+		sum=$((sum + ${parts[-1]}))
+	done
+	echo "# sectors written to each: ${parts[*]}"
+	for part in "${parts[@]}"; do
+		[ $((part * 100)) -ge $((sum * 15)) ] && [ $((part * 100)) -le $((sum * 35)) ] ||
+			fail "a device got $part of $sum sectors"
+	done
+}
+
 run "whole blocks" whole_blocks
 run "any alignment" sectors
 run "neighbouring sectors at once" neighbours
 run "fio verify, mixed sizes" verified
 run "a part of a block in a busy window" busy_window
 run "content after reopening" reopened
+run "a stream on four devices" spread
 finish
