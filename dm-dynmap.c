@@ -52,6 +52,9 @@ static int dynmap_check_joining(struct dynmap_target *target, struct dynmap_kpoo
 	for (i = 0; i < target->nr_devs && !ret; i++) {
 		if (dynmap_kpool_uses(pool, target->dev[i]->bdev))
 			continue;
+		ret = dynmap_limits_check_joining(pool, target->dev[i]->bdev, error);
+		if (ret)
+			return ret;
 		*error = "out of memory";
 		ret = dynmap_kpool_check_new(pool, target->dev[i]->bdev, error);
 	}
@@ -137,39 +140,23 @@ static int dynmap_parse_features(struct dm_arg_set *as, struct dynmap_target *ta
 	return -EINVAL;
 }
 
-static int dynmap_parse_devices(struct dm_target *ti, struct dm_arg_set *as,
-				struct dynmap_target *target)
+/* The devices' names to *@paths: they are opened when the features are known. */
+static int dynmap_parse_devices(struct dm_arg_set *as, char ***paths, unsigned int *nr,
+				char **error)
 {
 	static const struct dm_arg count = {
 		1, DYNMAP_MAX_DEVICES, "Invalid number of devices: expected 1 to 48"
 	};
-	unsigned int nr;
-	u32 i;
-	int ret;
+	int ret = dm_read_arg(&count, as, nr, error);
 
-	ret = dm_read_arg(&count, as, &nr, &ti->error);
 	if (ret)
 		return ret;
-	if (as->argc < nr + 2) {
-		ti->error =
-			"Expected: <#devs> <dev>... <allocation size> <low water> [<features>]";
+	if (as->argc < *nr + 2) {
+		*error = "Expected: <#devs> <dev>... <allocation size> <low water> [<features>]";
 		return -EINVAL;
 	}
-	for (; target->nr_devs < nr; target->nr_devs++) {
-		ret = dm_get_device(ti, dm_shift_arg(as), dm_table_get_mode(ti->table),
-				    &target->dev[target->nr_devs]);
-		if (ret) {
-			ti->error = "Cannot open a device of the pool";
-			return ret;
-		}
-		for (i = 0; i < target->nr_devs; i++) {
-			if (target->dev[i]->bdev != target->dev[target->nr_devs]->bdev)
-				continue;
-			target->nr_devs++;
-			ti->error = "A device is given twice";
-			return -EINVAL;
-		}
-	}
+	*paths = as->argv;
+	dm_consume_args(as, *nr);
 	return 0;
 }
 
@@ -188,6 +175,52 @@ static int dynmap_parse_sizes(struct dm_target *ti, struct dm_arg_set *as,
 		return -EINVAL;
 	}
 	return 0;
+}
+
+/* Open one more device; with read_only a device that cannot be written will do. */
+static int dynmap_open_device(struct dm_target *ti, struct dynmap_target *target,
+			      const char *path)
+{
+	struct dm_dev *dev;
+	u32 i;
+	int ret;
+
+	ret = dm_get_device(ti, path, target->read_only ? BLK_OPEN_READ :
+						    dm_table_get_mode(ti->table), &dev);
+	if (ret && ret != -EROFS) {
+		DMERR("cannot open %s: error %d", path, ret);
+		ti->error = "Cannot open a device of the pool";
+		return ret;
+	}
+	if (!ret)
+		target->dev[target->nr_devs++] = dev;
+	if (ret || (!target->read_only && bdev_read_only(dev->bdev))) {
+		DMERR("%s is write-protected: make it writable, or open the pool with the feature read_only",
+		      path);
+		ti->error = "A device of the pool is write-protected";
+		return -EROFS;
+	}
+	for (i = 0; i + 1 < target->nr_devs; i++) {
+		if (target->dev[i]->bdev != dev->bdev)
+			continue;
+		ti->error = "A device is given twice";
+		return -EINVAL;
+	}
+	return dynmap_limits_check_device(dev->bdev, &ti->error);
+}
+
+static int dynmap_open_devices(struct dm_target *ti, struct dynmap_target *target, char **paths,
+			       unsigned int nr)
+{
+	int ret = 0;
+
+	if (!target->read_only && !(dm_table_get_mode(ti->table) & BLK_OPEN_WRITE)) {
+		ti->error = "A pool in a read-only table needs the feature read_only";
+		return -EINVAL;
+	}
+	while (nr-- && !ret)
+		ret = dynmap_open_device(ti, target, *paths++);
+	return ret;
 }
 
 /* Open a new pool on the devices of a target, or, if there is one, start it on them. */
@@ -245,16 +278,20 @@ static int dynmap_pool_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 {
 	struct dm_arg_set as = { .argc = argc, .argv = argv };
 	struct dynmap_target *target;
+	unsigned int nr;
+	char **paths;
 	int ret;
 
 	target = kzalloc(sizeof(*target), GFP_KERNEL);
 	if (!target)
 		return -ENOMEM;
-	ret = dynmap_parse_devices(ti, &as, target);
+	ret = dynmap_parse_devices(&as, &paths, &nr, &ti->error);
 	if (!ret)
 		ret = dynmap_parse_sizes(ti, &as, target);
 	if (!ret)
 		ret = dynmap_parse_features(&as, target, &ti->error);
+	if (!ret)
+		ret = dynmap_open_devices(ti, target, paths, nr);
 	if (!ret) {
 		mutex_lock(&dynmap_pools_lock);
 		ret = dynmap_target_open(ti, target);
@@ -265,7 +302,6 @@ static int dynmap_pool_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 		return ret;
 	}
 	ti->num_flush_bios = 1;
-	ti->num_write_zeroes_bios = 1;	/* the volumes' limits are stacked on ours */
 	ti->flush_supported = true;
 	ti->private = target;
 	return 0;
@@ -329,6 +365,9 @@ static int dynmap_pool_preresume(struct dm_target *ti)
 	pool->core.table.alloc_blocks = target->alloc_sectors / DYNMAP_BLOCK_SECTORS;
 	pool->core.super->alloc_blocks = cpu_to_le32(pool->core.table.alloc_blocks);
 	dynmap_kpool_unlock(pool);
+	ret = dynmap_limits_resume_pool(pool->md);
+	if (ret)
+		return ret;
 	ret = dynmap_pool_grow_target(target);
 	dynmap_kpool_resume(pool, target->low_water);
 	return ret;
@@ -348,8 +387,11 @@ static int dynmap_pool_iterate(struct dm_target *ti, iterate_devices_callout_fn 
 	int ret = 0;
 	u32 i;
 
+	/* A device that ends within a block is used up to there. */
 	for (i = 0; i < target->nr_devs && !ret; i++)
-		ret = fn(ti, target->dev[i], 0, bdev_nr_sectors(target->dev[i]->bdev), data);
+		ret = fn(ti, target->dev[i], 0,
+			 round_down(bdev_nr_sectors(target->dev[i]->bdev), DYNMAP_BLOCK_SECTORS),
+			 data);
 	return ret;
 }
 
@@ -421,7 +463,7 @@ static int dynmap_pool_message(struct dm_target *ti, unsigned int argc, char **a
 static struct target_type dynmap_pool_type = {
 	.name = "dynmap-pool",
 	.version = { 0, 1, 0 },
-	.features = DM_TARGET_SINGLETON | DM_TARGET_ALWAYS_WRITEABLE | DM_TARGET_IMMUTABLE,
+	.features = DM_TARGET_SINGLETON | DM_TARGET_IMMUTABLE,
 	.module = THIS_MODULE,
 	.ctr = dynmap_pool_ctr,
 	.dtr = dynmap_pool_dtr,
@@ -476,7 +518,7 @@ static int dynmap_open_origin(struct dm_target *ti, struct dynmap_kvolume *kvolu
 		return -EINVAL;
 	}
 	kvolume->origin_sectors = bdev_nr_sectors(kvolume->origin->bdev);
-	return 0;
+	return dynmap_limits_check_device(kvolume->origin->bdev, &ti->error);
 }
 
 static void dynmap_put_devices(struct dm_target *ti, struct dynmap_kvolume *kvolume)
@@ -504,7 +546,8 @@ static int dynmap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	kvolume = kzalloc(sizeof(*kvolume), GFP_KERNEL);
 	if (!kvolume)
 		return -ENOMEM;
-	ret = dm_get_device(ti, argv[0], dm_table_get_mode(ti->table), &kvolume->pool_dev);
+	/* It is not written to, and may be in a read-only table. */
+	ret = dm_get_device(ti, argv[0], BLK_OPEN_READ, &kvolume->pool_dev);
 	if (ret) {
 		ti->error = "Cannot open the pool device";
 		goto free;
@@ -517,6 +560,13 @@ static int dynmap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	kvolume->pool = dynmap_pool_of(kvolume->pool_dev->bdev);
 	if (!kvolume->pool)
 		goto put_device;
+	/* Its limits, on which ours are stacked, come with its first resume. */
+	ti->error = "The pool is not active: resume it first";
+	if (!READ_ONCE(kvolume->pool->ti))
+		goto put_pool;
+	ret = dynmap_limits_check_volume(dm_table_get_md(ti->table), kvolume, &ti->error);
+	if (ret)
+		goto put_pool;
 	/* No volume of a group of snapshots that is not complete. */
 	mutex_lock(&kvolume->pool->message_mutex);
 	dynmap_khelped(ret, kvolume->pool, &op, dynmap_volume_use(kvolume, id, &op));
@@ -626,13 +676,7 @@ static int dynmap_iterate(struct dm_target *ti, iterate_devices_callout_fn fn, v
 
 static void dynmap_io_hints(struct dm_target *ti, struct queue_limits *limits)
 {
-	struct dynmap_kvolume *kvolume = ti->private;
-
-	limits->physical_block_size = DYNMAP_BLOCK_BYTES;
-	limits->io_min = DYNMAP_BLOCK_BYTES;
-	limits->io_opt = min(kvolume->pool->core.table.alloc_blocks, 256U) * DYNMAP_BLOCK_BYTES;
-	dynmap_limits_discard(limits, UINT_MAX >> SECTOR_SHIFT, DYNMAP_BLOCK_BYTES);
-	limits->max_write_zeroes_sectors = UINT_MAX >> SECTOR_SHIFT;
+	dynmap_limits_volume(ti->private, limits);
 }
 
 static struct target_type dynmap_type = {

@@ -20,6 +20,7 @@
 /* Modes of opening have a type of their own on newer kernels. */
 #ifndef BLK_OPEN_READ
 #define BLK_OPEN_READ	FMODE_READ
+#define BLK_OPEN_WRITE	FMODE_WRITE
 #endif
 
 /* Shrinkers were embedded once; now they are allocated and carry a pointer. */
@@ -85,13 +86,40 @@ static inline void dynmap_shrinker_unregister(struct dynmap_shrinker *shrinker)
 #endif
 
 /* max_discard_sectors is derived on newer kernels, where writing it does nothing. */
-static inline void dynmap_limits_discard(struct queue_limits *limits, unsigned int sectors,
-					 unsigned int granularity)
+static inline void dynmap_limits_set_discard(struct queue_limits *limits, unsigned int sectors,
+					     unsigned int granularity)
 {
 	limits->max_hw_discard_sectors = sectors;
 	limits->max_discard_sectors = sectors;
 	limits->discard_granularity = granularity;
 	limits->discard_alignment = 0;
+}
+
+/*
+ * WRITE ZEROES that unmaps has a limit of its own on newer kernels, which is 0 or equals
+ * the other one; a user's bound on it does not depend on the devices below.
+ */
+static inline void dynmap_limits_set_zeroes(struct queue_limits *limits, unsigned int sectors)
+{
+	limits->max_write_zeroes_sectors = sectors;
+#ifdef DYNMAP_HAVE_WZEROES_UNMAP
+	limits->max_hw_wzeroes_unmap_sectors = sectors;
+	limits->max_user_wzeroes_unmap_sectors = UINT_MAX;
+#endif
+}
+
+/* The same in a queue without I/O; limits were once assigned. */
+static inline int dynmap_queue_set_zeroes(struct request_queue *queue, unsigned int sectors)
+{
+#ifdef DYNMAP_HAVE_LIMITS_UPDATE
+	struct queue_limits limits = queue_limits_start_update(queue);
+
+	dynmap_limits_set_zeroes(&limits, sectors);
+	return queue_limits_commit_update(queue, &limits);
+#else
+	dynmap_limits_set_zeroes(&queue->limits, sectors);
+	return 0;
+#endif
 }
 
 #endif /* DM_DYNMAP_KERNEL_COMPAT_H */

@@ -474,6 +474,67 @@ void dynmap_kvolume_suspended(struct dynmap_kvolume *kvolume);
  */
 void dynmap_kpool_resume(struct dynmap_kpool *pool, u64 low_water_units);
 
+/* kernel/limits.c */
+
+/**
+ * dynmap_limits_check_device() - can a pool, or a volume's external origin, be on it?
+ * @bdev: the device
+ * @error: set to a message
+ *
+ * Blocks of 4 KiB are written in any order: a zoned device, or one with larger logical
+ * blocks, is refused, and named in the log.
+ *
+ * Return: 0 or -EINVAL.
+ */
+int dynmap_limits_check_device(struct block_device *bdev, char **error);
+
+/**
+ * dynmap_limits_check_joining() - may a device with such logical blocks join the pool?
+ * @pool: the pool
+ * @bdev: the device
+ * @error: set to a message
+ *
+ * The largest logical block of a pool's devices is that of its volumes. It stays as it
+ * was when the pool was made: a file system or a partition table made for smaller
+ * ones could not be read any more.
+ *
+ * Context: process; takes @pool->lock.
+ * Return: 0 or -EINVAL.
+ */
+int dynmap_limits_check_joining(struct dynmap_kpool *pool, struct block_device *bdev, char **error);
+
+/**
+ * dynmap_limits_check_volume() - may a volume's target get into this mapped device?
+ * @md: the mapped device
+ * @kvolume: the volume, its pool and origin known
+ * @error: set to a message
+ *
+ * The logical block of a mapped device that has a table, and may be in use, does not
+ * become larger: it might by an external origin, or by a pool in place of something else.
+ *
+ * Context: process; takes the pool's lock.
+ * Return: 0 or -EINVAL.
+ */
+int dynmap_limits_check_volume(struct mapped_device *md, const struct dynmap_kvolume *kvolume,
+			       char **error);
+
+/**
+ * dynmap_limits_resume_pool() - let volumes offer WRITE ZEROES
+ * @md: mapped device of the pool's target, suspended
+ *
+ * A volume serves WRITE ZEROES from its map, whatever the devices can. But
+ * device-mapper takes it from a table of which one device lacks it, and a volume's
+ * table has the pool's device. So that device says that it has it; device-mapper
+ * has just set all its limits from the devices. It gets no data bios, see
+ * dynmap_pool_map(), and no other target can be in its table, so this binds nobody.
+ *
+ * Context: process; no I/O is under way in @md.
+ * Return: 0 or an error of the block layer.
+ */
+int dynmap_limits_resume_pool(struct mapped_device *md);
+/* Set in @limits, stacked from the pool's device and the origin, what is a volume's own. */
+void dynmap_limits_volume(const struct dynmap_kvolume *kvolume, struct queue_limits *limits);
+
 /* kernel/message.c: 1: the answer is in @result; 0: done and committed; or an error. */
 int dynmap_message(struct dynmap_kpool *pool, unsigned int argc, char **argv, char *result,
 		   unsigned int maxlen);

@@ -334,7 +334,7 @@ static int dynmap_reserve_step(struct dynmap_kpool *pool, struct dynmap_volume *
 	return 0;
 }
 
-/* Reserve the holes of [lbn, end). */
+/* Reserve the holes of [lbn, end), as far as there is space: zeros they are without it. */
 static int dynmap_io_reserve(struct dynmap_kpool *pool, struct dynmap_volume *volume, u64 lbn,
 			     u64 end)
 {
@@ -354,7 +354,7 @@ static int dynmap_io_reserve(struct dynmap_kpool *pool, struct dynmap_volume *vo
 			ret = dynmap_kpool_throttle(pool);
 		cond_resched();
 	}
-	return ret;
+	return ret == -ENOSPC ? 0 : ret;
 }
 
 /* The write of a part of block @lbn waits for its window no longer. */
@@ -527,6 +527,7 @@ static void dynmap_io_zeroes(struct dynmap_kpool *pool, struct bio *bio)
 	struct dynmap_io *io = dynmap_io(bio);
 	u64 from = bio->bi_iter.bi_sector, to = bio_end_sector(bio);
 	u64 lbn = DIV_ROUND_UP(from, DYNMAP_BLOCK_SECTORS), end = to / DYNMAP_BLOCK_SECTORS;
+	u64 seen = READ_ONCE(pool->core.alloc.vacated);
 	int ret;
 
 	dynmap_settle(pool);
@@ -539,7 +540,11 @@ static void dynmap_io_zeroes(struct dynmap_kpool *pool, struct bio *bio)
 		ret = dynmap_io_reserve(pool, io->kvolume->volume, lbn, end);
 	if (!ret && bio->bi_opf & REQ_FUA)
 		ret = dynmap_kpool_commit(pool);
-	dynmap_end(bio, ret);
+	/* Part of a shared block, or of the map: all is done again when there is space. */
+	if (ret == -ENOSPC)
+		dynmap_io_no_space(pool, bio, seen);
+	else
+		dynmap_end(bio, ret);
 }
 
 /* Copy the bio into a block at its offset. */

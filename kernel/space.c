@@ -79,7 +79,7 @@ void dynmap_rearm_node_mark(struct dynmap_kpool *pool)
 		pool->node_mark_hit = false;
 }
 
-/* Blocks became free: change the mode if they are enough, and try again all that waits; lock held. */
+/* Blocks became free: change the mode if that is enough, and retry all that waits; lock held. */
 static void dynmap_kpool_retry(struct dynmap_kpool *pool)
 {
 	struct bio *bio;

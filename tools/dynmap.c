@@ -121,6 +121,7 @@ static int do_format(int argc, char **argv)
 	};
 	static struct dynmap_format_params params = { .alloc_blocks = 16, .copies = 2 };
 	bool force = false;
+	const char *why;
 	int option, ret;
 	char *end = "";
 	u32 i;
@@ -151,6 +152,11 @@ static int do_format(int argc, char **argv)
 	if (params.copies < 1 || params.copies > 2)
 		return complain("--copies: expected 1 or 2");
 	ret = add_devices(argv + optind, STORE_FILE_WRITE);
+	for (i = 0; i < file.nr_devs && !ret; i++) {
+		why = store_file_unfit(&file, i);
+		if (why)
+			ret = complain("%s: %s", file.path[i], why);
+	}
 	if (!ret && !force)
 		ret = refuse_used();
 	if (ret)

@@ -60,10 +60,39 @@ reserved() {
 	teardown
 }
 
+# features [FEATURE...]: the pool's, from now on.
+features() {
+	"${DM[@]}" reload "$POOL" --table "0 16384 dynmap-pool 1 $loop 128 0 $# $*"
+	"${DM[@]}" suspend "$POOL"; "${DM[@]}" resume "$POOL"
+}
+
+# In a full pool zeros over a hole are there without space; a part of a shared block waits.
+full() {
+	local waiter
+	setup
+	snap 1 0 && volume 2 2097152 || fail "no snapshot"
+	features error_if_no_space
+	dd if=/dev/zero of=/dev/mapper/vol2 bs=1M oflag=direct status=none 2> /dev/null
+	features
+	expect mode "$(mode)" out_of_data_space
+	timeout 20 fallocate --zero-range -o 536870912 -l 67108864 /dev/mapper/vol0 ||
+		fail "zeros over a hole"
+	zeroes 512 512 &
+	waiter=$!
+	sleep 2
+	kill -0 $waiter 2> /dev/null || fail "a part of a shared block did not wait for space"
+	blkdiscard /dev/mapper/vol2
+	wait $waiter
+	cmp -n 4194304 /run/data /dev/mapper/vol0 || fail "content"
+	remove vol2
+	teardown
+}
+
 modprobe loop 2> /dev/null
 if [ -e /dev/loop-control ]; then
 	run "whole blocks are unmapped" whole
 	run "parts of blocks are overwritten" parts
 	run "space is kept where it is asked for" reserved
+	run "zeros in a full pool" full
 fi
 finish

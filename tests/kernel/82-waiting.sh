@@ -139,7 +139,7 @@ shutdown() {
 
 # The same with dirty pages that nobody waits for, and the pool first.
 shutdown_dirty() {
-	local name syncer
+	local name
 	waiting 0
 	dd if=/dev/zero of=/dev/mapper/vol0 bs=1M seek=200 count=4 status=none &
 	dirty=$!
@@ -221,12 +221,12 @@ over() {
 
 # Space comes back while writes are about to wait for it: each of them sees it.
 wake_ups() {
-	local round i pids failed=0
+	local i pids failed=0
 	echo 3 > $PARAMETER
 	disk a 32
 	pool 128 0 "" /dev/a && volume 0 2097152 && volume 1 2097152 || fail "no volume"
 	dd if=/dev/zero of=/dev/mapper/vol1 bs=64k count=$(($(free) - 128)) oflag=direct status=none
-	for round in $(seq 30); do
+	for _ in $(seq 30); do
 		dd if=/dev/zero of=/dev/mapper/vol0 bs=64k count="$(free)" oflag=direct status=none
 		pids=()
 		for i in 0 1 2 3 4 5 6 7; do
@@ -247,7 +247,7 @@ wake_ups() {
 # Each write that fails looks for space once: not in all volumes when nothing was reserved
 # since the last one looked.
 fruitless() {
-	local begun few many
+	local begun
 	disk a 64
 	pool 128 0 "1 error_if_no_space" /dev/a && volume 0 2097152 || fail "no volume"
 	seq -f "create_thin %.0f" 1 2000 | "$TOOLS/messages" "$POOL" > /dev/null || fail "create"

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Store over files and block devices, see store-file.h. Callers: the tools. */
 #include <fcntl.h>
+#include <linux/blkzoned.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -147,6 +149,24 @@ int store_file_add(struct store_file *file, const char *path, enum store_file_mo
 	file->path[dev] = path;
 	file->nr_devs++;
 	return 0;
+}
+
+const char *store_file_unfit(const struct store_file *file, u32 dev)
+{
+	static char text[64];
+	u32 zone_sectors = 0;
+	int sector_bytes = 0;
+
+	/* Regular files fail all ioctls, and some kernels do not know zones. */
+	ioctl(file->fd[dev], BLKGETZONESZ, &zone_sectors);
+	if (zone_sectors)
+		return "is a zoned device";
+	ioctl(file->fd[dev], BLKSSZGET, &sector_bytes);
+	if (sector_bytes <= DYNMAP_BLOCK_BYTES)
+		return NULL;
+	snprintf(text, sizeof(text), "has logical blocks of %d bytes, more than %d", sector_bytes,
+		 DYNMAP_BLOCK_BYTES);
+	return text;
 }
 
 void store_file_swap(struct store_file *file, u32 a, u32 b)

@@ -57,6 +57,12 @@ int store_file_exit(struct store_file *file);
  */
 int store_file_add(struct store_file *file, const char *path, enum store_file_mode mode);
 
+/*
+ * Why the kernel could not use device @dev for a pool, see dynmap_limits_check_device();
+ * NULL if it could. The text is good until the next call.
+ */
+const char *store_file_unfit(const struct store_file *file, u32 dev);
+
 /* Exchange two devices. */
 void store_file_swap(struct store_file *file, u32 a, u32 b);
 
