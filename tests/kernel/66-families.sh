@@ -24,11 +24,11 @@ timed() {
 	return $status
 }
 
-# listed COUNT: so many volumes, each with its line of four numbers.
+# listed COUNT: so many volumes, each with its line of five numbers and no name.
 listed() {
 	dmsetup message "$POOL" 0 list > /run/list || fail "no list"
 	expect "lines" "$(wc -l < /run/list)" "$1"
-	expect "volumes" "$(grep -cE '^[0-9]+ [0-9]+ [0-9]+ [0-9]+$' /run/list)" "$1"
+	expect "volumes" "$(grep -cE '^([0-9]+ ){5}-$' /run/list)" "$1"
 }
 
 # holds ID FILE: a volume that is not active
