@@ -240,6 +240,7 @@ over() {
 
 # What lies below and what a volume has itself, together.
 stacked() {
+	local best
 	disk a 64; disk b 64; disk c 64
 	over 128 /dev/a "over a disk" 4096 4096 65536
 	blkdiscard /dev/a
@@ -249,7 +250,9 @@ stacked() {
 	"${DM[@]}" remove stripes
 	scsi_there || return
 	scsi physblk_exp=5 opt_blks=65535
-	over 8 "$scsi" "over 16 KiB" 16384 16384 33554432
+	# Some kernels do not believe an optimal length that is no multiple of physical blocks.
+	[ "$(queue "$scsi" optimal_io_size)" -eq 0 ] && best=16384 || best=33554432
+	over 8 "$scsi" "over 16 KiB" 16384 16384 $best
 	scsi_gone
 	scsi sector_size=4096
 	over 128 "$scsi" "over 4Kn" 4096 4096 "$(queue "$scsi" optimal_io_size)"
