@@ -3,6 +3,7 @@
 # Writes that wait for space: nothing else waits with them for longer than is
 # documented, no wake-up is lost, and when the time is over they fail, at once
 # and cheaply, until space comes back.
+# Long: make check runs this on the debug kernel alone.
 . ./lib.sh
 
 PARAMETER=/sys/module/dm_dynmap_pool/parameters/no_space_timeout
