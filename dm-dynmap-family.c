@@ -21,11 +21,11 @@ void dynmap_family_init(struct dynmap_family *family, struct dynmap_cache *cache
 	dynmap_btree_init(&family->snaps, cache, DYNMAP_TREE_SNAPSHOT, 0, root);
 }
 
-static void dynmap_snap_free(struct dynmap_snap *snap)
+static void dynmap_snap_free(struct dynmap_family *family, struct dynmap_snap *snap)
 {
 	list_del(&snap->list);
 	hlist_del_init(&snap->hash);
-	dynmap_free(snap);
+	dynmap_cache_free(family->cache, snap, snap->buf);
 }
 
 void dynmap_family_exit(struct dynmap_family *family)
@@ -35,7 +35,7 @@ void dynmap_family_exit(struct dynmap_family *family)
 	if (!family->cache)
 		return;
 	list_for_each_entry_safe(snap, next, &family->loaded, list)
-		dynmap_snap_free(snap);
+		dynmap_snap_free(family, snap);
 }
 
 void dynmap_family_unload(struct dynmap_family *family)
@@ -44,7 +44,7 @@ void dynmap_family_unload(struct dynmap_family *family)
 
 	list_for_each_entry_safe(snap, next, &family->loaded, list)
 		if (!snap->dirty)
-			dynmap_snap_free(snap);
+			dynmap_snap_free(family, snap);
 }
 
 static struct hlist_head *dynmap_snap_bucket(struct dynmap_family *family, u64 id)
@@ -87,10 +87,12 @@ static const char *dynmap_snap_check(const struct dynmap_family *family, u64 id,
 static struct dynmap_snap *dynmap_snap_new(struct dynmap_family *family, u64 id,
 					   const struct dynmap_disk_snapshot *disk)
 {
-	struct dynmap_snap *snap = dynmap_zalloc(sizeof(*snap));
+	struct dynmap_buf *buf;
+	struct dynmap_snap *snap = dynmap_cache_zalloc(family->cache, sizeof(*snap), &buf);
 
 	if (!snap)
 		return NULL;
+	snap->buf = buf;
 	snap->id = id;
 	snap->disk = *disk;
 	snap->own = le64_to_cpu(disk->own_blocks);
@@ -700,7 +702,7 @@ int dynmap_family_splice(struct dynmap_family *family, u64 id, struct dynmap_dis
 	}
 	*left = snap->disk;
 	left->own_blocks = cpu_to_le64(snap->own);
-	dynmap_snap_free(snap);
+	dynmap_snap_free(family, snap);
 	family->version++;
 	return 0;
 }

@@ -58,6 +58,7 @@
  *	dying parent still counts
  * @death: which of the family's deaths made it dying, 0: a durable one
  * @dirty: the record in the tree is out of date
+ * @buf: the buffer that it lies in, or NULL
  */
 struct dynmap_snap {
 	struct list_head list;
@@ -68,6 +69,7 @@ struct dynmap_snap {
 	u64 own;
 	u64 death;
 	bool dirty;
+	struct dynmap_buf *buf;
 };
 
 /**

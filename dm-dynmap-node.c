@@ -9,7 +9,6 @@
  */
 #include "dm-dynmap-node.h"
 
-#define DYNMAP_MIN_CLEAN	256
 #define DYNMAP_MAX_HEAL		64	/* nodes remembered for healing */
 
 int dynmap_cache_init(struct dynmap_cache *cache, struct dynmap_geometry *geo, u32 max_clean)
@@ -58,20 +57,33 @@ void dynmap_cache_exit(struct dynmap_cache *cache)
 	cache->buckets = NULL;
 }
 
+/* A buffer of these two pieces of memory; NULL, and none is kept, if one of them is. */
+static struct dynmap_buf *dynmap_buf_join(struct dynmap_buf *buf, void *data)
+{
+	if (!buf || !data) {
+		if (data)
+			dynmap_block_free(data);
+		dynmap_free(buf);
+		return NULL;
+	}
+	buf->data = data;
+	INIT_HLIST_NODE(&buf->hash);
+	INIT_LIST_HEAD(&buf->list);
+	return buf;
+}
+
 struct dynmap_buf *dynmap_buf_alloc(void)
 {
 	struct dynmap_buf *buf = dynmap_zalloc(sizeof(*buf));
 
-	if (!buf)
-		return NULL;
-	buf->data = dynmap_block_alloc();
-	if (!buf->data) {
-		dynmap_free(buf);
-		return NULL;
-	}
-	INIT_HLIST_NODE(&buf->hash);
-	INIT_LIST_HEAD(&buf->list);
-	return buf;
+	return dynmap_buf_join(buf, buf ? dynmap_block_alloc() : NULL);
+}
+
+struct dynmap_buf *dynmap_buf_try(void)
+{
+	struct dynmap_buf *buf = dynmap_zalloc_try(sizeof(*buf));
+
+	return dynmap_buf_join(buf, buf ? dynmap_block_try() : NULL);
 }
 
 void dynmap_buf_free(struct dynmap_buf *buf)
@@ -179,7 +191,7 @@ int dynmap_node_verify(struct dynmap_cache *cache, const void *data,
 /* A copy of a node, to be written over its @bad ones; none if memory is short. */
 static void dynmap_node_copy(struct dynmap_buf *buf, u8 bad)
 {
-	struct dynmap_buf *copy = bad ? dynmap_buf_alloc() : NULL;
+	struct dynmap_buf *copy = bad ? dynmap_buf_try() : NULL;
 
 	if (!copy)
 		return;
@@ -191,10 +203,10 @@ static void dynmap_node_copy(struct dynmap_buf *buf, u8 bad)
 	buf->heal = copy;
 }
 
-struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dynmap_miss *miss)
+struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dynmap_miss *miss,
+				     struct dynmap_buf *buf)
 {
 	struct dynmap_store *store = cache->geo->store;
-	struct dynmap_buf *buf = dynmap_buf_alloc();
 	u32 first = (miss->ptr.pbn[0] ^ cache->epoch) & 1, i, copy, dev;
 	int error = -EIO, ret;
 	u64 block;
@@ -252,11 +264,43 @@ static void dynmap_cache_evict(struct dynmap_cache *cache, u32 most)
 	}
 }
 
+u32 dynmap_cache_recycle(struct dynmap_cache *cache, u32 count)
+{
+	u32 spare = cache->nr_spare, floor = DYNMAP_MIN_CLEAN / 2;
+
+	if (spare >= DYNMAP_STOCK || cache->nr_clean <= floor)
+		return 0;
+	count = min(min(count, DYNMAP_STOCK - spare), cache->nr_clean - floor);
+	dynmap_cache_evict(cache, cache->nr_clean - count);
+	return cache->nr_spare - spare;
+}
+
+void *dynmap_cache_zalloc(struct dynmap_cache *cache, size_t bytes, struct dynmap_buf **buf)
+{
+	void *object = dynmap_zalloc_try(bytes);
+
+	*buf = NULL;
+	if (object || !cache->nr_spare)
+		return object;
+	*buf = dynmap_cache_take_spare(cache);
+	memset((*buf)->data, 0, bytes);
+	return (*buf)->data;
+}
+
+void dynmap_cache_free(struct dynmap_cache *cache, void *object, struct dynmap_buf *buf)
+{
+	if (buf)
+		dynmap_cache_add_spare(cache, buf);
+	else
+		dynmap_free(object);
+}
+
 u32 dynmap_cache_shrink(struct dynmap_cache *cache, u32 count)
 {
 	u32 clean = cache->nr_clean, spare = cache->nr_spare;
 
-	while (count && cache->nr_spare > DYNMAP_STOCK) {
+	while (count && cache->nr_spare > DYNMAP_STOCK &&
+	       cache->nr_spare + cache->nr_clean > DYNMAP_MIN_BUFS) {
 		dynmap_buf_free(dynmap_cache_take_spare(cache));
 		count--;
 	}

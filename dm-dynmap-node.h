@@ -135,6 +135,9 @@ struct dynmap_op {
 #define DYNMAP_URGENT_CHECKPOINT	2
 
 #define DYNMAP_STOCK		128	/* places in stock, per copy */
+#define DYNMAP_MIN_CLEAN	256	/* nodes that stay in memory, however short it is */
+/* Nodes that operations look at and change: with so many buffers work goes on. */
+#define DYNMAP_MIN_BUFS		(DYNMAP_MIN_CLEAN + DYNMAP_STOCK)
 #define DYNMAP_RUNS_PER_BUF	255
 
 /**
@@ -305,6 +308,8 @@ void dynmap_cache_exit(struct dynmap_cache *cache);
  * Return: the buffer or NULL.
  */
 struct dynmap_buf *dynmap_buf_alloc(void);
+/* The same at once, or NULL; any context. */
+struct dynmap_buf *dynmap_buf_try(void);
 void dynmap_buf_free(struct dynmap_buf *buf);
 
 /* Give a buffer to the spares, take one from them (which must not be empty). */
@@ -390,17 +395,18 @@ static inline struct dynmap_buf *dynmap_cache_look(struct dynmap_cache *cache, u
  * dynmap_node_fetch() - read and verify a node
  * @cache: the cache, of which only constant fields are used
  * @miss: the node, from a struct dynmap_op
+ * @buf: a buffer for it
  *
  * The other copy is read when the first one is unreadable or fails verification;
  * which one is the first differs from epoch to epoch, so that both are used. A
  * bad one is written anew by the next checkpoint.
  *
  * Context: may sleep; call without the metadata lock.
- * Return: a buffer for dynmap_cache_insert(); ERR_PTR(-ENOMEM), -EIO, -EBADMSG
- * (checksum) or -EUCLEAN (content) when no copy is good.
+ * Return: @buf, for dynmap_cache_insert(); when no copy is good, and @buf is freed,
+ * ERR_PTR(-EIO), -EBADMSG (checksum) or -EUCLEAN (content).
  */
 struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache,
-				     const struct dynmap_miss *miss);
+				     const struct dynmap_miss *miss, struct dynmap_buf *buf);
 
 /*
  * Make a fetched node part of the cache; evicts clean ones beyond the bound. Where
@@ -411,6 +417,19 @@ struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache,
  * it. What took longer to read is not taken: who needs it reads it again.
  */
 void dynmap_cache_insert(struct dynmap_cache *cache, struct dynmap_buf *buf);
+
+/*
+ * Memory is short: make the buffers of up to @count clean nodes that nobody looked at lately
+ * spare ones, but leave those that operations under way may need; how many there are.
+ */
+u32 dynmap_cache_recycle(struct dynmap_cache *cache, u32 count);
+
+/*
+ * Zeroed memory for an object of at most 4 KiB, at once: if need be a spare buffer, which is
+ * kept in *@buf until the object is freed; NULL: there is none either.
+ */
+void *dynmap_cache_zalloc(struct dynmap_cache *cache, size_t bytes, struct dynmap_buf **buf);
+void dynmap_cache_free(struct dynmap_cache *cache, void *object, struct dynmap_buf *buf);
 
 /* Memory is short: give back up to @count buffers; how many were freed. */
 u32 dynmap_cache_shrink(struct dynmap_cache *cache, u32 count);

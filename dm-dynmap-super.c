@@ -502,7 +502,10 @@ static int dynmap_pool_supply(struct dynmap_pool *pool, struct dynmap_op *op, in
 	u32 i;
 
 	if (error == -EAGAIN) {
-		buf = dynmap_node_fetch(&pool->cache, &op->miss);
+		buf = dynmap_buf_alloc();
+		if (!buf)
+			return -ENOMEM;
+		buf = dynmap_node_fetch(&pool->cache, &op->miss, buf);
 		if (IS_ERR(buf))
 			return PTR_ERR(buf);
 		dynmap_alloc_insert(&pool->alloc, buf);

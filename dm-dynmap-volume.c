@@ -32,7 +32,7 @@ void dynmap_table_exit(struct dynmap_table *table)
 		return;
 	dynmap_family_exit(&table->family);
 	list_for_each_entry_safe(volume, next, &table->loaded, list)
-		dynmap_free(volume);
+		dynmap_cache_free(table->cache, volume, volume->buf);
 	INIT_LIST_HEAD(&table->loaded);
 }
 
@@ -63,10 +63,12 @@ static void dynmap_volume_rename(struct dynmap_table *table, struct dynmap_volum
 static struct dynmap_volume *dynmap_volume_enter(struct dynmap_table *table, u64 id,
 						 const struct dynmap_disk_volume *disk)
 {
-	struct dynmap_volume *volume = dynmap_zalloc(sizeof(*volume));
+	struct dynmap_buf *buf;
+	struct dynmap_volume *volume = dynmap_cache_zalloc(table->cache, sizeof(*volume), &buf);
 
 	if (!volume)
 		return NULL;
+	volume->buf = buf;
 	volume->id = id;
 	volume->disk = *disk;
 	volume->limit = DYNMAP_MAX_LBN;
@@ -81,11 +83,11 @@ static struct dynmap_volume *dynmap_volume_enter(struct dynmap_table *table, u64
 	return volume;
 }
 
-static void dynmap_volume_forget(struct dynmap_volume *volume)
+static void dynmap_volume_forget(struct dynmap_table *table, struct dynmap_volume *volume)
 {
 	list_del(&volume->list);
 	hlist_del_init(&volume->hash);
-	dynmap_free(volume);
+	dynmap_cache_free(table->cache, volume, volume->buf);
 }
 
 void dynmap_table_unload(struct dynmap_table *table)
@@ -94,7 +96,7 @@ void dynmap_table_unload(struct dynmap_table *table)
 
 	list_for_each_entry_safe(volume, next, &table->loaded, list)
 		if (!volume->dirty && !volume->users)
-			dynmap_volume_forget(volume);
+			dynmap_volume_forget(table, volume);
 	dynmap_family_unload(&table->family);
 }
 
@@ -230,7 +232,7 @@ static int dynmap_volume_copy(struct dynmap_table *table, u64 id, struct dynmap_
 		return -ENOMEM;
 	ret = dynmap_family_split(&table->family, &origin->disk, id, op);
 	if (ret) {
-		dynmap_volume_forget(copy);
+		dynmap_volume_forget(table, copy);
 		return ret;
 	}
 	copy->disk.parent = origin->disk.parent;
@@ -727,7 +729,7 @@ static int dynmap_volume_reaped(struct dynmap_table *table, struct dynmap_volume
 	if (WARN_ON_ONCE(dynmap_btree_remove(&table->volumes, volume->id, op)))
 		return -EUCLEAN;
 	table->reap_from = volume->disk.parent ? dynmap_reap_place(volume, &left) : 0;
-	dynmap_volume_forget(volume);
+	dynmap_volume_forget(table, volume);
 	table->reaping = 0;
 	return 0;
 }

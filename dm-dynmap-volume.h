@@ -36,6 +36,7 @@
  * @limit: what is reserved ahead ends there: the length that hosts see
  * @dirty: the record in the volume tree is out of date
  * @users: targets that hold it (managed by the caller of dynmap_volume_get)
+ * @buf: the buffer that it lies in, or NULL
  */
 struct dynmap_volume {
 	struct list_head list;
@@ -51,6 +52,7 @@ struct dynmap_volume {
 	u64 limit;
 	bool dirty;
 	u32 users;
+	struct dynmap_buf *buf;
 };
 
 /**

@@ -75,6 +75,7 @@ struct dynmap_batch {
  * @bdev: the devices, in the order of the superblock; NULL: it is missing, and
  *	nothing is written to any; all are NULL while the pool is stopped
  * @nr: how many
+ * @bios: where bios come from
  * @written: device holds completed writes that no flush covered
  * @batch: see DYNMAP_BATCH_*
  */
@@ -82,11 +83,19 @@ struct dynmap_disks {
 	struct dynmap_store store;
 	struct block_device *bdev[DYNMAP_MAX_DEVICES];
 	u32 nr;
+	struct bio_set *bios;
 	unsigned long written[BITS_TO_LONGS(DYNMAP_MAX_DEVICES)];
 	struct dynmap_batch batch[DYNMAP_BATCHES];
 };
 
 void dynmap_disks_init(struct dynmap_disks *disks);
+
+/*
+ * Rule 6: discard blocks on their devices when their quarantine is over, while they are
+ * still busy; waits. What a device makes of it is of no consequence.
+ */
+void dynmap_disks_discard(struct dynmap_disks *disks, const struct dynmap_geometry *geo,
+			  struct dynmap_runlist *list);
 
 /* A data write to device @dev has completed. */
 static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
@@ -147,6 +156,10 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @low_water_hit: it was raised, and space has not come back since
  * @node_mark_hit: the same of dynmap_alloc_node_mark(), blocks that are free for nodes
  * @pages: for blocks that are padded
+ * @bios: for metadata, flushes and discards: those of file systems may all be waiting for
+ *	a commit
+ * @set_aside: buffers for a checkpoint when memory is short; by @lock
+ * @nr_set_aside: how many
  * @shrinker: of the node cache
  * @io_wq: slow writes, discards and zeroes
  * @read_wq: slow reads
@@ -156,6 +169,7 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @settle_work: settles what writers leave
  * @release_work: ends quarantine
  * @reap_work: empties deleted volumes
+ * @memory_work: sets buffers aside, at the opening and when some were taken
  * @idle_work: checkpoints
  * @no_space_work: ends the writes of @no_space that may not wait any longer
  */
@@ -206,6 +220,9 @@ struct dynmap_kpool {
 	bool low_water_hit;
 	bool node_mark_hit;
 	mempool_t *pages;
+	struct bio_set bios;
+	struct list_head set_aside;
+	u32 nr_set_aside;
 	struct dynmap_shrinker shrinker;
 	struct workqueue_struct *io_wq;
 	struct workqueue_struct *read_wq;
@@ -215,6 +232,7 @@ struct dynmap_kpool {
 	struct delayed_work settle_work;
 	struct work_struct release_work;
 	struct work_struct reap_work;
+	struct work_struct memory_work;
 	struct delayed_work idle_work;
 	struct delayed_work no_space_work;
 };
@@ -323,6 +341,26 @@ static inline bool dynmap_may_change(const struct dynmap_kpool *pool)
 {
 	return !pool->stopped && pool->mode != DYNMAP_MODE_READ_ONLY;
 }
+
+/* kernel/memory.c */
+
+void dynmap_memory_init(struct dynmap_kpool *pool);
+/* Free the buffers that are set aside. */
+void dynmap_memory_exit(struct dynmap_kpool *pool);
+
+/**
+ * dynmap_memory_supply() - bring what a core operation lacks
+ * @pool: the pool
+ * @op: the operation
+ * @error: what it returned
+ * @checkpoint: it is part of a checkpoint, which may take what is set aside
+ *
+ * Context: process; called and returns without the metadata lock. Waits for memory; if it is
+ * no part of a checkpoint, also for one: call without commit_mutex then.
+ * Return: 0: try again; an error of reading a node; @error if it is none that asks for help.
+ */
+int __must_check dynmap_memory_supply(struct dynmap_kpool *pool, struct dynmap_op *op, int error,
+				      bool checkpoint);
 
 /* kernel/pool.c */
 

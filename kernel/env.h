@@ -3,8 +3,8 @@
  * Kernel half of the core's vocabulary, see dm-dynmap-env.h.
  *
  * Owns: the headers that the core's words come from, memory and messages. The
- * core also allocates with the metadata lock held for writing, from threads
- * that writeback waits for: hence GFP_NOIO everywhere.
+ * core also allocates in threads that writeback waits for: hence GFP_NOIO, or
+ * no wait at all, everywhere.
  */
 #ifndef DM_DYNMAP_KERNEL_ENV_H
 #define DM_DYNMAP_KERNEL_ENV_H
@@ -26,6 +26,7 @@
 #include <linux/types.h>
 
 #define DYNMAP_GFP	(GFP_NOIO | __GFP_NOWARN)
+#define DYNMAP_GFP_TRY	(GFP_NOWAIT | __GFP_NOWARN)
 
 /* Kernels that clear the stack would clear paths and pieces for each bio. */
 #ifndef __uninitialized
@@ -50,6 +51,12 @@ static inline void *dynmap_zalloc(size_t bytes)
 	return kvzalloc(bytes, DYNMAP_GFP);
 }
 
+/* The same at once, where nobody may wait: with the metadata lock held. */
+static inline void *dynmap_zalloc_try(size_t bytes)
+{
+	return kzalloc(bytes, DYNMAP_GFP_TRY);
+}
+
 static inline void dynmap_free(const void *ptr)
 {
 	kvfree(ptr);
@@ -59,6 +66,12 @@ static inline void dynmap_free(const void *ptr)
 static inline void *dynmap_block_alloc(void)
 {
 	return (void *)__get_free_page(DYNMAP_GFP | __GFP_ZERO);
+}
+
+/* The same at once. */
+static inline void *dynmap_block_try(void)
+{
+	return (void *)__get_free_page(DYNMAP_GFP_TRY | __GFP_ZERO);
 }
 
 static inline void dynmap_block_free(void *block)

@@ -12,56 +12,12 @@
 #define DYNMAP_IDLE_CHECKPOINT	(5 * HZ)
 #define DYNMAP_MAX_CLEAN	16384	/* nodes in memory: 64 MiB */
 #define DYNMAP_PAGES		16	/* blocks being padded, at least */
+#define DYNMAP_BIOS		64	/* writes of metadata, flushes and discards, at least */
 #define DYNMAP_MIN_WORK		1000	/* us of background work before a pause */
 #define DYNMAP_MAX_WORK		10000	/* us that a pause is measured by, at most */
 #define DYNMAP_THIN_MAGIC	27022010
 
-/* Bring buffers, or the node that is missing. */
-static int dynmap_kpool_supply(struct dynmap_kpool *pool, struct dynmap_op *op, int error)
-{
-	struct dynmap_cache *cache = &pool->core.cache;
-	struct dynmap_buf *buf, *next;
-	LIST_HEAD(fresh);
-	u32 i, phase;
-	bool heal;
-
-	if (error == -EAGAIN) {
-		/* Counted as I/O under way: the devices stay as long. */
-		down_read(&pool->lock);
-		phase = dynmap_phase_enter(pool);
-		up_read(&pool->lock);
-		buf = dynmap_node_fetch(cache, &op->miss);
-		dynmap_phase_leave(pool, phase);
-		if (IS_ERR(buf))
-			return PTR_ERR(buf);
-		down_write(&pool->lock);
-		dynmap_alloc_insert(&pool->core.alloc, buf);
-		heal = cache->nr_heal && !pool->read_only;
-		dynmap_kpool_unlock(pool);
-		if (heal)
-			mod_delayed_work(pool->wq, &pool->idle_work, 0);
-		return 0;
-	}
-	if (error != -ENOMEM)
-		return error;
-	for (i = 0; i < DYNMAP_POOL_SPARES; i++) {
-		buf = dynmap_buf_alloc();
-		if (!buf)
-			break;
-		list_add(&buf->list, &fresh);
-	}
-	if (list_empty(&fresh))
-		return -ENOMEM;
-	down_write(&pool->lock);
-	list_for_each_entry_safe(buf, next, &fresh, list) {
-		list_del(&buf->list);
-		dynmap_cache_add_spare(cache, buf);
-	}
-	dynmap_kpool_unlock(pool);
-	return 0;
-}
-
-/* Call @expression under the lock held for writing until it needs no buffers or nodes. */
+/* For a checkpoint: call @expression under the lock until it needs no buffers or nodes. */
 #define dynmap_supplied(ret, kpool, op, expression)				\
 	do {									\
 		down_write(&(kpool)->lock);					\
@@ -69,7 +25,7 @@ static int dynmap_kpool_supply(struct dynmap_kpool *pool, struct dynmap_op *op, 
 		dynmap_kpool_unlock(kpool);					\
 		if ((ret) != -EAGAIN && (ret) != -ENOMEM)			\
 			break;							\
-		(ret) = dynmap_kpool_supply(kpool, op, ret);			\
+		(ret) = dynmap_memory_supply(kpool, op, ret, true);		\
 	} while (!(ret))
 
 /* Checkpoint with commit_mutex held. */
@@ -96,6 +52,7 @@ static int dynmap_checkpoint_locked(struct dynmap_kpool *pool)
 		if (ret)
 			dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
 		dynmap_kpool_unlock(pool);
+		queue_work(pool->wq, &pool->memory_work);
 	}
 	return ret;
 }
@@ -133,7 +90,7 @@ int dynmap_kpool_help(struct dynmap_kpool *pool, struct dynmap_op *op, int error
 {
 	if (error == -EBUSY)
 		return dynmap_kpool_checkpoint(pool);
-	return dynmap_kpool_supply(pool, op, error);
+	return dynmap_memory_supply(pool, op, error, false);
 }
 
 int dynmap_kpool_commit(struct dynmap_kpool *pool)
@@ -172,36 +129,6 @@ static unsigned long dynmap_inflight(struct dynmap_kpool *pool, u32 phase)
 	for_each_possible_cpu(cpu)
 		sum += READ_ONCE(*per_cpu_ptr(pool->inflight[phase], cpu));
 	return sum;
-}
-
-/*
- * Rule 6: discard blocks on their devices when their quarantine is over, while
- * they are still busy. What a device makes of it is of no consequence.
- */
-static void dynmap_pass_down(struct dynmap_kpool *pool, struct dynmap_runlist *list)
-{
-	const struct dynmap_run *runs;
-	struct dynmap_buf *buf;
-	struct bio *bio = NULL;
-	struct block_device *bdev;
-	u32 count, i, dev;
-	u64 block;
-
-	list_for_each_entry(buf, &list->bufs, list) {
-		count = dynmap_runlist_runs(buf, &runs);
-		for (i = 0; i < count; i++) {
-			block = dynmap_pbn_locate(&pool->core.geo, runs[i].pbn, &dev);
-			bdev = pool->disks.bdev[dev];
-			if (bdev && bdev_max_discard_sectors(bdev))
-				__blkdev_issue_discard(bdev, block * DYNMAP_BLOCK_SECTORS,
-						       (u64)runs[i].len * DYNMAP_BLOCK_SECTORS,
-						       GFP_NOIO, &bio);
-		}
-	}
-	if (!bio)
-		return;
-	submit_bio_wait(bio);
-	bio_put(bio);
 }
 
 /* Wait for the I/O of the phase that ends; release_mutex held. */
@@ -257,7 +184,7 @@ static void dynmap_kpool_end_quarantine(struct dynmap_kpool *pool)
 	dynmap_kpool_unlock(pool);
 	dynmap_phase_end(pool, old);
 	if (READ_ONCE(pool->discard_passdown))
-		dynmap_pass_down(pool, &list);
+		dynmap_disks_discard(&pool->disks, &pool->core.geo, &list);
 	do {
 		down_write(&pool->lock);
 		more = dynmap_alloc_release(&pool->core.alloc, &list);
@@ -395,6 +322,8 @@ static void dynmap_kpool_free(struct dynmap_kpool *pool)
 	if (pool->commit_wq)
 		destroy_workqueue(pool->commit_wq);
 	mempool_destroy(pool->pages);
+	bioset_exit(&pool->bios);
+	dynmap_memory_exit(pool);
 	dynmap_fresh_exit(pool);
 	free_percpu(pool->inflight[0]);
 	free_percpu(pool->inflight[1]);
@@ -414,6 +343,8 @@ static struct dynmap_kpool *dynmap_kpool_alloc(void)
 	mutex_init(&pool->reclaim_mutex);
 	spin_lock_init(&pool->list_lock);
 	bio_list_init(&pool->flushes);
+	dynmap_memory_init(pool);
+	pool->disks.bios = &pool->bios;
 	INIT_WORK(&pool->commit_work, dynmap_commit_work);
 	INIT_WORK(&pool->release_work, dynmap_release_work);
 	INIT_WORK(&pool->reap_work, dynmap_reap_work);
@@ -427,7 +358,8 @@ static struct dynmap_kpool *dynmap_kpool_alloc(void)
 	pool->commit_wq = alloc_workqueue("dynmap-commit", WQ_MEM_RECLAIM | WQ_HIGHPRI | WQ_PERCPU,
 					  0);
 	pool->pages = mempool_create_page_pool(DYNMAP_PAGES, 0);
-	if (!dynmap_fresh_init(pool) && pool->inflight[0] && pool->inflight[1] && pool->io_wq &&
+	if (!bioset_init(&pool->bios, DYNMAP_BIOS, 0, BIOSET_NEED_BVECS) &&
+	    !dynmap_fresh_init(pool) && pool->inflight[0] && pool->inflight[1] && pool->io_wq &&
 	    pool->read_wq && pool->wq && pool->commit_wq && pool->pages)
 		return pool;
 	dynmap_kpool_free(pool);
@@ -502,6 +434,7 @@ static void dynmap_kpool_begin(struct dynmap_kpool *pool)
 {
 	if (pool->read_only)
 		return;
+	queue_work(pool->wq, &pool->memory_work);
 	queue_delayed_work(pool->wq, &pool->idle_work, DYNMAP_IDLE_CHECKPOINT);
 	queue_work(pool->wq, &pool->reap_work);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The core's store over block devices. Owns: the I/O of metadata. Writes are
- * counted per batch and waited for together; bios come from the kernel's own
- * reserve (fs_bio_set), one at a time when memory is short.
+ * The core's store over block devices. Owns: the I/O of metadata, and discards. Writes
+ * are counted per batch and waited for together; bios come from the pool's own set, one
+ * after the other when memory is short.
  */
 #include "kernel/dynmap.h"
 
@@ -71,7 +71,7 @@ static void dynmap_disk_write(struct dynmap_store *store, u32 batch, u32 dev, u6
 		opf |= REQ_PREFLUSH;
 	if (flags & DYNMAP_STORE_FUA)
 		opf |= REQ_FUA;
-	bio = bio_alloc(disks->bdev[dev], 1, opf, GFP_NOIO);
+	bio = bio_alloc_bioset(disks->bdev[dev], 1, opf, GFP_NOIO, disks->bios);
 	bio->bi_iter.bi_sector = block * DYNMAP_BLOCK_SECTORS;
 	__bio_add_page(bio, virt_to_page(data), DYNMAP_BLOCK_BYTES, 0);
 	dynmap_disk_submit(disks, batch, bio);
@@ -80,8 +80,9 @@ static void dynmap_disk_write(struct dynmap_store *store, u32 batch, u32 dev, u6
 static void dynmap_disk_flush(struct dynmap_store *store, u32 batch, u32 dev)
 {
 	struct dynmap_disks *disks = to_disks(store);
-	struct bio *bio = bio_alloc(disks->bdev[dev], 0, REQ_OP_WRITE | REQ_SYNC | REQ_PREFLUSH,
-				    GFP_NOIO);
+	struct bio *bio = bio_alloc_bioset(disks->bdev[dev], 0,
+					   REQ_OP_WRITE | REQ_SYNC | REQ_PREFLUSH, GFP_NOIO,
+					   disks->bios);
 
 	dynmap_disk_submit(disks, batch, bio);
 }
@@ -110,6 +111,40 @@ static const struct dynmap_store_ops dynmap_disk_ops = {
 	.wait = dynmap_disk_wait,
 	.take_written = dynmap_disk_take_written,
 };
+
+void dynmap_disks_discard(struct dynmap_disks *disks, const struct dynmap_geometry *geo,
+			  struct dynmap_runlist *list)
+{
+	struct bio *bio = NULL, *next;
+	struct block_device *bdev;
+	const struct dynmap_run *runs;
+	struct dynmap_buf *buf;
+	u32 count, i, dev;
+	u64 block;
+
+	list_for_each_entry(buf, &list->bufs, list) {
+		count = dynmap_runlist_runs(buf, &runs);
+		for (i = 0; i < count; i++) {
+			block = dynmap_pbn_locate(geo, runs[i].pbn, &dev);
+			bdev = disks->bdev[dev];
+			if (!bdev || !bdev_max_discard_sectors(bdev))
+				continue;
+			next = bio_alloc_bioset(bdev, 0, REQ_OP_DISCARD, GFP_NOIO, disks->bios);
+			next->bi_iter.bi_sector = block * DYNMAP_BLOCK_SECTORS;
+			next->bi_iter.bi_size = runs[i].len * DYNMAP_BLOCK_BYTES;
+			/* The last one ends when all have. */
+			if (bio) {
+				bio_chain(bio, next);
+				submit_bio(bio);
+			}
+			bio = next;
+		}
+	}
+	if (!bio)
+		return;
+	submit_bio_wait(bio);
+	bio_put(bio);
+}
 
 void dynmap_disks_init(struct dynmap_disks *disks)
 {

@@ -157,7 +157,7 @@ static void test_written_node_comes_back(void **state)
 
 	checkpoint(bench);
 	miss = miss_of(buf);
-	fetched = dynmap_node_fetch(&bench->cache, &miss);
+	fetched = dynmap_node_fetch(&bench->cache, &miss, dynmap_buf_alloc());
 	assert_false(IS_ERR(fetched));
 	node = dynmap_node_head(fetched);
 	assert_int_equal(le64_to_cpu(node->owner), 9);
@@ -194,7 +194,7 @@ static void test_each_byte_is_verified(void **state)
 		copy = (u8 *)disk_copy(bench, &miss, byte & 1);
 		copy[byte] ^= 1 << byte % 8;
 		assert_int_not_equal(dynmap_node_verify(&bench->cache, copy, &miss), 0);
-		fetched = dynmap_node_fetch(&bench->cache, &miss);
+		fetched = dynmap_node_fetch(&bench->cache, &miss, dynmap_buf_alloc());
 		assert_false(IS_ERR(fetched));
 		assert_memory_equal(fetched->data, buf->data, DYNMAP_BLOCK_BYTES);
 		assert_int_equal(fetched->heal->bad, 1 << (byte & 1));
@@ -206,7 +206,7 @@ static void test_each_byte_is_verified(void **state)
 
 static int fetch_error(struct bench *bench, const struct dynmap_miss *miss)
 {
-	struct dynmap_buf *buf = dynmap_node_fetch(&bench->cache, miss);
+	struct dynmap_buf *buf = dynmap_node_fetch(&bench->cache, miss, dynmap_buf_alloc());
 
 	assert_true(IS_ERR(buf));
 	return PTR_ERR(buf);
@@ -312,7 +312,7 @@ static void test_read_late(void **state)
 	checkpoint(bench);
 	miss = miss_of(buf);
 	ptr = miss.ptr;
-	late = dynmap_node_fetch(cache, &miss);
+	late = dynmap_node_fetch(cache, &miss, dynmap_buf_alloc());
 	spares(bench, 4);
 	stock(bench, 1);
 	dynmap_node_shadow(cache, buf, &ptr, &unshared);
@@ -328,7 +328,7 @@ static void test_read_late(void **state)
 	dynmap_node_drop(cache, other);
 	assert_null(dynmap_cache_peek(cache, miss.ptr.pbn[0]));
 	/* Two checkpoints later it is not even taken. */
-	late = dynmap_node_fetch(cache, &miss);
+	late = dynmap_node_fetch(cache, &miss, dynmap_buf_alloc());
 	checkpoint(bench);
 	checkpoint(bench);
 	dynmap_cache_insert(cache, late);
@@ -356,7 +356,7 @@ static void test_moved_is_not_healed(void **state)
 		memset(cache->uuid, 0xab, DYNMAP_UUID_BYTES);
 		disk_copy(bench, &miss, 0)->payload[7] ^= 1;
 		read_first(bench, &miss, 0);
-		buf = dynmap_node_fetch(cache, &miss);
+		buf = dynmap_node_fetch(cache, &miss, dynmap_buf_alloc());
 		dynmap_cache_insert(cache, buf);
 		assert_int_equal(cache->nr_heal, 1);
 		spares(bench, 4);
@@ -541,6 +541,36 @@ static void test_shrinks(void **state)
 	assert_ptr_equal(dynmap_cache_peek(cache, dirty->pbn[0]), dirty);
 }
 
+/* When memory is short buffers are used again, down to a floor; a node just seen stays. */
+static void test_recycles(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_cache *cache = &bench->cache;
+	struct dynmap_buf *dirty, *seen, *buf;
+	u32 i, count = 0, spare;
+
+	cache->max_clean = 1000;
+	for (i = 0; i < 400; i++)
+		new_node(bench, i);
+	seen = list_first_entry(&cache->dirty, struct dynmap_buf, list);
+	checkpoint(bench);
+	list_for_each_entry(buf, &cache->lru, list)
+		buf->used = buf == seen;
+	dirty = new_node(bench, 4);
+	spare = cache->nr_spare;
+	while (cache->nr_spare) {
+		dynmap_buf_free(dynmap_cache_take_spare(cache));
+		if (dynmap_cache_recycle(cache, 3) > 3)
+			fail();
+		count++;
+	}
+	assert_int_equal(count, spare + 400 - DYNMAP_MIN_CLEAN / 2);
+	assert_int_equal(dynmap_cache_recycle(cache, 3), 0);
+	assert_int_equal(cache->nr_clean, DYNMAP_MIN_CLEAN / 2);
+	assert_ptr_equal(dynmap_cache_peek(cache, seen->pbn[0]), seen);
+	assert_ptr_equal(dynmap_cache_peek(cache, dirty->pbn[0]), dirty);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -558,6 +588,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_clean_nodes_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_runlists, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_shrinks, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_recycles, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("node", tests, NULL, NULL);

@@ -3,7 +3,8 @@
 # Every allocation, and every request to a disk, fails once, in each operation
 # that a task does itself: constructors, messages, reload, reads, writes. Each
 # time a clean error or success; nothing is lost, and the pool goes on or opens
-# again. Then allocations fail at random under load, in the workers too.
+# again. Then allocations fail at random under load, in the workers too, and all of those
+# of the workers: as when memory is full of what they are to write.
 . ./lib.sh
 
 DEBUG=/sys/kernel/debug
@@ -104,8 +105,57 @@ random() {
 	"$TOOLS/dynmap" check /dev/a > /run/out || fail "the checker: $(cat /run/out)"
 }
 
+# worker_faults PROBABILITY: allocations of the kernel's threads fail, and no others.
+worker_faults() {
+	local kind thread
+	for thread in $(grep -slE '^(kworker|dynmap)' /proc/[0-9]*/comm); do
+		echo $(($1 > 0)) > "${thread%comm}make-it-fail"
+	done
+	for kind in failslab fail_page_alloc; do
+		echo 0 > $DEBUG/$kind/probability
+		echo $(($1 > 0)) > $DEBUG/$kind/task-filter
+		echo -1 > $DEBUG/$kind/times
+		echo "$1" > $DEBUG/$kind/probability
+	done
+}
+
+scattered() {
+	timeout -s KILL 30 fio --name=n --filename=/dev/mapper/vol0 --rw=randwrite --bs=4k --size=1g --io_size="$1" \
+		--ioengine=libaio --iodepth=16 --direct=1 --fsync=64 --randseed="$2" > /run/out ||
+		fail "fio: $(grep -m 1 error /run/out)"
+}
+
+# The workers get no memory while they write: no request fails, for what the pool has will do.
+# Each snapshot makes that all nodes are copied.
+no_memory() {
+	local i
+	rm -f /run/ledger
+	full_disk a 256
+	pool 8 0 "1 no_discard_passdown" /dev/a && volume 0 2097152 && volume 1 2097152 ||
+		{ fail "no volume"; return; }
+	scattered 24m 0
+	worker_faults 100
+	"$TOOLS/tagged" write /dev/mapper/vol1 /run/ledger 4 > /run/out || fail "$(cat /run/out)"
+	echo "# $(cat /run/out)"
+	grep -q ' 0 failed' /run/out || fail "requests failed"
+	for i in $(seq 12); do
+		dmsetup message "$POOL" 0 create_snap "1$i" 0 || fail "snapshot $i"
+		worker_faults 100
+		scattered 2m "$i"
+	done
+	worker_faults 0
+	remove vol0; remove vol1; remove "$POOL"
+	"$TOOLS/dynmap" check /dev/a > /run/out || fail "the checker: $(cat /run/out)"
+	pool 8 0 "" /dev/a && volume 1 2097152 ||
+		{ fail "does not open"; return; }
+	"$TOOLS/tagged" verify /dev/mapper/vol1 /run/ledger > /run/out || fail "content: $(cat /run/out)"
+	echo "# $(cat /run/out)"
+	remove vol1; remove "$POOL"
+}
+
 run "constructors" constructors
 run "messages and reload" messages
 run "reads and writes" transfers
 run "random failures under load" random
+run "no memory for the workers" no_memory
 finish

@@ -183,12 +183,14 @@ static inline void hlist_del_init(struct hlist_node *node)
 /* crc32c as the kernel's: neither the seed nor the result is inverted. */
 u32 crc32c(u32 crc, const void *data, size_t len);
 
-/* Zeroed memory, or NULL. */
+/* Zeroed memory, or NULL; here nobody waits for it. */
 void *dynmap_zalloc(size_t bytes);
+#define dynmap_zalloc_try	dynmap_zalloc
 void dynmap_free(const void *ptr);
 
 /* A 4 KiB block, aligned to its size, or NULL. */
 void *dynmap_block_alloc(void);
+#define dynmap_block_try	dynmap_block_alloc
 void dynmap_block_free(void *block);
 
 /* Messages go to standard error, unless this is false. */

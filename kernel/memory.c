@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Memory on the way of writeback. Owns: the buffers and nodes that the core asks for, and
+ * what is set aside for when memory is short.
+ *
+ * Memory may be short because it is full of pages that are being written to a volume. Then
+ * what writing them needs comes from what the pool has: bios from its own set, pages for
+ * padding from a mempool, fresh writes from those made with the pool, and buffers for nodes
+ * and journal blocks, here: memory, if there is some at once; else the buffer of a clean node;
+ * for a checkpoint, which turns dirty nodes into clean ones, also one of those set aside.
+ * When there is none of these a checkpoint is asked for, and its end, or memory, waited for:
+ * an operation never fails for memory alone.
+ */
+#include <linux/sched.h>
+
+#include "kernel/dynmap.h"
+
+#define DYNMAP_SET_ASIDE	128	/* buffers for checkpoints */
+#define DYNMAP_MANY_SPARES	1024	/* with so many it is not buffers that is short */
+#define DYNMAP_MEMORY_WAIT	DIV_ROUND_UP(HZ, 50)
+
+/* Set buffers aside: spare ones, and those for checkpoints; as many as there is memory for. */
+static void dynmap_memory_work(struct work_struct *work)
+{
+	struct dynmap_kpool *pool = container_of(work, struct dynmap_kpool, memory_work);
+	struct dynmap_cache *cache = &pool->core.cache;
+	struct dynmap_buf *buf;
+
+	down_write(&pool->lock);
+	while (cache->nr_spare < DYNMAP_STOCK || pool->nr_set_aside < DYNMAP_SET_ASIDE ||
+	       cache->nr_spare + cache->nr_clean < DYNMAP_MIN_BUFS) {
+		buf = dynmap_buf_try();
+		if (!buf)
+			break;
+		if (pool->nr_set_aside < DYNMAP_SET_ASIDE) {
+			list_add(&buf->list, &pool->set_aside);
+			pool->nr_set_aside++;
+		} else {
+			dynmap_cache_add_spare(cache, buf);
+		}
+	}
+	dynmap_kpool_unlock(pool);
+}
+
+void dynmap_memory_init(struct dynmap_kpool *pool)
+{
+	INIT_LIST_HEAD(&pool->set_aside);
+	INIT_WORK(&pool->memory_work, dynmap_memory_work);
+}
+
+void dynmap_memory_exit(struct dynmap_kpool *pool)
+{
+	struct dynmap_buf *buf, *next;
+
+	list_for_each_entry_safe(buf, next, &pool->set_aside, list)
+		dynmap_buf_free(buf);
+}
+
+/* More spare buffers of those that the pool has: are there any? Lock held for writing. */
+static bool dynmap_memory_own(struct dynmap_kpool *pool, bool checkpoint)
+{
+	struct dynmap_buf *buf;
+
+	if (dynmap_cache_recycle(&pool->core.cache, DYNMAP_POOL_SPARES))
+		return true;
+	queue_work(pool->wq, &pool->memory_work);
+	if (!checkpoint || !pool->nr_set_aside)
+		return false;
+	buf = list_first_entry(&pool->set_aside, struct dynmap_buf, list);
+	list_del_init(&buf->list);
+	pool->nr_set_aside--;
+	dynmap_cache_add_spare(&pool->core.cache, buf);
+	return true;
+}
+
+/* Nothing can be done but wait for memory, or for a checkpoint. */
+static void dynmap_memory_wait(struct dynmap_kpool *pool, bool checkpoint)
+{
+	if (!checkpoint && !pool->read_only)
+		mod_delayed_work(pool->wq, &pool->idle_work, 0);
+	schedule_timeout_uninterruptible(DYNMAP_MEMORY_WAIT);
+}
+
+/* A buffer, however long it takes. */
+static struct dynmap_buf *dynmap_memory_buf(struct dynmap_kpool *pool, bool checkpoint)
+{
+	struct dynmap_cache *cache = &pool->core.cache;
+	struct dynmap_buf *buf;
+
+	for (;;) {
+		buf = dynmap_buf_try();
+		if (buf)
+			return buf;
+		down_write(&pool->lock);
+		if (cache->nr_spare || dynmap_memory_own(pool, checkpoint))
+			buf = dynmap_cache_take_spare(cache);
+		dynmap_kpool_unlock(pool);
+		if (buf)
+			return buf;
+		dynmap_memory_wait(pool, checkpoint);
+	}
+}
+
+/* Buffers for what is asked for; or a while, if there are none, or it is not buffers. */
+static void dynmap_memory_spares(struct dynmap_kpool *pool, bool checkpoint)
+{
+	struct dynmap_cache *cache = &pool->core.cache;
+	bool many = READ_ONCE(cache->nr_spare) > DYNMAP_MANY_SPARES, more;
+	struct dynmap_buf *buf, *next;
+	LIST_HEAD(fresh);
+	u32 i;
+
+	for (i = 0; !many && i < DYNMAP_POOL_SPARES; i++) {
+		buf = dynmap_buf_try();
+		if (!buf)
+			break;
+		list_add(&buf->list, &fresh);
+	}
+	down_write(&pool->lock);
+	more = !list_empty(&fresh) || (!many && dynmap_memory_own(pool, checkpoint));
+	list_for_each_entry_safe(buf, next, &fresh, list) {
+		list_del(&buf->list);
+		dynmap_cache_add_spare(cache, buf);
+	}
+	dynmap_kpool_unlock(pool);
+	if (!more)
+		dynmap_memory_wait(pool, checkpoint);
+}
+
+/* Read the node that is missing. */
+static int dynmap_memory_node(struct dynmap_kpool *pool, struct dynmap_op *op, bool checkpoint)
+{
+	struct dynmap_cache *cache = &pool->core.cache;
+	struct dynmap_buf *buf = dynmap_memory_buf(pool, checkpoint);
+	u32 phase;
+	bool heal;
+
+	/* Counted as I/O under way: the devices stay as long. */
+	down_read(&pool->lock);
+	phase = dynmap_phase_enter(pool);
+	up_read(&pool->lock);
+	buf = dynmap_node_fetch(cache, &op->miss, buf);
+	dynmap_phase_leave(pool, phase);
+	if (IS_ERR(buf))
+		return PTR_ERR(buf);
+	down_write(&pool->lock);
+	dynmap_alloc_insert(&pool->core.alloc, buf);
+	heal = cache->nr_heal && !pool->read_only;
+	dynmap_kpool_unlock(pool);
+	if (heal)
+		mod_delayed_work(pool->wq, &pool->idle_work, 0);
+	return 0;
+}
+
+int dynmap_memory_supply(struct dynmap_kpool *pool, struct dynmap_op *op, int error,
+			 bool checkpoint)
+{
+	if (error == -EAGAIN)
+		return dynmap_memory_node(pool, op, checkpoint);
+	if (error != -ENOMEM)
+		return error;
+	dynmap_memory_spares(pool, checkpoint);
+	return 0;
+}
