@@ -30,7 +30,7 @@ clean:
 	$(MAKE) -C tests/core clean
 
 check:
-	@tests/check core crash vm kernels memory soak debug
+	@tests/check all
 
 check-core:
 	@tests/check core
@@ -77,8 +77,8 @@ help:
 	@echo "make [KDIR=...]        module and tools"
 	@echo "make install           both, into the system"
 	@echo "make demo              a story in a virtual machine, under 5 minutes"
-	@echo "make check             all tests; check-core, check-vm and"
-	@echo "                       check-debug [T=topic] a part; check-vm KERNEL=6.12"
+	@echo "make check             all tests, some of them as a sample; check-core, check-vm"
+	@echo "                       and check-debug [T=topic] a part; check-vm KERNEL=6.12"
 	@echo "                       or 7 on those stock kernels, check-kernels a sample"
 	@echo "make powercut [N=50]   N power cuts of a virtual machine under load"
 	@echo "make crash [QUICK=1]   the power-failure simulator"

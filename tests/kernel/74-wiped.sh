@@ -4,7 +4,6 @@
 # devices: a reload), or the error target (wipe_table, remove --force). Without a pool
 # target the pool holds no device: its volumes fail all I/O until a table with the same
 # devices is loaded, and then have everything that was acknowledged.
-# Long: make check runs this on the debug kernel alone.
 . ./lib.sh
 
 LEDGER=/run/ledger

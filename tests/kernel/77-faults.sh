@@ -108,7 +108,7 @@ random() {
 # worker_faults PROBABILITY: allocations of the kernel's threads fail, and no others.
 worker_faults() {
 	local kind thread
-	for thread in $(grep -slE '^(kworker|dynmap)' /proc/[0-9]*/comm); do
+	grep -slE '^(kworker|dynmap)' /proc/[0-9]*/comm | while read -r thread; do
 		echo $(($1 > 0)) > "${thread%comm}make-it-fail"
 	done
 	for kind in failslab fail_page_alloc; do

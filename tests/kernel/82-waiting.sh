@@ -3,7 +3,6 @@
 # Writes that wait for space: nothing else waits with them for longer than is
 # documented, no wake-up is lost, and when the time is over they fail, at once
 # and cheaply, until space comes back.
-# Long: make check runs this on the debug kernel alone.
 . ./lib.sh
 
 PARAMETER=/sys/module/dm_dynmap_pool/parameters/no_space_timeout
@@ -271,8 +270,9 @@ xfs_on() {
 	pool 128 0 "" /dev/a && volume 0 4194304 || fail "no volume"
 	mkfs.xfs -q -K /dev/mapper/vol0 || fail mkfs
 	mount /dev/mapper/vol0 /run/mnt || fail mount
+	name=$(readlink "/sys/dev/block/$(stat -c %Hr:%Lr /dev/mapper/vol0)")
 	for i in ENOSPC default; do
-		echo 0 > "/sys/fs/xfs/$(basename "$(readlink -f /dev/mapper/vol0)")/error/metadata/$i/max_retries"
+		echo 0 > "/sys/fs/xfs/${name##*/}/error/metadata/$i/max_retries"
 	done
 }
 

@@ -17,8 +17,12 @@ mkdir -p "$CACHE"
 say() { echo "lab: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-# need PACKAGE...: install the Debian packages that are missing.
+# need PACKAGE...: install the Debian packages that are missing, one caller at a time.
 need() {
+	(flock 7; install_missing "$@") 7> "$CACHE/apt.lock" || exit 1
+}
+
+install_missing() {
 	local package missing=()
 	for package in "$@"; do
 		dpkg-query -W -f '${Status}' "$package" 2> /dev/null |
