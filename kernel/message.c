@@ -159,6 +159,9 @@ static int dynmap_message_rollback(struct dynmap_kpool *pool, char **argv)
 		DMERR("message rollback: volume %llu is %s", id,
 		      ret == -EROFS ? "read-only" : "protected");
 		return ret;
+	case -ENODATA:
+		DMERR("message rollback: there is no volume %llu, or no volume %llu", id, snapshot);
+		return ret;
 	default:
 		DMERR("message rollback: volume %llu stays as it is: error %d", id, ret);
 		return ret;

@@ -164,7 +164,7 @@ rolled_back() {
 	random_writes vol1 /run/twin1 20
 	same vol0 /run/twin0
 	same vol1 /run/twin1
-	refused "stays as it is" dmsetup message "$POOL" 0 rollback 7 1
+	refused "no volume 7" dmsetup message "$POOL" 0 rollback 7 1
 	remove vol0
 	dmsetup message "$POOL" 0 set 0 protected 1
 	refused "is protected" dmsetup message "$POOL" 0 rollback 0 1
