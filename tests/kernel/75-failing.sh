@@ -119,6 +119,36 @@ commit_fails() {
 	remove below; remove broken
 }
 
+# A write in place is under way when a commit fails: it fails, too, for the map will never
+# lead to it. The journal is in front of the device, data behind it and slow.
+under_way() {
+	modprobe -q dm-delay
+	disk a 64
+	through below a
+	pool 2048 0 "" /dev/mapper/below && volume 0 2097152 || fail "no volume"
+	written
+	dd if=/dev/urandom of=/dev/mapper/vol0 bs=4k count=1 seek=5120 oflag=direct conv=fsync \
+		status=none || fail "write"
+	"${DM[@]}" reload below <<- E
+		0 4096 error
+		4096 126976 delay /dev/a 4096 0 /dev/a 4096 2000 /dev/a 4096 0
+	E
+	"${DM[@]}" suspend --nolockfs --noflush below; "${DM[@]}" resume below
+	dd if=/dev/urandom of=/dev/mapper/vol0 bs=4k count=1 seek=5121 oflag=direct status=none \
+		2> /dev/null &
+	sleep 0.5
+	dmsetup message "$POOL" 0 create_thin 9 2> /dev/null && fail "a commit succeeded"
+	kill -0 $! 2> /dev/null || fail "the write was not under way"
+	expect "mode" "$(mode)" ro
+	wait $! && fail "the write succeeded"
+	works below a
+	remove vol0; remove "$POOL"
+	pool 128 0 "" /dev/mapper/below && volume 0 2097152 || fail "does not open again"
+	cmp -n 8388608 /run/data /dev/mapper/vol0 || fail "content after opening again"
+	closed /dev/mapper/below
+	remove below
+}
+
 # Errors for a while (dm-flakey): the pool stays read-only until it is opened again.
 flakey() {
 	modprobe dm-flakey 2> /dev/null
@@ -198,6 +228,7 @@ run "bad sectors" bad_sectors
 run "a device fails under load" device_fails
 run "one of two devices fails" one_fails
 run "a commit fails while writes are acknowledged" commit_fails
+run "a write is under way when a commit fails" under_way
 run "a device fails for a while" flakey
 run "rescue with a device missing" rescue
 run "old copies and clones of devices" stale
