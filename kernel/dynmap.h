@@ -355,9 +355,9 @@ void dynmap_memory_exit(struct dynmap_kpool *pool);
  * @error: what it returned
  * @checkpoint: it is part of a checkpoint, which may take what is set aside
  *
- * Context: process; called and returns without the metadata lock. Waits for memory; if it is
- * no part of a checkpoint, also for one: call without commit_mutex then.
- * Return: 0: try again; an error of reading a node; @error if it is none that asks for help.
+ * Context: process; called and returns without the metadata lock. Waits a while for memory.
+ * Return: 0: try again; -EBUSY, if it is no part of a checkpoint: make one, memory is short;
+ * an error of reading a node; @error if it is none that asks for help.
  */
 int __must_check dynmap_memory_supply(struct dynmap_kpool *pool, struct dynmap_op *op, int error,
 				      bool checkpoint);

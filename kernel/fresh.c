@@ -336,10 +336,7 @@ void dynmap_settle(struct dynmap_kpool *pool)
 		if (!ret)
 			return;
 		error = dynmap_kpool_help(pool, &op, ret);
-		/* What was acknowledged is not given up for want of memory. */
-		if (error == -ENOMEM)
-			schedule_timeout_uninterruptible(1);
-		else if (error)
+		if (error)
 			dynmap_settle_lost(pool, ret, error);
 	}
 }

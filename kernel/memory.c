@@ -8,8 +8,8 @@
  * padding from a mempool, fresh writes from those made with the pool, and buffers for nodes
  * and journal blocks, here: memory, if there is some at once; else the buffer of a clean node;
  * for a checkpoint, which turns dirty nodes into clean ones, also one of those set aside.
- * When there is none of these a checkpoint is asked for, and its end, or memory, waited for:
- * an operation never fails for memory alone.
+ * When there is none of these a checkpoint is made, or memory waited for: an operation never
+ * fails for memory alone.
  */
 #include <linux/sched.h>
 
@@ -73,36 +73,36 @@ static bool dynmap_memory_own(struct dynmap_kpool *pool, bool checkpoint)
 	return true;
 }
 
-/* Nothing can be done but wait for memory, or for a checkpoint. */
-static void dynmap_memory_wait(struct dynmap_kpool *pool, bool checkpoint)
+/*
+ * There is nothing: wait a while for memory. Return -EBUSY if a checkpoint would help, which
+ * the caller makes itself: there may be no worker for it.
+ */
+static int dynmap_memory_wait(struct dynmap_kpool *pool, bool checkpoint)
 {
-	if (!checkpoint && !pool->read_only)
-		mod_delayed_work(pool->wq, &pool->idle_work, 0);
 	schedule_timeout_uninterruptible(DYNMAP_MEMORY_WAIT);
+	if (checkpoint || !READ_ONCE(pool->core.cache.nr_dirty) ||
+	    READ_ONCE(pool->mode) == DYNMAP_MODE_READ_ONLY)
+		return 0;
+	return -EBUSY;
 }
 
-/* A buffer, however long it takes. */
+/* One buffer, or NULL. */
 static struct dynmap_buf *dynmap_memory_buf(struct dynmap_kpool *pool, bool checkpoint)
 {
 	struct dynmap_cache *cache = &pool->core.cache;
-	struct dynmap_buf *buf;
+	struct dynmap_buf *buf = dynmap_buf_try();
 
-	for (;;) {
-		buf = dynmap_buf_try();
-		if (buf)
-			return buf;
-		down_write(&pool->lock);
-		if (cache->nr_spare || dynmap_memory_own(pool, checkpoint))
-			buf = dynmap_cache_take_spare(cache);
-		dynmap_kpool_unlock(pool);
-		if (buf)
-			return buf;
-		dynmap_memory_wait(pool, checkpoint);
-	}
+	if (buf)
+		return buf;
+	down_write(&pool->lock);
+	if (cache->nr_spare || dynmap_memory_own(pool, checkpoint))
+		buf = dynmap_cache_take_spare(cache);
+	dynmap_kpool_unlock(pool);
+	return buf;
 }
 
 /* Buffers for what is asked for; or a while, if there are none, or it is not buffers. */
-static void dynmap_memory_spares(struct dynmap_kpool *pool, bool checkpoint)
+static int dynmap_memory_spares(struct dynmap_kpool *pool, bool checkpoint)
 {
 	struct dynmap_cache *cache = &pool->core.cache;
 	bool many = READ_ONCE(cache->nr_spare) > DYNMAP_MANY_SPARES, more;
@@ -123,8 +123,7 @@ static void dynmap_memory_spares(struct dynmap_kpool *pool, bool checkpoint)
 		dynmap_cache_add_spare(cache, buf);
 	}
 	dynmap_kpool_unlock(pool);
-	if (!more)
-		dynmap_memory_wait(pool, checkpoint);
+	return more ? 0 : dynmap_memory_wait(pool, checkpoint);
 }
 
 /* Read the node that is missing. */
@@ -135,6 +134,8 @@ static int dynmap_memory_node(struct dynmap_kpool *pool, struct dynmap_op *op, b
 	u32 phase;
 	bool heal;
 
+	if (!buf)
+		return dynmap_memory_wait(pool, checkpoint);
 	/* Counted as I/O under way: the devices stay as long. */
 	down_read(&pool->lock);
 	phase = dynmap_phase_enter(pool);
@@ -159,6 +160,5 @@ int dynmap_memory_supply(struct dynmap_kpool *pool, struct dynmap_op *op, int er
 		return dynmap_memory_node(pool, op, checkpoint);
 	if (error != -ENOMEM)
 		return error;
-	dynmap_memory_spares(pool, checkpoint);
-	return 0;
+	return dynmap_memory_spares(pool, checkpoint);
 }

@@ -88,9 +88,9 @@ int dynmap_kpool_throttle(struct dynmap_kpool *pool)
 
 int dynmap_kpool_help(struct dynmap_kpool *pool, struct dynmap_op *op, int error)
 {
-	if (error == -EBUSY)
-		return dynmap_kpool_checkpoint(pool);
-	return dynmap_memory_supply(pool, op, error, false);
+	if (error != -EBUSY)
+		error = dynmap_memory_supply(pool, op, error, false);
+	return error == -EBUSY ? dynmap_kpool_checkpoint(pool) : error;
 }
 
 int dynmap_kpool_commit(struct dynmap_kpool *pool)
