@@ -77,7 +77,9 @@ write_errors() {
 	swap below "0 131072 flakey /dev/b 0 0 60 1 error_writes"
 	load_ends 3
 	expect "mode" "$(mode)" ro
-	verified
+	timeout -s KILL 100 "$TOOLS/tagged" failed /dev/mapper/vol0 $LEDGER > /run/out 2>&1 ||
+		fail "content: $(tail -n 4 /run/out)"
+	echo "# $(tail -n 1 /run/out)"
 	works below b
 	close_pool
 	opened /dev/a /dev/mapper/below

@@ -5,6 +5,8 @@
  *	ledger is made if it is not there.
  * tagged verify DEVICE LEDGER [EARLIER]: is everything there that LEDGER says,
  *	or what EARLIER, a copy of it made before, says?
+ * tagged failed DEVICE LEDGER: the same in a pool that a commit failed in: a block
+ *	with a write that no flush acknowledged may be unreadable.
  *
  * Every sector of the first REGION bytes carries where it belongs and a version
  * that grows. The ledger, a file mapped by all processes, knows of each sector
@@ -24,6 +26,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/types.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +43,7 @@
 #define REGION		(16 << 20)	/* bytes */
 #define SECTORS		(REGION / SECTOR)
 #define MAGIC		0x646d2d64796e6d61ULL
+#define UNREADABLE	0x756e7265ULL
 
 struct tag {
 	__u64 magic, sector, version, seal;
@@ -222,35 +226,64 @@ static const char *sector_verify(const void *at, __u32 sector, __u32 acked)
 	return tag->version > entry->submitted ? "is from the future" : NULL;
 }
 
-static int verify_all(const char *device, const struct ledger *earlier)
+/* Is there a sector in this block that was written since the last flush? */
+static bool block_is_unflushed(size_t at)
+{
+	const struct entry *entry = &ledger->entry[at / SECTOR];
+	int i;
+
+	for (i = 0; i < BLOCK_SECTORS; i++)
+		if (entry[i].submitted > entry[i].acked)
+			return true;
+	return false;
+}
+
+/* Read all, block by block; those of a failed pool that may be unreadable hold zero tags. */
+static __u32 read_all(int fd, char *buffer, bool failed)
+{
+	__u32 unreadable = 0;
+	size_t at;
+
+	for (at = 0; at < REGION; at += BLOCK_SECTORS * SECTOR) {
+		if (pread(fd, buffer + at, BLOCK_SECTORS * SECTOR, at) == BLOCK_SECTORS * SECTOR)
+			continue;
+		if (!failed || errno != EIO || !block_is_unflushed(at))
+			die("read");
+		unreadable++;
+		*(struct tag *)(buffer + at) = (struct tag){ .magic = UNREADABLE };
+	}
+	return unreadable;
+}
+
+static int verify_all(const char *device, const struct ledger *earlier, bool failed)
 {
 	int fd = open(device, O_RDONLY | O_DIRECT);
 	char *buffer = aligned_alloc(4096, REGION);
 	const struct tag *tag;
 	__u32 i, acked = 0, bad = 0;
 	const char *what;
-	ssize_t got;
-	size_t done;
+	__u32 unreadable;
 
 	if (fd < 0 || !buffer)
 		die(device);
-	for (done = 0; done < REGION; done += got) {
-		got = pread(fd, buffer + done, REGION - done, done);
-		if (got <= 0)
-			die("read");
-	}
+	unreadable = read_all(fd, buffer, failed);
 	for (i = 0; i < SECTORS; i++) {
+		tag = (const struct tag *)(buffer + (size_t)i * SECTOR);
+		if (tag->magic == UNREADABLE) {
+			i += BLOCK_SECTORS - 1;
+			continue;
+		}
 		acked += !!earlier->entry[i].acked;
 		what = sector_verify(buffer + (size_t)i * SECTOR, i, earlier->entry[i].acked);
 		if (!what)
 			continue;
-		tag = (const struct tag *)(buffer + (size_t)i * SECTOR);
 		if (bad++ < 10)
 			printf("sector %u %s: version %llu, acknowledged %u, submitted %u, discarded %u\n",
 			       i, what, (unsigned long long)tag->version, earlier->entry[i].acked,
 			       ledger->entry[i].submitted, ledger->entry[i].zeros);
 	}
-	printf("%u sectors acknowledged, %u wrong\n", acked, bad);
+	printf("%u sectors acknowledged, %u wrong", acked, bad);
+	printf(failed ? ", %u blocks unreadable\n" : "\n", unreadable);
 	return !!bad;
 }
 
@@ -262,8 +295,12 @@ int main(int argc, char **argv)
 	}
 	if (argc >= 4 && !strcmp(argv[1], "verify")) {
 		ledger = ledger_map(argv[3]);
-		return verify_all(argv[2], argc > 4 ? ledger_map(argv[4]) : ledger);
+		return verify_all(argv[2], argc > 4 ? ledger_map(argv[4]) : ledger, false);
 	}
-	fprintf(stderr, "usage: tagged write DEVICE LEDGER SECONDS [SEED] | verify DEVICE LEDGER [EARLIER]\n");
+	if (argc == 4 && !strcmp(argv[1], "failed")) {
+		ledger = ledger_map(argv[3]);
+		return verify_all(argv[2], ledger, true);
+	}
+	fprintf(stderr, "usage: tagged write DEVICE LEDGER SECONDS [SEED] | verify DEVICE LEDGER [EARLIER] | failed DEVICE LEDGER\n");
 	return 2;
 }
