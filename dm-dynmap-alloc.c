@@ -892,6 +892,31 @@ bool dynmap_alloc_release(struct dynmap_alloc *alloc, struct dynmap_runlist *lis
 	return more;
 }
 
+bool dynmap_alloc_release_replayed(struct dynmap_alloc *alloc)
+{
+	const struct dynmap_run *runs;
+	struct dynmap_seg *seg;
+	struct dynmap_buf *buf;
+	u32 count, i, index;
+	bool any = false;
+
+	alloc->quarantined -= alloc->freed.blocks;
+	while ((buf = dynmap_runlist_pop(&alloc->freed, &count))) {
+		for (i = 0, runs = buf->data; i < count; i++) {
+			seg = dynmap_alloc_seg_of(alloc, runs[i].pbn);
+			for (index = dynmap_pbn_index(runs[i].pbn);
+			     index < dynmap_pbn_index(runs[i].pbn) + runs[i].len; index++) {
+				if (dynmap_bits_count(seg->allocated, index, 1))
+					continue;
+				dynmap_seg_vacate(alloc, seg, index, 1);
+				any = true;
+			}
+		}
+		dynmap_cache_add_spare(alloc->cache, buf);
+	}
+	return any;
+}
+
 /* Put the record of one zone, or remove it when the zone is free and unclaimed. */
 static int dynmap_zone_put(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 zone,
 			   struct dynmap_op *op)

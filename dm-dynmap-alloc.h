@@ -329,6 +329,12 @@ void dynmap_alloc_commit_end(struct dynmap_alloc *alloc, int error);
 bool dynmap_alloc_release(struct dynmap_alloc *alloc, struct dynmap_runlist *list);
 
 /*
+ * Replay: what the records so far freed, and none allocated since, may be given out again.
+ * Return whether there is any.
+ */
+bool dynmap_alloc_release_replayed(struct dynmap_alloc *alloc);
+
+/*
  * With no I/O in flight and no epoch open (after loading, after recovery): only
  * allocated and stocked blocks are busy; quarantine ends, all is counted anew.
  */

@@ -898,44 +898,95 @@ static int dynmap_open_space(struct dynmap_pool *pool)
 	return 0;
 }
 
-/* One pass over the journal: to learn what it reserves, or to re-execute it. */
-static int dynmap_replay_pass(struct dynmap_pool *pool, bool execute)
+/* Metadata must not use what the records of a journal block, from @first on, reserve. */
+static int dynmap_replay_avoid(struct dynmap_pool *pool, const struct dynmap_disk_journal *block,
+			       u32 first)
 {
-	struct dynmap_disk_journal *block = pool->io_block[0];
 	const struct dynmap_disk_record *record;
-	struct dynmap_op op = {};
-	u64 seq = pool->journal.tail;
 	int ret = 0;
 	u32 i;
 
-	for (; seq - pool->journal.tail < pool->journal.blocks; seq++) {
+	for (i = first; !ret && i < le16_to_cpu(block->count); i++) {
+		record = &block->record[i];
+		if (record->kind == DYNMAP_REC_RESERVE || record->kind == DYNMAP_REC_REDIRECT)
+			ret = dynmap_alloc_avoid(&pool->alloc, le64_to_cpu(record->map.pbn),
+						 le16_to_cpu(record->len) + 1);
+		if (ret)
+			dynmap_err("journal block %llu, record %u: bad place",
+				   (unsigned long long)le64_to_cpu(block->seq), i);
+	}
+	return ret;
+}
+
+/* The same for all blocks of the journal from @seq on; where it ends goes to *@end. */
+static int dynmap_replay_learn(struct dynmap_pool *pool, u64 seq, u64 *end)
+{
+	struct dynmap_disk_journal *block = pool->io_block[1];
+	int ret = 0;
+
+	for (; !ret && seq - pool->journal.tail < pool->journal.blocks; seq++) {
 		ret = dynmap_journal_read(&pool->journal, seq, block);
 		if (ret)
 			break;
-		for (i = 0; !ret && i < le16_to_cpu(block->count); i++) {
-			record = &block->record[i];
-			if (execute)
-				dynmap_helped(ret, pool, &op,
-					      dynmap_table_replay(&pool->table, record, &op));
-			else if (record->kind == DYNMAP_REC_RESERVE ||
-				 record->kind == DYNMAP_REC_REDIRECT)
-				ret = dynmap_alloc_avoid(&pool->alloc,
-							 le64_to_cpu(record->map.pbn),
-							 le16_to_cpu(record->len) + 1);
-			pool->replayed += execute;
-		}
-		if (ret) {
-			record = &block->record[i - 1];
-			dynmap_err("journal block %llu, record %u, kind %u, volume %u, lbn %llu: error %d",
-				   (unsigned long long)seq, i - 1, record->kind,
-				   le32_to_cpu(record->volume),
-				   (unsigned long long)le64_to_cpu(record->map.lbn), ret);
-			return ret == -ENOENT ? -EUCLEAN : ret;
-		}
+		ret = dynmap_replay_avoid(pool, block, 0);
 	}
-	if (ret && ret != -ENODATA)
-		return ret;
-	pool->journal.head = seq;
+	*end = seq;
+	return ret == -ENODATA ? 0 : ret;
+}
+
+/*
+ * There are no places for nodes. What the records so far freed can give some: they are
+ * durable, and in the run that is repeated it was perhaps used again already. But what
+ * later records reserve holds data that they map. -ENOSPC: nothing was freed.
+ */
+static int dynmap_replay_release(struct dynmap_pool *pool, u64 seq, u32 next)
+{
+	int ret;
+	u64 end;
+
+	if (!dynmap_alloc_release_replayed(&pool->alloc))
+		return -ENOSPC;
+	ret = dynmap_replay_avoid(pool, pool->io_block[0], next);
+	return ret ? ret : dynmap_replay_learn(pool, seq + 1, &end);
+}
+
+/* Execute record @i of the journal block in io_block[0]. */
+static int dynmap_replay_record(struct dynmap_pool *pool, u64 seq, u32 i)
+{
+	const struct dynmap_disk_journal *block = pool->io_block[0];
+	const struct dynmap_disk_record *record = &block->record[i];
+	struct dynmap_op op = {};
+	int ret;
+
+	do {
+		dynmap_helped(ret, pool, &op, dynmap_table_replay(&pool->table, record, &op));
+		if (ret == -ENOSPC)
+			ret = dynmap_replay_release(pool, seq, i) ? ret : -EAGAIN;
+	} while (ret == -EAGAIN);
+	pool->replayed++;
+	if (!ret)
+		return 0;
+	dynmap_err("journal block %llu, record %u, kind %u, volume %u, lbn %llu: error %d",
+		   (unsigned long long)seq, i, record->kind, le32_to_cpu(record->volume),
+		   (unsigned long long)le64_to_cpu(record->map.lbn), ret);
+	return ret == -ENOENT ? -EUCLEAN : ret;
+}
+
+/* Execute all records of the journal, which ends at its head. */
+static int dynmap_replay_execute(struct dynmap_pool *pool)
+{
+	const struct dynmap_disk_journal *block = pool->io_block[0];
+	u64 seq;
+	int ret;
+	u32 i;
+
+	for (seq = pool->journal.tail; seq != pool->journal.head; seq++) {
+		ret = dynmap_journal_read(&pool->journal, seq, pool->io_block[0]);
+		for (i = 0; !ret && i < le16_to_cpu(block->count); i++)
+			ret = dynmap_replay_record(pool, seq, i);
+		if (ret)
+			return ret == -ENODATA ? -EIO : ret;
+	}
 	return 0;
 }
 
@@ -1022,11 +1073,12 @@ static int dynmap_pool_recover(struct dynmap_pool *pool, u64 opening)
 	int ret;
 
 	pool->journal.replaying = true;
-	ret = dynmap_replay_pass(pool, false);
+	ret = dynmap_replay_learn(pool, pool->journal.tail, &pool->journal.head);
 	if (!ret)
 		ret = dynmap_replay_verify(pool, readonly);
 	if (!ret)
-		ret = dynmap_replay_pass(pool, true);
+		ret = dynmap_replay_execute(pool);
+	dynmap_alloc_release_replayed(&pool->alloc);
 	if (!ret)
 		ret = dynmap_recover_group(pool);
 	pool->journal.replaying = false;
