@@ -682,10 +682,13 @@ int dynmap_table_unmap(struct dynmap_table *table, struct dynmap_volume *volume,
 	u32 count;
 	int ret;
 
-	op->urgent = max_t(u8, op->urgent, DYNMAP_URGENT);
 	ret = dynmap_map_find(volume, from, &path, &extent, op);
 	if (ret)
 		return ret;
+	/* What others share stays: to give it up frees nothing, and takes nodes. */
+	if (op->urgent < DYNMAP_URGENT_CHECKPOINT)
+		op->urgent = dynmap_share_has(&volume->map.share, extent.birth) ? 0 :
+									       DYNMAP_URGENT;
 	to = min(end, dynmap_extent_end(&extent));
 	if (extent.kind != DYNMAP_HOLE) {
 		ret = dynmap_alloc_may_free(table->alloc, extent.pbn + (from - extent.lbn),

@@ -122,10 +122,48 @@ static void test_discards_and_cuts(void **state)
 	discards_and_cuts(two);
 }
 
+static void reaped(struct fixture *fixture, u64 id)
+{
+	struct dynmap_table *table = &fixture->pool.table;
+	int ret;
+
+	assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, id, &op)), 0);
+	do
+		ret = HELPED(fixture, dynmap_volume_reap(table, &op));
+	while (!ret);
+	assert_int_equal(ret, -ENOENT);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+}
+
+/* Discards of shared blocks free nothing: they end before deletion has no nodes any more. */
+static void test_shared_discards(void **state)
+{
+	static const u64 blocks[] = { 65536, 0 };
+	u8 uuid[DYNMAP_UUID_BYTES] = { 1 };
+	struct fixture *fixture;
+	struct full full;
+	u64 at = 0;
+
+	fill(&full, blocks);
+	fixture = &full.fixture;
+	assert_int_equal(HELPED(fixture, dynmap_volume_snapshot(&fixture->pool.table, 1, 0, uuid,
+								7, &op)), 0);
+	while (!fixture_unmap(fixture, full.volume, full.lbn[at], full.lbn[at] + 1))
+		assert_true(++at < full.count);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	reaped(fixture, 1);
+	assert_int_equal(fixture_unmap(fixture, full.volume, full.lbn[at], full.lbn[at] + 1), 0);
+	reaped(fixture, 0);
+	assert_int_equal(fixture->pool.alloc.data_allocated, 0);
+	fixture_check(fixture);
+	empty(&full);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_discards_and_cuts),
+		cmocka_unit_test(test_shared_discards),
 	};
 
 	return cmocka_run_group_tests_name("space", tests, NULL, NULL);
