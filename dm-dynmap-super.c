@@ -990,27 +990,43 @@ static int dynmap_replay_execute(struct dynmap_pool *pool)
 	return 0;
 }
 
-/*
- * Bad home slots are written anew before any other superblock, which might be
- * torn and would then no longer tell whose the device is.
- */
-static int dynmap_open_homes(struct dynmap_pool *pool)
+/* Write a superblock slot of a device anew if it does not hold a good one of this pool. */
+static int dynmap_open_slot(struct dynmap_pool *pool, u32 dev, u64 slot)
 {
-	struct dynmap_store *store = pool->store;
-	u32 dev;
-	int ret;
+	const struct dynmap_disk_super *sb = pool->io_block[0];
+	int ret = pool->store->ops->read(pool->store, dev, slot, pool->io_block[0]);
 
-	for (dev = 0; dev < pool->geo.nr_devs; dev++) {
-		ret = store->ops->read(store, dev, DYNMAP_SB_HOME, pool->io_block[0]);
-		if (!ret && !dynmap_super_verify(pool->io_block[0]))
-			continue;
-		dynmap_err("device %u: bad superblock in block 0, written anew", dev);
-		ret = dynmap_super_write_one(pool, dev, DYNMAP_SB_HOME, true);
-		if (ret)
-			return ret;
-		pool->cache.healed++;
+	if (!ret)
+		ret = dynmap_super_verify(sb);
+	if (!ret && memcmp(sb->uuid, pool->super->uuid, sizeof(sb->uuid)))
+		ret = -ENOMSG;
+	if (!ret || (ret == -ENODATA && slot != DYNMAP_SB_HOME))
+		return 0;
+	dynmap_err("device %u: bad superblock in block %llu, written anew", dev,
+		   (unsigned long long)slot);
+	pool->cache.healed++;
+	return dynmap_super_write_one(pool, dev, slot, true);
+}
+
+/*
+ * Bad superblocks, torn when the power failed, are written anew one after the other before
+ * all home slots are, which might be torn, too: while a home slot is bad all others of the
+ * device have to be good, or they do not tell whose it is.
+ */
+static int dynmap_open_supers(struct dynmap_pool *pool)
+{
+	u32 dev, i;
+	int ret = 0;
+
+	for (dev = 0; dev < pool->geo.nr_devs && !ret; dev++) {
+		for (i = 0; i < DYNMAP_SB_SLOTS && !ret; i++)
+			ret = dynmap_open_slot(pool, dev, DYNMAP_SB_SLOT_FIRST + i);
+		if (!ret)
+			ret = dynmap_open_slot(pool, dev, pool->geo.dev[dev].blocks - 1);
+		if (!ret)
+			ret = dynmap_open_slot(pool, dev, DYNMAP_SB_HOME);
 	}
-	return 0;
+	return ret;
 }
 
 /* What a lost block recorded is lost, and what came after it: only for rescue. */
@@ -1121,7 +1137,7 @@ int dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store *store,
 		return ret;
 	ret = dynmap_pool_init(pool, store, super, max_clean);
 	if (!ret && opening != DYNMAP_OPEN_READ_ONLY)
-		ret = dynmap_open_homes(pool);
+		ret = dynmap_open_supers(pool);
 	if (!ret)
 		ret = dynmap_open_space(pool);
 	if (!ret)
