@@ -420,7 +420,7 @@ void dynmap_cache_insert(struct dynmap_cache *cache, struct dynmap_buf *buf);
 
 /*
  * Memory is short: make the buffers of up to @count clean nodes that nobody looked at lately
- * spare ones, but leave those that operations under way may need; how many there are.
+ * spare ones, but leave those that operations under way may need. Return how many became spare.
  */
 u32 dynmap_cache_recycle(struct dynmap_cache *cache, u32 count);
 

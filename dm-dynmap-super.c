@@ -937,7 +937,8 @@ static int dynmap_replay_learn(struct dynmap_pool *pool, u64 seq, u64 *end)
 /*
  * There are no places for nodes. What the records so far freed can give some: they are
  * durable, and in the run that is repeated it was perhaps used again already. But what
- * later records reserve holds data that they map. -ENOSPC: nothing was freed.
+ * later records reserve holds data that they map. The rest of the journal is read each
+ * time, which is rare: only when the pool is full. -ENOSPC: nothing was freed.
  */
 static int dynmap_replay_release(struct dynmap_pool *pool, u64 seq, u32 next)
 {

@@ -16,20 +16,6 @@ special() {
 	echo 1 > "$dir/power"
 }
 
-# scsi PARAMETER...: a disk of scsi_debug, $scsi; scsi_gone at the end.
-scsi() {
-	scsi=""
-	modprobe sd_mod && modprobe scsi_debug dev_size_mb=64 "$@" || return
-	for _ in $(seq 100); do
-		scsi=$(ls /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block 2> /dev/null)
-		[ -n "$scsi" ] && [ -b "/dev/$scsi" ] && break
-		sleep 0.1
-	done
-	scsi=/dev/$scsi
-}
-scsi_gone() { rmmod scsi_debug || fail "scsi_debug is in use"; }
-scsi_there() { modinfo scsi_debug > /dev/null 2>&1; }
-
 # loop_on MIB [OPTION...]: a loop device, $loop, on the file /run/image; loop_gone at the end.
 loop_on() {
 	truncate -s "${1}" /run/image

@@ -100,18 +100,6 @@ parts() {
 	closed /dev/a
 }
 
-# scsi PARAMETER...: a disk of scsi_debug, $scsi.
-scsi() {
-	scsi=""
-	modprobe sd_mod && modprobe scsi_debug dev_size_mb=64 "$@" || return
-	for _ in $(seq 100); do
-		scsi=$(ls /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block 2> /dev/null)
-		[ -n "$scsi" ] && [ -b "/dev/$scsi" ] && break
-		sleep 0.1
-	done
-	scsi=/dev/$scsi
-}
-
 # Report 15: devices below with odd limits, or none: volumes discard, what can be trimmed is.
 odd_limits() {
 	local parameters order
@@ -129,10 +117,10 @@ odd_limits() {
 			expect "$parameters: mapped" "$(mapped vol0)" 0
 			PATIENCE=15 becomes "in use" 0 used
 			[ "$(stat_of a 14)" -gt 0 ] || fail "$parameters: nothing was passed down to the other device"
-			dmesg | grep -iE 'I/O error|sense' && fail "$parameters: an error below"
+			dmesg | grep -E 'I/O error|Sense Key' && fail "$parameters: an error below"
 			closed "$@"
 			disk_remove a
-			rmmod scsi_debug || fail "scsi_debug is in use"
+			scsi_gone
 		done
 	done
 }
@@ -141,7 +129,7 @@ modprobe -q loop
 run "report 11: what is deleted goes back to the file below" given_back
 run "report 12: trimmed file systems" trimmed
 run "report 12: parts of blocks" parts
-if modinfo scsi_debug > /dev/null 2>&1; then
+if scsi_there; then
 	run "report 15: odd discard limits below" odd_limits
 fi
 finish

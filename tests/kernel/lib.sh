@@ -46,6 +46,20 @@ disk_remove() {
 	rmdir "/sys/kernel/config/nullb/$1"
 }
 
+# scsi PARAMETER...: a disk of scsi_debug, $scsi; scsi_gone at the end.
+scsi() {
+	scsi=""
+	modprobe sd_mod && modprobe scsi_debug dev_size_mb=64 "$@" || return
+	for _ in $(seq 100); do
+		scsi=$(ls /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block 2> /dev/null)
+		[ -n "$scsi" ] && [ -b "/dev/$scsi" ] && break
+		sleep 0.1
+	done
+	scsi=/dev/$scsi
+}
+scsi_gone() { rmmod scsi_debug || fail "scsi_debug is in use"; }
+scsi_there() { modinfo scsi_debug > /dev/null 2>&1; }
+
 # create NAME TABLE
 create() { "${DM[@]}" create "$1" --table "$2" && dmsetup mknodes; }
 
