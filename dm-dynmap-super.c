@@ -104,13 +104,15 @@ static bool dynmap_super_is_ours(int verdict)
  * @found: there is one
  * @verdict: of dynmap_super_verify() on it
  * @intact: all slots but the home slot are good, or were never written
- * @backup: where the backup slot is
+ * @dev_blocks: length of the device
+ * @backup: where the newest superblock so far says that the backup slot is
  */
 struct dynmap_probe {
 	struct dynmap_disk_super *sb;
 	bool found;
 	int verdict;
 	bool intact;
+	u64 dev_blocks;
 	u64 backup;
 };
 
@@ -134,11 +136,14 @@ static void dynmap_probe_slot(struct dynmap_probe *probe, const struct dynmap_di
 	memcpy(sb, block, sizeof(*sb));
 	probe->found = true;
 	probe->verdict = verdict;
-	/* The device may have become longer: the superblocks know where the backup is. */
+	/*
+	 * The device may have become longer: the superblocks know where the backup is. Older
+	 * ones, from before the pool grew, name another place.
+	 */
 	if (verdict)
 		return;
 	blocks = le64_to_cpu(sb->device[le32_to_cpu(sb->this_device)].blocks);
-	probe->backup = min(blocks - 1, probe->backup);
+	probe->backup = min(blocks, probe->dev_blocks) - 1;
 }
 
 /*
@@ -151,7 +156,8 @@ static void dynmap_probe_slot(struct dynmap_probe *probe, const struct dynmap_di
 static int dynmap_super_probe(struct dynmap_store *store, u32 dev, u64 dev_blocks,
 			      struct dynmap_disk_super *sb, bool *alone)
 {
-	struct dynmap_probe probe = { .sb = sb, .intact = true, .backup = dev_blocks - 1 };
+	struct dynmap_probe probe = { .sb = sb, .intact = true, .dev_blocks = dev_blocks,
+				      .backup = dev_blocks - 1 };
 	struct dynmap_disk_super *block;
 	int home = -ENODATA, ret = 0;
 	u32 i;

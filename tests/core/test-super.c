@@ -510,6 +510,31 @@ static void test_growth_gives_its_blocks(void **state)
 		assert_int_equal(fixture_read(fixture, volume, i), i + 1);
 }
 
+/* The home slot is torn at the next opening: slots from before a growth do not count. */
+static void test_home_is_torn_after_growth(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_disk_super *sb = dynmap_block_alloc();
+	u64 blocks, before = fixture->mem.blocks[0];
+
+	fixture_create(fixture, 1);
+	/* The newest superblock lies in each of the slots once. */
+	for (blocks = 7000; blocks < 7000 + DYNMAP_SB_SLOTS; blocks++) {
+		store_mem_grow(&fixture->mem, 0, blocks);
+		assert_int_equal(fixture_grow(fixture), 0);
+		fixture_close(fixture);
+		/* Where the backup was there is data now. */
+		memset(store_mem_block(&fixture->mem, 0, before - 1), 0x5a, DYNMAP_BLOCK_BYTES);
+		before = blocks;
+		memset(store_mem_block(&fixture->mem, 0, 0), 0x5a, DYNMAP_BLOCK_BYTES);
+		assert_int_equal(super_read(fixture, 0, sb), 0);
+		assert_int_equal(le64_to_cpu(sb->device[0].blocks), blocks);
+		assert_int_equal(fixture_open(fixture, false), 0);
+		assert_int_equal(fixture->pool.cache.healed, 1);
+	}
+	dynmap_block_free(sb);
+}
+
 static void test_devices_are_added(void **state)
 {
 	struct fixture *fixture = *state;
@@ -782,6 +807,7 @@ int main(void)
 		FIXTURE_TEST(test_failed_journal_write_is_sticky, two),
 		FIXTURE_TEST(test_failed_flush_is_sticky, two),
 		FIXTURE_TEST(test_growth_gives_its_blocks, one),
+		FIXTURE_TEST(test_home_is_torn_after_growth, one),
 		FIXTURE_TEST(test_devices_are_added, one),
 		FIXTURE_TEST(test_old_nodes_keep_their_places, two),
 		FIXTURE_TEST(test_allocating_while_growing, one),
