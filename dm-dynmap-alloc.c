@@ -83,7 +83,8 @@ u64 dynmap_alloc_data_free(const struct dynmap_alloc *alloc)
 
 u64 dynmap_alloc_node_free(const struct dynmap_alloc *alloc)
 {
-	u64 kept = dynmap_alloc_kept(alloc, 0) + dynmap_alloc_owed(alloc), room = dynmap_alloc_places(alloc);
+	u64 kept = dynmap_alloc_kept(alloc, 0) + dynmap_alloc_owed(alloc);
+	u64 room = dynmap_alloc_places(alloc);
 
 	return room > kept ? room - kept : 0;
 }
