@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Store in memory, see store-mem.h. */
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "store-mem.h"
 
@@ -129,6 +130,25 @@ static const struct dynmap_store_ops mem_ops = {
 	.take_written = mem_take_written,
 };
 
+/* Zeros, which take no memory until they are touched. */
+static u8 *mem_zeros(u64 bytes)
+{
+	u8 *array = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (array == MAP_FAILED)
+		abort();
+	return array;
+}
+
+/* A device as long as it may become. */
+static void mem_map(struct store_mem *mem, u32 dev)
+{
+	mem->cache[dev] = mem_zeros(STORE_MEM_BLOCKS * DYNMAP_BLOCK_BYTES);
+	mem->stable[dev] = mem_zeros(STORE_MEM_BLOCKS * DYNMAP_BLOCK_BYTES);
+	mem->dirty[dev] = mem_zeros(STORE_MEM_BLOCKS);
+}
+
 void store_mem_init(struct store_mem *mem, u32 nr_devs, const u64 *blocks)
 {
 	u32 dev;
@@ -137,12 +157,10 @@ void store_mem_init(struct store_mem *mem, u32 nr_devs, const u64 *blocks)
 	mem->store.ops = &mem_ops;
 	mem->nr_devs = nr_devs;
 	for (dev = 0; dev < nr_devs; dev++) {
-		mem->blocks[dev] = blocks[dev];
-		mem->cache[dev] = calloc(blocks[dev], DYNMAP_BLOCK_BYTES);
-		mem->stable[dev] = calloc(blocks[dev], DYNMAP_BLOCK_BYTES);
-		mem->dirty[dev] = calloc(blocks[dev], 1);
-		if (!mem->cache[dev] || !mem->stable[dev] || !mem->dirty[dev])
+		if (blocks[dev] > STORE_MEM_BLOCKS)
 			abort();
+		mem->blocks[dev] = blocks[dev];
+		mem_map(mem, dev);
 	}
 }
 
@@ -151,34 +169,21 @@ void store_mem_exit(struct store_mem *mem)
 	u32 dev;
 
 	for (dev = 0; dev < mem->nr_devs; dev++) {
-		free(mem->cache[dev]);
-		free(mem->stable[dev]);
-		free(mem->dirty[dev]);
+		munmap(mem->cache[dev], STORE_MEM_BLOCKS * DYNMAP_BLOCK_BYTES);
+		munmap(mem->stable[dev], STORE_MEM_BLOCKS * DYNMAP_BLOCK_BYTES);
+		munmap(mem->dirty[dev], STORE_MEM_BLOCKS);
 	}
-}
-
-/* Lengthen an array by zeros. */
-static u8 *mem_lengthen(u8 *old, u64 bytes, u64 more)
-{
-	u8 *array = realloc(old, bytes + more);
-
-	if (!array)
-		abort();
-	memset(array + bytes, 0, more);
-	return array;
 }
 
 void store_mem_grow(struct store_mem *mem, u32 dev, u64 blocks)
 {
-	u64 old = dev < mem->nr_devs ? mem->blocks[dev] : 0;
-	u64 bytes = old * DYNMAP_BLOCK_BYTES, more = (blocks - old) * DYNMAP_BLOCK_BYTES;
-
-	mem->cache[dev] = mem_lengthen(mem->cache[dev], bytes, more);
-	mem->stable[dev] = mem_lengthen(mem->stable[dev], bytes, more);
-	mem->dirty[dev] = mem_lengthen(mem->dirty[dev], old, blocks - old);
-	mem->blocks[dev] = blocks;
-	if (dev == mem->nr_devs)
+	if (blocks > STORE_MEM_BLOCKS)
+		abort();
+	if (dev == mem->nr_devs) {
+		mem_map(mem, dev);
 		mem->nr_devs++;
+	}
+	mem->blocks[dev] = blocks;
 }
 
 bool store_mem_write(struct store_mem *mem, u32 dev, u64 block, const void *data)

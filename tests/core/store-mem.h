@@ -12,6 +12,8 @@
 
 #include "dm-dynmap-env.h"
 
+#define STORE_MEM_BLOCKS	(1ULL << 21)	/* no device becomes longer */
+
 /**
  * struct store_mem - the devices
  * @store: for the core
