@@ -1113,7 +1113,8 @@ static int dynmap_recover_group(struct dynmap_pool *pool)
 static int dynmap_pool_recover(struct dynmap_pool *pool, u64 opening)
 {
 	bool readonly = opening == DYNMAP_OPEN_READ_ONLY;
-	struct dynmap_op op = {};
+	/* Kills are settled, which the run before left room for. */
+	struct dynmap_op op = { .urgent = DYNMAP_URGENT_CHECKPOINT };
 	int ret;
 
 	pool->journal.replaying = true;
