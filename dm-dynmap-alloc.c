@@ -68,12 +68,15 @@ static __always_inline void dynmap_bits_clear(u64 *map, u32 index, u32 len)
 		map[index >> 6] &= ~mask;
 }
 
-/* Blocks that data may still take if so many are owed. */
+/*
+ * Blocks that data may still take if so many are owed. Places in stock count for what it
+ * leaves, as they do for nodes: so it is the same after the pool has been opened again.
+ */
 static u64 dynmap_data_free(const struct dynmap_alloc *alloc, u64 owed)
 {
-	u64 kept = max(alloc->floor + owed, alloc->meta_free);
+	u64 places = dynmap_alloc_places(alloc), kept = alloc->floor + owed;
 
-	return alloc->free_blocks > kept ? alloc->free_blocks - kept : 0;
+	return min(places > kept ? places - kept : 0, alloc->free_blocks - alloc->meta_free);
 }
 
 u64 dynmap_alloc_data_free(const struct dynmap_alloc *alloc)

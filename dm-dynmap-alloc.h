@@ -17,8 +17,9 @@
  *     (ordering rule 4);
  *  A4 nodes lie in zones claimed for metadata, data lies outside: a claimed
  *     zone may still hold data from before, never new data;
- *  A5 no operation takes what the checkpoint after it may need (dynmap_alloc_owed()), nor
- *     data and what frees nothing the last @floor blocks or the half of them.
+ *  A5 an operation begins only if it leaves what the next checkpoint may need
+ *     (dynmap_alloc_owed()) and the part of @floor that its class leaves
+ *     (dynmap_alloc_kept(); data: all of it). doc/space.md tells what follows.
  *
  * Locking: metadata lock held for writing, but for the counters.
  */
@@ -238,15 +239,14 @@ int __must_check dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32
 int __must_check dynmap_alloc_drain(struct dynmap_alloc *alloc);
 
 #define DYNMAP_KILLS_MANY	4096	/* some are seen to then */
-#define DYNMAP_KILL_NODES	8	/* that each of more than those may take: a path, splits */
-
-#define DYNMAP_SPLIT_RECORDS	32
+#define DYNMAP_KILL_NODES	8	/* that each may take: a path, splits */
+#define DYNMAP_SPLIT_RECORDS	32	/* added to the space tree for each leaf that is split */
 
 /*
  * Blocks that a checkpoint takes which makes @nodes nodes DIRTY, all of the space tree among
- * them, and finds @zones dirty zones. Each place taken or given up makes one more zone dirty.
- * Records of zones are added, and leaves split: one that a stream has filled keeps a sixteenth
- * free, hence two splits each at first, and later one in DYNMAP_SPLIT_RECORDS.
+ * them, and finds @zones dirty zones. Each place that is taken or given up may make one more
+ * zone dirty. Records of zones are added, and leaves are split by them: each leaf twice at
+ * first, as one that a stream has filled keeps a sixteenth free, then less often.
  */
 static inline u64 dynmap_alloc_owed_by(const struct dynmap_alloc *alloc, u64 nodes, u64 zones)
 {
@@ -258,7 +258,10 @@ static inline u64 dynmap_alloc_owed_by(const struct dynmap_alloc *alloc, u64 nod
 	return nodes * copies;
 }
 
-/* Nodes that entering the changed records of a tree takes: none is added, so none is split. */
+/*
+ * Nodes that take a place when the changed records of a tree are entered. No record is added
+ * by that, so no node is split.
+ */
 static inline u64 dynmap_tally_owed(const struct dynmap_tally *tally)
 {
 	return min(tally->records, dynmap_tally_clean(tally, 0)) + dynmap_tally_clean(tally, 1);

@@ -122,6 +122,21 @@ static void test_discards_and_cuts(void **state)
 	discards_and_cuts(two);
 }
 
+/* A full pool is full when it is opened again: what nodes have in stock is no room for data. */
+static void test_full_stays_full(void **state)
+{
+	static const u64 blocks[] = { 24576, 0 };
+	struct full full;
+
+	fill(&full, blocks);
+	assert_int_equal(dynmap_pool_checkpoint(&full.fixture.pool), 0);
+	assert_int_equal(dynmap_alloc_data_free(&full.fixture.pool.alloc), 0);
+	fixture_close(&full.fixture);
+	assert_int_equal(fixture_open(&full.fixture, false), 0);
+	assert_int_equal(dynmap_alloc_data_free(&full.fixture.pool.alloc), 0);
+	empty(&full);
+}
+
 static void reaped(struct fixture *fixture, u64 id)
 {
 	struct dynmap_table *table = &fixture->pool.table;
@@ -204,6 +219,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_discards_and_cuts),
+		cmocka_unit_test(test_full_stays_full),
 		cmocka_unit_test(test_shared_discards),
 		cmocka_unit_test(test_snapshots_to_the_end),
 	};
