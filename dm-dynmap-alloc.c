@@ -744,7 +744,8 @@ static __always_inline int dynmap_alloc_give(struct dynmap_alloc *alloc, u64 goa
 	own = dynmap_alloc_find(alloc, goal, want, again, pbn, len);
 	if (!*len) {
 		bool soon = alloc->quarantined || alloc->cache->kills.count ||
-			    (dynmap_meta_quarantined(alloc) &&
+			    ((dynmap_meta_quarantined(alloc) ||
+			      !list_empty(&alloc->cache->events.bufs)) &&
 			     alloc->free_blocks > alloc->meta_free) ||
 			    dynmap_data_free(alloc, dynmap_alloc_owed_least(alloc));
 
