@@ -69,27 +69,36 @@ static __always_inline void dynmap_bits_clear(u64 *map, u32 index, u32 len)
 }
 
 /*
- * Blocks that data may still take if so many are owed. Places in stock count for what it
- * leaves, as they do for nodes: so it is the same after the pool has been opened again.
+ * Places after the next checkpoint, of which so many are kept, and what is owed then. Nodes
+ * that are moved in between change nothing.
  */
-static u64 dynmap_data_free(const struct dynmap_alloc *alloc, u64 owed)
+static u64 dynmap_alloc_beyond(const struct dynmap_alloc *alloc, u64 kept)
 {
-	u64 places = dynmap_alloc_places(alloc), kept = alloc->floor + owed;
+	u64 places = dynmap_alloc_places(alloc) + dynmap_meta_quarantined(alloc) +
+		     alloc->cache->given_up;
 
-	return min(places > kept ? places - kept : 0, alloc->free_blocks - alloc->meta_free);
+	kept += dynmap_alloc_owed_least(alloc);
+	return places > kept ? places - kept : 0;
 }
 
 u64 dynmap_alloc_data_free(const struct dynmap_alloc *alloc)
 {
-	return dynmap_data_free(alloc, dynmap_alloc_owed(alloc));
+	return min(dynmap_alloc_beyond(alloc, alloc->floor),
+		   alloc->free_blocks - alloc->meta_free);
+}
+
+/* Of those, blocks that data may take before the next checkpoint: nodes have to be left, too. */
+static u64 dynmap_alloc_data_now(const struct dynmap_alloc *alloc)
+{
+	u64 kept = dynmap_alloc_kept(alloc, 0) + dynmap_alloc_owed(alloc);
+	u64 places = dynmap_alloc_places(alloc);
+
+	return min(places > kept ? places - kept : 0, dynmap_alloc_data_free(alloc));
 }
 
 u64 dynmap_alloc_node_free(const struct dynmap_alloc *alloc)
 {
-	u64 kept = dynmap_alloc_kept(alloc, 0) + dynmap_alloc_owed(alloc);
-	u64 room = dynmap_alloc_places(alloc);
-
-	return room > kept ? room - kept : 0;
+	return dynmap_alloc_beyond(alloc, dynmap_alloc_kept(alloc, 0));
 }
 
 static void dynmap_alloc_set_floor(struct dynmap_alloc *alloc)
@@ -452,6 +461,8 @@ int dynmap_alloc_drain(struct dynmap_alloc *alloc)
 		buf = dynmap_runlist_pop(&cache->events, &count);
 		run = buf->data;
 		for (i = 0; i < count; i++) {
+			if (run[i].flags == DYNMAP_RUN_FREED)
+				cache->given_up -= run[i].len;
 			if (run[i].flags == DYNMAP_RUN_FREED &&
 			    !dynmap_run_is_given_up(alloc, &run[i]))
 				continue;
@@ -735,7 +746,7 @@ static __always_inline int dynmap_alloc_give(struct dynmap_alloc *alloc, u64 goa
 	struct dynmap_seg *seg;
 	u32 index, own;
 
-	want = min_t(u64, want, dynmap_alloc_data_free(alloc));
+	want = min_t(u64, want, dynmap_alloc_data_now(alloc));
 	if (want == 1 && dynmap_hold_next(alloc, goal)) {
 		*pbn = goal;
 		*len = 1;
@@ -744,10 +755,7 @@ static __always_inline int dynmap_alloc_give(struct dynmap_alloc *alloc, u64 goa
 	own = dynmap_alloc_find(alloc, goal, want, again, pbn, len);
 	if (!*len) {
 		bool soon = alloc->quarantined || alloc->cache->kills.count ||
-			    ((dynmap_meta_quarantined(alloc) ||
-			      !list_empty(&alloc->cache->events.bufs)) &&
-			     alloc->free_blocks > alloc->meta_free) ||
-			    dynmap_data_free(alloc, dynmap_alloc_owed_least(alloc));
+			    dynmap_alloc_data_free(alloc);
 
 		return soon ? -EBUSY : -ENOSPC;
 	}

@@ -441,10 +441,12 @@ static void dynmap_node_give_up(struct dynmap_cache *cache, struct dynmap_buf *b
 {
 	u32 copy;
 
-	for (copy = 0; copy < 2; copy++)
-		if (buf->pbn[copy] != DYNMAP_PBN_NONE)
-			dynmap_runlist_add(cache, &cache->events, buf->pbn[copy], 1,
-					   DYNMAP_RUN_FREED);
+	for (copy = 0; copy < 2; copy++) {
+		if (buf->pbn[copy] == DYNMAP_PBN_NONE)
+			continue;
+		dynmap_runlist_add(cache, &cache->events, buf->pbn[copy], 1, DYNMAP_RUN_FREED);
+		cache->given_up++;
+	}
 	hlist_del_init(&buf->hash);
 }
 

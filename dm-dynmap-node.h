@@ -272,6 +272,7 @@ static inline u64 dynmap_tally_clean(const struct dynmap_tally *tally, int inner
  * @stock: free places for new nodes, per copy
  * @nr_stock: how many
  * @events: places taken and given up since the allocator last looked
+ * @given_up: how many were given up
  * @kills: shared nodes and blocks given up, for dm-dynmap-family.c
  * @tally: nodes of each kind of tree
  * @heal: copies of nodes whose other copy was found bad
@@ -301,6 +302,7 @@ struct dynmap_cache {
 	u64 stock[2][DYNMAP_STOCK];
 	u32 nr_stock[2];
 	struct dynmap_runlist events;
+	u64 given_up;
 	struct dynmap_kills kills;
 	struct dynmap_tally tally[DYNMAP_TREE_KINDS];
 	struct list_head heal;
