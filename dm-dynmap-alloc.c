@@ -23,6 +23,7 @@
  */
 #include "dm-dynmap-alloc.h"
 
+#define DYNMAP_MIN_FLOOR	512	/* but for tiny pools: several steps of a deletion */
 #define DYNMAP_MAX_FLOOR	65536	/* more than the nodes that an epoch changes */
 #define DYNMAP_ANY_RUN		DYNMAP_SEGMENT_BLOCKS
 #define DYNMAP_TURN_BLOCKS	16	/* what has no goal stays on a device for so many */
@@ -67,24 +68,44 @@ static __always_inline void dynmap_bits_clear(u64 *map, u32 index, u32 len)
 		map[index >> 6] &= ~mask;
 }
 
+/*
+ * Places after the next checkpoint, of which so many are kept, and what is owed then. Nodes
+ * that are moved in between change nothing.
+ */
+static u64 dynmap_alloc_beyond(const struct dynmap_alloc *alloc, u64 kept)
+{
+	u64 places = dynmap_alloc_places(alloc) + dynmap_meta_quarantined(alloc) +
+		     alloc->cache->given_up;
+
+	kept += dynmap_alloc_owed_least(alloc);
+	return places > kept ? places - kept : 0;
+}
+
 u64 dynmap_alloc_data_free(const struct dynmap_alloc *alloc)
 {
-	u64 kept = max(alloc->floor, alloc->meta_free);
+	return min(dynmap_alloc_beyond(alloc, alloc->floor),
+		   alloc->free_blocks - alloc->meta_free);
+}
 
-	return alloc->free_blocks > kept ? alloc->free_blocks - kept : 0;
+/* Of those, blocks that data may take before the next checkpoint: nodes have to be left, too. */
+static u64 dynmap_alloc_data_now(const struct dynmap_alloc *alloc)
+{
+	u64 kept = dynmap_alloc_kept(alloc, 0) + dynmap_alloc_owed(alloc);
+	u64 places = dynmap_alloc_places(alloc);
+
+	return min(places > kept ? places - kept : 0, dynmap_alloc_data_free(alloc));
 }
 
 u64 dynmap_alloc_node_free(const struct dynmap_alloc *alloc)
 {
-	const struct dynmap_cache *cache = alloc->cache;
-	u64 room = alloc->free_blocks + cache->nr_stock[0] + cache->nr_stock[1];
-
-	return room > alloc->floor / 2 ? room - alloc->floor / 2 : 0;
+	return dynmap_alloc_beyond(alloc, dynmap_alloc_kept(alloc, 0));
 }
 
 static void dynmap_alloc_set_floor(struct dynmap_alloc *alloc)
 {
-	alloc->floor = min_t(u64, 128 + alloc->total_blocks / 512, DYNMAP_MAX_FLOOR);
+	u64 least = min_t(u64, alloc->total_blocks / 8, DYNMAP_MIN_FLOOR);
+
+	alloc->floor = min_t(u64, least + alloc->total_blocks / 512, DYNMAP_MAX_FLOOR);
 }
 
 int dynmap_alloc_init(struct dynmap_alloc *alloc, struct dynmap_cache *cache,
@@ -440,6 +461,8 @@ int dynmap_alloc_drain(struct dynmap_alloc *alloc)
 		buf = dynmap_runlist_pop(&cache->events, &count);
 		run = buf->data;
 		for (i = 0; i < count; i++) {
+			if (run[i].flags == DYNMAP_RUN_FREED)
+				cache->given_up -= run[i].len;
 			if (run[i].flags == DYNMAP_RUN_FREED &&
 			    !dynmap_run_is_given_up(alloc, &run[i]))
 				continue;
@@ -458,6 +481,16 @@ int dynmap_alloc_drain(struct dynmap_alloc *alloc)
 	return 0;
 }
 
+/* Will a checkpoint make room because what it enters is no longer owed then? */
+static bool dynmap_alloc_is_owing(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent)
+{
+	u64 least = dynmap_alloc_owed_least(alloc);
+
+	return dynmap_alloc_owed(alloc) > least &&
+	       dynmap_alloc_places(alloc) >= least + dynmap_alloc_kept(alloc, urgent) +
+					     nodes * alloc->cache->copies;
+}
+
 __hot int dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32 bufs,
 			       struct dynmap_op *op)
 {
@@ -473,7 +506,7 @@ __hot int dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32 bufs,
 	if (!ret && cache->nr_stock[0] < nodes)
 		ret = dynmap_stock_fill(alloc, nodes, op->urgent);
 	if (ret == -ENOSPC && op->urgent < DYNMAP_URGENT_CHECKPOINT &&
-	    dynmap_meta_quarantined(alloc))
+	    (dynmap_meta_quarantined(alloc) || dynmap_alloc_is_owing(alloc, nodes, op->urgent)))
 		return -EBUSY;
 	return ret ? ret : dynmap_cache_reserve(cache, nodes, bufs);
 }
@@ -676,15 +709,6 @@ static bool dynmap_hold_next(struct dynmap_alloc *alloc, u64 goal)
 	return true;
 }
 
-/* Blocks that the kills which wait may need. */
-static u64 dynmap_kills_room(const struct dynmap_alloc *alloc)
-{
-	u32 count = alloc->cache->kills.count;
-
-	return count > DYNMAP_KILLS_WAITING ?
-	       (u64)count * DYNMAP_KILL_NODES * alloc->cache->copies : 0;
-}
-
 /* A free piece of the device whose turn it is, not far from where data went last. */
 static bool dynmap_piece_search(struct dynmap_alloc *alloc, u64 *pbn)
 {
@@ -719,11 +743,10 @@ static u32 dynmap_alloc_find(struct dynmap_alloc *alloc, u64 goal, u32 want, boo
 static __always_inline int dynmap_alloc_give(struct dynmap_alloc *alloc, u64 goal, u32 want,
 					     bool again, u64 *pbn, u32 *len)
 {
-	u64 room = dynmap_alloc_data_free(alloc), kept = dynmap_kills_room(alloc);
 	struct dynmap_seg *seg;
 	u32 index, own;
 
-	want = min_t(u64, want, room > kept ? room - kept : 0);
+	want = min_t(u64, want, dynmap_alloc_data_now(alloc));
 	if (want == 1 && dynmap_hold_next(alloc, goal)) {
 		*pbn = goal;
 		*len = 1;
@@ -732,8 +755,7 @@ static __always_inline int dynmap_alloc_give(struct dynmap_alloc *alloc, u64 goa
 	own = dynmap_alloc_find(alloc, goal, want, again, pbn, len);
 	if (!*len) {
 		bool soon = alloc->quarantined || alloc->cache->kills.count ||
-			    (dynmap_meta_quarantined(alloc) &&
-			     alloc->free_blocks > alloc->meta_free);
+			    dynmap_alloc_data_free(alloc);
 
 		return soon ? -EBUSY : -ENOSPC;
 	}

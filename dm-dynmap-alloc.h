@@ -17,7 +17,9 @@
  *     (ordering rule 4);
  *  A4 nodes lie in zones claimed for metadata, data lies outside: a claimed
  *     zone may still hold data from before, never new data;
- *  A5 data never takes the last @floor blocks, nor what many waiting kills may need.
+ *  A5 an operation begins only if it leaves what the next checkpoint may need
+ *     (dynmap_alloc_owed()) and the part of @floor that its class leaves
+ *     (dynmap_alloc_kept(); data: all of it). doc/space.md tells what follows.
  *
  * Locking: metadata lock held for writing, but for the counters.
  */
@@ -236,9 +238,71 @@ int __must_check dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32
 /* Learn what the node cache took and gave up. 0 or -ENOMEM (buffers). */
 int __must_check dynmap_alloc_drain(struct dynmap_alloc *alloc);
 
-#define DYNMAP_KILLS_WAITING	64	/* kills that may wait in any case */
 #define DYNMAP_KILLS_MANY	4096	/* some are seen to then */
-#define DYNMAP_KILL_NODES	8	/* that each of more than those may take: a path, splits */
+#define DYNMAP_KILL_NODES	8	/* that each may take: a path, splits */
+#define DYNMAP_SPLIT_RECORDS	32	/* added to the space tree for each leaf that is split */
+
+/*
+ * Blocks that a checkpoint takes which makes @nodes nodes DIRTY, all of the space tree among
+ * them, and finds @zones dirty zones. Each place that is taken or given up may make one more
+ * zone dirty. Records of zones are added, and leaves are split by them: each leaf twice at
+ * first, as one that a stream has filled keeps a sixteenth free, then less often.
+ */
+static inline u64 dynmap_alloc_owed_by(const struct dynmap_alloc *alloc, u64 nodes, u64 zones)
+{
+	u32 copies = alloc->cache->copies;
+
+	zones += 2 * copies * nodes;
+	nodes += min(zones, 2 * alloc->cache->tally[DYNMAP_TREE_SPACE].nodes[0]) +
+		 zones / DYNMAP_SPLIT_RECORDS + 2;
+	return nodes * copies;
+}
+
+/*
+ * Nodes that take a place when the changed records of a tree are entered. No record is added
+ * by that, so no node is split.
+ */
+static inline u64 dynmap_tally_owed(const struct dynmap_tally *tally)
+{
+	return min(tally->records, dynmap_tally_clean(tally, 0)) + dynmap_tally_clean(tally, 1);
+}
+
+/*
+ * Blocks that the next checkpoint may take: for what has changed in memory only, and for what
+ * that changes. Each node takes a place once in an epoch.
+ */
+static inline u64 dynmap_alloc_owed(const struct dynmap_alloc *alloc)
+{
+	const struct dynmap_tally *tally = alloc->cache->tally, *space = &tally[DYNMAP_TREE_SPACE];
+
+	return dynmap_alloc_owed_by(alloc, dynmap_tally_owed(&tally[DYNMAP_TREE_VOLUME]) +
+				    dynmap_tally_owed(&tally[DYNMAP_TREE_SNAPSHOT]) +
+				    (u64)alloc->cache->kills.count * DYNMAP_KILL_NODES +
+				    dynmap_tally_clean(space, 0) + dynmap_tally_clean(space, 1),
+				    alloc->nr_dirty_zones);
+}
+
+/* The same just after a checkpoint, when nothing has changed. */
+static inline u64 dynmap_alloc_owed_least(const struct dynmap_alloc *alloc)
+{
+	const struct dynmap_tally *tally = alloc->cache->tally, *space = &tally[DYNMAP_TREE_SPACE];
+
+	return dynmap_alloc_owed_by(alloc, tally[DYNMAP_TREE_VOLUME].nodes[1] +
+				    tally[DYNMAP_TREE_SNAPSHOT].nodes[1] + space->nodes[0] +
+				    space->nodes[1], 0);
+}
+
+/* Blocks that nodes could take. */
+static inline u64 dynmap_alloc_places(const struct dynmap_alloc *alloc)
+{
+	return alloc->free_blocks + alloc->cache->nr_stock[0] + alloc->cache->nr_stock[1];
+}
+
+/* Blocks that operations of this urgency, below DYNMAP_URGENT_CHECKPOINT, leave to others. */
+static inline u64 dynmap_alloc_kept(const struct dynmap_alloc *alloc, u8 urgent)
+{
+	return alloc->floor >> (urgent + 1);
+}
 
 /*
  * May an operation of this urgency (see struct dynmap_op) take @nodes nodes? Places in
@@ -246,13 +310,11 @@ int __must_check dynmap_alloc_drain(struct dynmap_alloc *alloc);
  */
 static inline bool dynmap_alloc_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent)
 {
-	const struct dynmap_cache *cache = alloc->cache;
-	u64 room = alloc->free_blocks + cache->nr_stock[0] + cache->nr_stock[1];
 	u64 keep = 0;
 
 	if (urgent < DYNMAP_URGENT_CHECKPOINT)
-		keep = alloc->floor / (urgent ? 4 : 2);
-	return room >= keep + nodes * cache->copies;
+		keep = dynmap_alloc_owed(alloc) + dynmap_alloc_kept(alloc, urgent);
+	return dynmap_alloc_places(alloc) >= keep + nodes * alloc->cache->copies;
 }
 
 /* Is there space on one device only? While a second one is added, the first one is alone. */

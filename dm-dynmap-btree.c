@@ -530,6 +530,8 @@ static void dynmap_path_make_writable(struct dynmap_tree *tree, u64 key, u32 roo
 {
 	struct dynmap_cache *cache = tree->cache;
 	struct dynmap_ptr ptr;
+	/* Where no record is added nothing is split, but for maps, whose leaves reach so far. */
+	u32 above = room || tree->kind == DYNMAP_TREE_MAP ? 2 : 0;
 	struct dynmap_buf *buf;
 	int level;
 
@@ -544,7 +546,7 @@ static void dynmap_path_make_writable(struct dynmap_tree *tree, u64 key, u32 roo
 	path->high = ~0ULL;
 	for (level = tree->levels - 1; ; level--) {
 		path->buf[level] = buf;
-		dynmap_btree_make_room(tree, path, level, key, level ? 2 : room);
+		dynmap_btree_make_room(tree, path, level, key, level ? above : room);
 		buf = path->buf[level];
 		if (level + 1 < (int)path->levels) {
 			struct dynmap_buf *parent = path->buf[level + 1];

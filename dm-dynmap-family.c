@@ -23,6 +23,7 @@ void dynmap_family_init(struct dynmap_family *family, struct dynmap_cache *cache
 
 static void dynmap_snap_free(struct dynmap_family *family, struct dynmap_snap *snap)
 {
+	family->cache->tally[DYNMAP_TREE_SNAPSHOT].records -= snap->dirty;
 	list_del(&snap->list);
 	hlist_del_init(&snap->hash);
 	dynmap_cache_free(family->cache, snap, snap->buf);
@@ -45,6 +46,13 @@ void dynmap_family_unload(struct dynmap_family *family)
 	list_for_each_entry_safe(snap, next, &family->loaded, list)
 		if (!snap->dirty)
 			dynmap_snap_free(family, snap);
+}
+
+/* The record of a snapshot node has changed: the next checkpoint enters it. */
+static void dynmap_snap_changed(struct dynmap_snap *snap)
+{
+	snap->divergence.cache->tally[DYNMAP_TREE_SNAPSHOT].records += !snap->dirty;
+	snap->dirty = true;
 }
 
 static struct hlist_head *dynmap_snap_bucket(struct dynmap_family *family, u64 id)
@@ -184,7 +192,7 @@ int dynmap_family_share(struct dynmap_family *family, u64 parent, u32 side, bool
 void dynmap_snap_die(struct dynmap_family *family, struct dynmap_snap *snap, u32 side)
 {
 	snap->disk.flags |= cpu_to_le32(DYNMAP_SNAPSHOT_DYING | (side ? DYNMAP_SNAPSHOT_SIDE : 0));
-	snap->dirty = true;
+	dynmap_snap_changed(snap);
 	snap->death = ++family->deaths;
 	family->version += snap->death <= family->durable;
 }
@@ -200,7 +208,7 @@ void dynmap_family_durable(struct dynmap_family *family, u64 deaths)
 void dynmap_snap_set_child(struct dynmap_snap *snap, u32 side, u64 child)
 {
 	snap->disk.child[side] = cpu_to_le64(child);
-	snap->dirty = true;
+	dynmap_snap_changed(snap);
 }
 
 int dynmap_family_split(struct dynmap_family *family, struct dynmap_disk_volume *volume,
@@ -230,7 +238,13 @@ int dynmap_family_split(struct dynmap_family *family, struct dynmap_disk_volume 
 	snap = dynmap_snap_new(family, family->next_id, &disk);
 	if (!snap)
 		return -ENOMEM;
-	snap->dirty = true;
+	/* From now on the record is there: a checkpoint replaces it, and splits nothing. */
+	ret = dynmap_btree_put(&family->snaps, snap->id, &disk, op);
+	if (ret) {
+		dynmap_snap_free(family, snap);
+		return ret;
+	}
+	dynmap_snap_changed(snap);
 	if (parent)
 		dynmap_snap_set_child(parent, le32_to_cpu(volume->parent_slot),
 				      DYNMAP_CHILD_IS_NODE | snap->id);
@@ -303,7 +317,7 @@ static void dynmap_kill_rise(struct dynmap_family *family, struct dynmap_snap *s
 	if (next.birth > floor) {
 		if (!next.is_node)
 			snap->own -= len;
-		snap->dirty = true;
+		dynmap_snap_changed(snap);
 		dynmap_alloc_free_late(family->alloc, next.pbn, len, next.is_node);
 		return;
 	}
@@ -350,7 +364,7 @@ static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *s
 	memcpy(dynmap_leaf_splice(path, path->slot[0], 1, count), left, count * sizeof(*left));
 	if (!count)
 		dynmap_btree_prune(&snap->divergence, path);
-	snap->dirty = true;
+	dynmap_snap_changed(snap);
 	dynmap_kill_rise(family, snap, kill, stop - kill->pbn, above.generation);
 	return 0;
 }
@@ -383,7 +397,7 @@ static void dynmap_kill_enter(struct dynmap_snap *snap, struct dynmap_kill *kill
 		at = dynmap_leaf_splice(path, path->slot[0] + 1, 0, 1);
 		*at = entry;
 	}
-	snap->dirty = true;
+	dynmap_snap_changed(snap);
 	kill->pbn += len;
 	kill->len -= len;
 }
@@ -545,7 +559,7 @@ static int dynmap_kill_free(struct dynmap_family *family, struct dynmap_kill *ki
 	dynmap_alloc_free_late(family->alloc, kill->pbn, kill->len, kill->is_node);
 	if (owner) {
 		owner->own -= kill->is_node ? 0 : kill->len;
-		owner->dirty = true;
+		dynmap_snap_changed(owner);
 	}
 	kill->len = 0;
 	return 0;
@@ -585,12 +599,14 @@ __hot int dynmap_family_settle(struct dynmap_family *family, u32 most, struct dy
 
 int dynmap_family_settle_some(struct dynmap_family *family, struct dynmap_op *op)
 {
-	u32 count = family->cache->kills.count;
+	u32 most = dynmap_alloc_room(family->alloc, 0, op->urgent) ? DYNMAP_KILL_STEPS : ~0U;
+	u8 urgent = op->urgent;
 	int ret;
 
-	if (!dynmap_alloc_room(family->alloc, DYNMAP_KILL_NODES * count, op->urgent))
-		return dynmap_family_settle(family, ~0U, op);
-	ret = dynmap_family_settle(family, DYNMAP_KILL_STEPS, op);
+	/* What kills may take is kept for them: see dynmap_alloc_owed(). */
+	op->urgent = DYNMAP_URGENT_CHECKPOINT;
+	ret = dynmap_family_settle(family, most, op);
+	op->urgent = urgent;
 	return ret == -EINPROGRESS ? 0 : ret;
 }
 
@@ -666,7 +682,7 @@ int dynmap_family_drain(struct dynmap_family *family, u64 id, struct dynmap_op *
 		dynmap_kills_add(family->cache, &kill);
 	}
 	dynmap_btree_cut_last(&snap->divergence, &path);
-	snap->dirty = true;
+	dynmap_snap_changed(snap);
 	return 0;
 }
 
@@ -698,7 +714,7 @@ int dynmap_family_splice(struct dynmap_family *family, u64 id, struct dynmap_dis
 		child->disk.parent = snap->disk.parent;
 		child->disk.parent_slot = snap->disk.parent_slot;
 		child->own += snap->own;
-		child->dirty = true;
+		dynmap_snap_changed(child);
 	}
 	*left = snap->disk;
 	left->own_blocks = cpu_to_le64(snap->own);
@@ -858,5 +874,6 @@ void dynmap_family_seal(struct dynmap_family *family)
 						      divergence_root));
 		snap->dirty = false;
 	}
+	family->cache->tally[DYNMAP_TREE_SNAPSHOT].records = 0;
 	dynmap_btree_seal(&family->snaps);
 }

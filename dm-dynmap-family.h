@@ -156,9 +156,8 @@ static inline int __must_check dynmap_family_settle_due(struct dynmap_family *fa
 {
 	u32 count = family->cache->kills.count;
 
-	if (count <= DYNMAP_KILLS_WAITING ||
-	    (count <= DYNMAP_KILLS_MANY &&
-	     dynmap_alloc_room(family->alloc, DYNMAP_KILL_NODES * count, op->urgent)))
+	if (!count || (count <= DYNMAP_KILLS_MANY &&
+		       dynmap_alloc_room(family->alloc, 0, op->urgent)))
 		return 0;
 	return dynmap_family_settle_some(family, op);
 }
@@ -187,7 +186,8 @@ void dynmap_snap_die(struct dynmap_family *family, struct dynmap_snap *snap, u32
  * @copy: number of its copy, which becomes its sibling on side 1
  * @op: told what is missing
  *
- * A new generation begins: what both have now was born before.
+ * A new generation begins: what both have now was born before. dynmap_btree_worst() nodes
+ * for @family->snaps are reserved.
  *
  * Return: 0; nothing has changed: as dynmap_snap_get(); -EOVERFLOW: no more numbers.
  */

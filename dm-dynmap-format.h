@@ -84,6 +84,7 @@ enum dynmap_tree_kind {
 	DYNMAP_TREE_SEGMENT = 4,
 	DYNMAP_TREE_SNAPSHOT = 5,
 	DYNMAP_TREE_DIVERGENCE = 6,
+	DYNMAP_TREE_KINDS
 };
 
 /*
@@ -104,6 +105,19 @@ struct dynmap_disk_root {
 	__le32 crc;
 	__le32 levels;
 	__le32 zero;
+};
+
+/*
+ * How many nodes a tree of the pool has; what a checkpoint may have to write is computed
+ * from it.
+ *
+ * OFFSET SIZE DESCRIPTION
+ *      0    4 leaves
+ *      4    4 inner nodes
+ */
+struct dynmap_disk_tally {
+	__le32 leaves;
+	__le32 inner;
 };
 
 /*
@@ -166,7 +180,8 @@ struct dynmap_disk_device {
  *    416    8 opening: a random number, drawn each time that the pool is opened for writing
  *    424    8 the opening before, which all devices carry
  *    432    4 generation in which a group of snapshots began that is not complete, 0: none
- *    436  588 zero
+ *    436   24 tallies: volume, space, snapshot tree
+ *    460  564 zero
  *   1024 3072 device table
  */
 struct dynmap_disk_super {
@@ -203,7 +218,10 @@ struct dynmap_disk_super {
 	__le64 opening;
 	__le64 last_opening;
 	__le32 group;
-	__u8 zero1[588];
+	struct dynmap_disk_tally volume_tally;
+	struct dynmap_disk_tally space_tally;
+	struct dynmap_disk_tally snapshot_tally;
+	__u8 zero1[564];
 	struct dynmap_disk_device device[DYNMAP_MAX_DEVICES];
 };
 
@@ -578,6 +596,7 @@ struct dynmap_disk_journal {
 	_Static_assert(offsetof(struct type, field) == (at), #type "." #field)
 
 DYNMAP_ASSERT_SIZE(dynmap_disk_root, 32);
+DYNMAP_ASSERT_SIZE(dynmap_disk_tally, 8);
 DYNMAP_ASSERT_AT(dynmap_disk_root, pbn_b, 8);
 DYNMAP_ASSERT_AT(dynmap_disk_root, generation, 16);
 DYNMAP_ASSERT_AT(dynmap_disk_root, crc, 20);
@@ -625,7 +644,10 @@ DYNMAP_ASSERT_AT(dynmap_disk_super, label, 352);
 DYNMAP_ASSERT_AT(dynmap_disk_super, opening, 416);
 DYNMAP_ASSERT_AT(dynmap_disk_super, last_opening, 424);
 DYNMAP_ASSERT_AT(dynmap_disk_super, group, 432);
-DYNMAP_ASSERT_AT(dynmap_disk_super, zero1, 436);
+DYNMAP_ASSERT_AT(dynmap_disk_super, volume_tally, 436);
+DYNMAP_ASSERT_AT(dynmap_disk_super, space_tally, 444);
+DYNMAP_ASSERT_AT(dynmap_disk_super, snapshot_tally, 452);
+DYNMAP_ASSERT_AT(dynmap_disk_super, zero1, 460);
 DYNMAP_ASSERT_AT(dynmap_disk_super, device, 1024);
 
 DYNMAP_ASSERT_SIZE(dynmap_disk_node, 80);

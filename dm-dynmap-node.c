@@ -426,14 +426,27 @@ static void dynmap_node_settle(struct dynmap_cache *cache, struct dynmap_buf *bu
 	cache->nr_dirty++;
 }
 
+/* The tally that a node counts in. */
+static struct dynmap_tally *dynmap_node_tally(struct dynmap_cache *cache, struct dynmap_buf *buf)
+{
+	return &cache->tally[dynmap_node_head(buf)->kind];
+}
+
+static int dynmap_node_is_inner(struct dynmap_buf *buf)
+{
+	return dynmap_node_head(buf)->level > 0;
+}
+
 static void dynmap_node_give_up(struct dynmap_cache *cache, struct dynmap_buf *buf)
 {
 	u32 copy;
 
-	for (copy = 0; copy < 2; copy++)
-		if (buf->pbn[copy] != DYNMAP_PBN_NONE)
-			dynmap_runlist_add(cache, &cache->events, buf->pbn[copy], 1,
-					   DYNMAP_RUN_FREED);
+	for (copy = 0; copy < 2; copy++) {
+		if (buf->pbn[copy] == DYNMAP_PBN_NONE)
+			continue;
+		dynmap_runlist_add(cache, &cache->events, buf->pbn[copy], 1, DYNMAP_RUN_FREED);
+		cache->given_up++;
+	}
 	hlist_del_init(&buf->hash);
 }
 
@@ -472,6 +485,8 @@ struct dynmap_buf *dynmap_node_new(struct dynmap_cache *cache, u8 kind, u8 level
 	node->level = level;
 	node->base = cpu_to_le64(base);
 	dynmap_node_settle(cache, buf);
+	cache->tally[kind].nodes[level > 0]++;
+	cache->tally[kind].dirty[level > 0]++;
 	return buf;
 }
 
@@ -496,18 +511,23 @@ struct dynmap_buf *dynmap_node_shadow(struct dynmap_cache *cache, struct dynmap_
 		cache->nr_clean--;
 	}
 	dynmap_node_settle(cache, copy);
+	dynmap_node_tally(cache, copy)->dirty[dynmap_node_is_inner(copy)]++;
 	*ptr = dynmap_node_ptr(copy);
 	return copy;
 }
 
 void dynmap_node_drop(struct dynmap_cache *cache, struct dynmap_buf *buf)
 {
+	int inner = dynmap_node_is_inner(buf);
+
 	dynmap_node_give_up(cache, buf);
+	dynmap_node_tally(cache, buf)->nodes[inner]--;
 	switch (buf->state) {
 	case DYNMAP_BUF_SEALED:
 		buf->orphan = 1;
 		return;
 	case DYNMAP_BUF_DIRTY:
+		dynmap_node_tally(cache, buf)->dirty[inner]--;
 		cache->nr_dirty--;
 		break;
 	default:
@@ -546,7 +566,10 @@ void dynmap_node_seal(struct dynmap_cache *cache, struct dynmap_buf *buf)
 void dynmap_cache_seal(struct dynmap_cache *cache)
 {
 	struct dynmap_buf *buf;
+	u32 kind;
 
+	for (kind = 0; kind < DYNMAP_TREE_KINDS; kind++)
+		memset(cache->tally[kind].dirty, 0, sizeof(cache->tally[kind].dirty));
 	list_for_each_entry(buf, &cache->dirty, list) {
 		buf->state = DYNMAP_BUF_SEALED;
 		if (buf->final)

@@ -115,6 +115,7 @@ struct dynmap_place {
  *	zeros: not known
  * @urgent: how far the operation may use the metadata space held back: 0, or
  *	DYNMAP_URGENT if it frees space or ends one that began, or
+ *	DYNMAP_URGENT_REAP if it goes on with what such ones began, or
  *	DYNMAP_URGENT_CHECKPOINT
  *
  * Three errors of the core ask for help and a new call; nothing has changed
@@ -132,7 +133,8 @@ struct dynmap_op {
 };
 
 #define DYNMAP_URGENT			1
-#define DYNMAP_URGENT_CHECKPOINT	2
+#define DYNMAP_URGENT_REAP		2
+#define DYNMAP_URGENT_CHECKPOINT	3
 
 #define DYNMAP_STOCK		128	/* places in stock, per copy */
 #define DYNMAP_MIN_CLEAN	256	/* nodes that stay in memory, however short it is */
@@ -230,6 +232,27 @@ struct dynmap_kills {
 };
 
 /**
+ * struct dynmap_tally - nodes of the pool's tree of one kind; of maps and divergence, of which
+ *	there are many, it says nothing
+ * @nodes: how many there are, leaves and inner nodes
+ * @dirty: of them, those that are DIRTY: a checkpoint needs no new place for them
+ * @records: changed records, kept in memory, that the next checkpoint enters
+ */
+struct dynmap_tally {
+	u64 nodes[2];
+	u64 dirty[2];
+	u64 records;
+};
+
+/* Nodes that would take a new place if they were changed; [0] leaves, [1] inner nodes. */
+static inline u64 dynmap_tally_clean(const struct dynmap_tally *tally, int inner)
+{
+	/* What is read from disk may be wrong. */
+	return tally->nodes[inner] > tally->dirty[inner] ?
+	       tally->nodes[inner] - tally->dirty[inner] : 0;
+}
+
+/**
  * struct dynmap_cache - the node cache of one pool
  * @geo: where blocks lie
  * @uuid: pool uuid
@@ -249,7 +272,9 @@ struct dynmap_kills {
  * @stock: free places for new nodes, per copy
  * @nr_stock: how many
  * @events: places taken and given up since the allocator last looked
+ * @given_up: how many were given up
  * @kills: shared nodes and blocks given up, for dm-dynmap-family.c
+ * @tally: nodes of each kind of tree
  * @heal: copies of nodes whose other copy was found bad
  * @healing: the same, being written by the checkpoint under way
  * @nr_heal: length of @heal
@@ -277,7 +302,9 @@ struct dynmap_cache {
 	u64 stock[2][DYNMAP_STOCK];
 	u32 nr_stock[2];
 	struct dynmap_runlist events;
+	u64 given_up;
 	struct dynmap_kills kills;
+	struct dynmap_tally tally[DYNMAP_TREE_KINDS];
 	struct list_head heal;
 	struct list_head healing;
 	u32 nr_heal;

@@ -257,6 +257,18 @@ const char *dynmap_geometry_init(struct dynmap_geometry *geo, struct dynmap_stor
 	return failed;
 }
 
+static void dynmap_tally_load(struct dynmap_tally *tally, const struct dynmap_disk_tally *disk)
+{
+	tally->nodes[0] = le32_to_cpu(disk->leaves);
+	tally->nodes[1] = le32_to_cpu(disk->inner);
+}
+
+static void dynmap_tally_store(const struct dynmap_tally *tally, struct dynmap_disk_tally *disk)
+{
+	disk->leaves = cpu_to_le32(tally->nodes[0]);
+	disk->inner = cpu_to_le32(tally->nodes[1]);
+}
+
 /* All parts of a pool as its superblock says, trees not yet read. */
 static int dynmap_pool_init(struct dynmap_pool *pool, struct dynmap_store *store,
 			    const struct dynmap_disk_super *sb, u32 max_clean)
@@ -283,6 +295,9 @@ static int dynmap_pool_init(struct dynmap_pool *pool, struct dynmap_store *store
 	pool->cache.epoch = le64_to_cpu(sb->epoch) + 1;
 	pool->cache.generation = le32_to_cpu(sb->generation);
 	pool->cache.copies = le32_to_cpu(sb->copies);
+	dynmap_tally_load(&pool->cache.tally[DYNMAP_TREE_VOLUME], &sb->volume_tally);
+	dynmap_tally_load(&pool->cache.tally[DYNMAP_TREE_SPACE], &sb->space_tally);
+	dynmap_tally_load(&pool->cache.tally[DYNMAP_TREE_SNAPSHOT], &sb->snapshot_tally);
 	dynmap_journal_spread(&pool->journal, sb);
 	pool->journal.incarnation = le64_to_cpu(sb->incarnation);
 	pool->journal.head = le64_to_cpu(sb->journal_seq);
@@ -341,6 +356,7 @@ int dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *o
 
 int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 {
+	u64 places = dynmap_alloc_places(&pool->alloc), owed = dynmap_alloc_owed(&pool->alloc);
 	struct dynmap_disk_super *sb = pool->super;
 	int ret;
 
@@ -356,6 +372,8 @@ int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 		ret = dynmap_alloc_checkpoint(&pool->alloc, ~0U, op);
 	if (ret)
 		return ret;
+	/* The space contract: what operations left for it was enough. */
+	WARN_ON_ONCE(places > dynmap_alloc_places(&pool->alloc) + owed);
 	dynmap_table_seal(&pool->table);
 	dynmap_family_seal(&pool->table.family);
 	dynmap_btree_seal(&pool->alloc.space);
@@ -364,6 +382,9 @@ int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 	dynmap_btree_root(&pool->alloc.space, &sb->space_root);
 	dynmap_btree_root(&pool->segments, &sb->segment_root);
 	dynmap_btree_root(&pool->table.family.snaps, &sb->snapshot_root);
+	dynmap_tally_store(&pool->cache.tally[DYNMAP_TREE_VOLUME], &sb->volume_tally);
+	dynmap_tally_store(&pool->cache.tally[DYNMAP_TREE_SPACE], &sb->space_tally);
+	dynmap_tally_store(&pool->cache.tally[DYNMAP_TREE_SNAPSHOT], &sb->snapshot_tally);
 	sb->epoch = cpu_to_le64(pool->cache.epoch);
 	sb->generation = cpu_to_le32(pool->cache.generation);
 	sb->incarnation = cpu_to_le64(pool->journal.incarnation);
@@ -1092,7 +1113,8 @@ static int dynmap_recover_group(struct dynmap_pool *pool)
 static int dynmap_pool_recover(struct dynmap_pool *pool, u64 opening)
 {
 	bool readonly = opening == DYNMAP_OPEN_READ_ONLY;
-	struct dynmap_op op = {};
+	/* Kills are settled, which the run before left room for. */
+	struct dynmap_op op = { .urgent = DYNMAP_URGENT_CHECKPOINT };
 	int ret;
 
 	pool->journal.replaying = true;

@@ -227,7 +227,7 @@ static __hot void dynmap_map_replace(struct dynmap_volume *volume, u64 key, u32 
 		dynmap_extent_write(base, &pieces[i], &map[i]);
 	if (n < remove)
 		dynmap_btree_prune(&volume->map, path);
-	volume->dirty = true;
+	dynmap_volume_changed(volume);
 }
 
 static __hot void dynmap_journal_map(struct dynmap_table *table, u8 kind,
@@ -890,7 +890,7 @@ int dynmap_table_cut(struct dynmap_table *table, struct dynmap_volume *volume,
 		volume->exclusive -= extent.len;
 	}
 	dynmap_btree_cut_last(&volume->map, &path);
-	volume->dirty = true;
+	dynmap_volume_changed(volume);
 	return 0;
 }
 

@@ -85,6 +85,7 @@ static struct dynmap_volume *dynmap_volume_enter(struct dynmap_table *table, u64
 
 static void dynmap_volume_forget(struct dynmap_table *table, struct dynmap_volume *volume)
 {
+	table->cache->tally[DYNMAP_TREE_VOLUME].records -= volume->dirty;
 	list_del(&volume->list);
 	hlist_del_init(&volume->hash);
 	dynmap_cache_free(table->cache, volume, volume->buf);
@@ -249,8 +250,8 @@ static int dynmap_volume_copy(struct dynmap_table *table, u64 id, struct dynmap_
 	copy->map.share.side = 1;
 	origin->version = table->family.version;
 	/* Their root, DIRTY perhaps, gets its crc in both records. */
-	origin->dirty = true;
-	copy->dirty = true;
+	dynmap_volume_changed(origin);
+	dynmap_volume_changed(copy);
 	*result = copy;
 	return 0;
 }
@@ -286,8 +287,9 @@ int dynmap_volume_snapshot(struct dynmap_table *table, u64 id, u64 origin_id, co
 	if (ret == -ENOENT)
 		ret = dynmap_volume_load(table, origin_id, &origin, op);
 	if (!ret)
-		ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&table->volumes), 3,
-					   op);
+		ret = dynmap_alloc_reserve(table->alloc,
+					   dynmap_btree_worst(&table->volumes) +
+					   dynmap_btree_worst(&table->family.snaps), 3, op);
 	if (!ret)
 		ret = dynmap_journal_reserve(table->journal, 2, op);
 	if (!ret)
@@ -398,7 +400,7 @@ static void dynmap_volume_set(struct dynmap_volume *volume, u8 attr, u64 value)
 		dynmap_volume_flag(volume, DYNMAP_VOLUME_PROTECTED, value);
 		break;
 	}
-	volume->dirty = true;
+	dynmap_volume_changed(volume);
 }
 
 int dynmap_volume_change(struct dynmap_table *table, u64 id, u8 attr, u64 value,
@@ -462,7 +464,7 @@ int dynmap_volume_set_name(struct dynmap_table *table, u64 id, const u8 *name,
 	if (ret)
 		return ret;
 	memcpy(volume->disk.name, name, sizeof(volume->disk.name));
-	volume->dirty = true;
+	dynmap_volume_changed(volume);
 	dynmap_journal_name(table, DYNMAP_REC_VOLUME_SET, id, name);
 	return 0;
 }
@@ -580,7 +582,7 @@ static int dynmap_delete_apply(struct dynmap_table *table, const struct dynmap_d
 	dynmap_volume_rename(table, volume, reap_id);
 	volume->disk.flags |= cpu_to_le32(DYNMAP_VOLUME_DELETING);
 	volume->version = table->family.version - 1;
-	volume->dirty = true;
+	dynmap_volume_changed(volume);
 	if (deletion->parent)
 		dynmap_snap_set_child(deletion->parent, deletion->slot, reap_id);
 	if (deletion->dying)
@@ -635,7 +637,8 @@ int dynmap_volume_rollback(struct dynmap_table *table, u64 id, u64 snapshot_id,
 		ret = dynmap_volume_load(table, snapshot_id, &snapshot, op);
 	if (!ret)
 		ret = dynmap_alloc_reserve(table->alloc,
-					   2 * dynmap_btree_worst(&table->volumes) + 3, 4, op);
+					   2 * dynmap_btree_worst(&table->volumes) + 3 +
+					   dynmap_btree_worst(&table->family.snaps), 4, op);
 	if (!ret)
 		ret = dynmap_journal_reserve(table->journal, 1, op);
 	if (!ret)
@@ -723,7 +726,7 @@ static int dynmap_volume_reaped(struct dynmap_table *table, struct dynmap_volume
 		survivor->disk.parent = left.parent;
 		survivor->disk.parent_slot = left.parent_slot;
 		survivor->exclusive += le64_to_cpu(left.own_blocks);
-		survivor->dirty = true;
+		dynmap_volume_changed(survivor);
 	}
 	/* The way there is in the cache: it cannot fail. */
 	if (WARN_ON_ONCE(dynmap_btree_remove(&table->volumes, volume->id, op)))
@@ -778,7 +781,7 @@ int dynmap_volume_reap(struct dynmap_table *table, struct dynmap_op *op)
 	struct dynmap_volume *volume;
 	int ret, i;
 
-	op->urgent = max_t(u8, op->urgent, DYNMAP_URGENT);
+	op->urgent = max_t(u8, op->urgent, DYNMAP_URGENT_REAP);
 	ret = dynmap_reap_next(table, op);
 	if (!ret) {
 		ret = dynmap_volume_load(table, table->reaping, &volume, op);
@@ -915,5 +918,6 @@ void dynmap_table_seal(struct dynmap_table *table)
 					     offsetof(struct dynmap_disk_volume, root));
 		volume->dirty = false;
 	}
+	table->cache->tally[DYNMAP_TREE_VOLUME].records = 0;
 	dynmap_btree_seal(&table->volumes);
 }

@@ -55,6 +55,13 @@ struct dynmap_volume {
 	struct dynmap_buf *buf;
 };
 
+/* The record of a volume has changed: the next checkpoint enters it. */
+static inline void dynmap_volume_changed(struct dynmap_volume *volume)
+{
+	volume->map.cache->tally[DYNMAP_TREE_VOLUME].records += !volume->dirty;
+	volume->dirty = true;
+}
+
 /**
  * struct dynmap_table - all volumes of a pool
  * @cache: node cache

@@ -13,7 +13,8 @@ struct dynmap_set {
 
 /*
  * @seen: the blocks reached; @alone: those that one tree reached that shares none;
- * @births: of those that are shared, 32 bits each; @data: those that hold data.
+ * @births: of those that are shared, 32 bits each; @data: those that hold data;
+ * @tally: nodes of each kind.
  */
 struct dynmap_walk {
 	struct dynmap_pool *pool;
@@ -22,6 +23,7 @@ struct dynmap_walk {
 	struct dynmap_set alone;
 	struct dynmap_set births;
 	u64 data;
+	struct dynmap_tally tally[DYNMAP_TREE_KINDS];
 	bool no_memory;
 };
 
@@ -148,6 +150,7 @@ static void walk_node(struct dynmap_walk *walk, struct dynmap_tree *tree, struct
 	u64 at;
 
 	walk->check->nodes++;
+	walk->tally[dynmap_node_head(buf)->kind].nodes[dynmap_node_head(buf)->level > 0]++;
 	/* The copies of what others share were read with the first of them. */
 	if (shared && walk_has(walk, buf->pbn[0]))
 		return;
@@ -644,6 +647,18 @@ static void walk_compare(struct dynmap_walk *walk, u32 segment, const u64 *seen_
 	}
 }
 
+/* Are the nodes of a tree of the pool counted right? */
+static void walk_tally(struct dynmap_walk *walk, u8 kind)
+{
+	const struct dynmap_tally *kept = &walk->pool->cache.tally[kind];
+	const struct dynmap_tally *seen = &walk->tally[kind];
+
+	if (kept->nodes[0] != seen->nodes[0] || kept->nodes[1] != seen->nodes[1])
+		repairable(walk, "tree %u: %llu leaves, %llu inner nodes; counted %llu, %llu", kind,
+			   (unsigned long long)kept->nodes[0], (unsigned long long)kept->nodes[1],
+			   (unsigned long long)seen->nodes[0], (unsigned long long)seen->nodes[1]);
+}
+
 int dynmap_check_pool(struct dynmap_pool *pool, struct dynmap_check *check)
 {
 	struct dynmap_walk walk = { .pool = pool, .check = check };
@@ -659,6 +674,9 @@ int dynmap_check_pool(struct dynmap_pool *pool, struct dynmap_check *check)
 		walk_tree(&walk, &alloc->space);
 		walk_tree(&walk, &pool->table.volumes);
 		walk_tree(&walk, &pool->table.family.snaps);
+		walk_tally(&walk, DYNMAP_TREE_VOLUME);
+		walk_tally(&walk, DYNMAP_TREE_SPACE);
+		walk_tally(&walk, DYNMAP_TREE_SNAPSHOT);
 		walk_volumes(&walk);
 		walk_snapshots(&walk);
 	}

@@ -292,6 +292,8 @@ static void test_entries_of_what_is_used_anew(void **state)
 	assert_int_equal(fixture_unmap(fixture, other, 0, 16), 0);
 	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
 	volume = fixture_create(fixture, 4);
+	/* The pool is not filled to the last block: what is free in front goes first. */
+	dynmap_alloc_seg_of(&fixture->pool.alloc, block.pbn)->hint = 0;
 	while (!fixture_write(fixture, volume, end, 1, 4))
 		end++;
 	for (lbn = 0; lbn < end; lbn += mapping.len) {
@@ -702,8 +704,8 @@ static void test_many_kills(void **state)
 		assert_int_equal(fixture_write(&fixture, origin, i * 7919 % 12000, 1, 2), 0);
 		most = max(most, *waiting);
 	}
-	assert_true(most > DYNMAP_KILLS_MANY - DYNMAP_KILLS_WAITING);
-	assert_true(most < DYNMAP_KILLS_MANY + DYNMAP_KILLS_WAITING);
+	assert_true(most > DYNMAP_KILLS_MANY - 64);
+	assert_true(most < DYNMAP_KILLS_MANY + 64);
 	for (i = 0; i < 6000; i++)
 		assert_int_equal(fixture_write(&fixture, copy, i * 5779 % 12000, 1, 3), 0);
 	fixture_check(&fixture);

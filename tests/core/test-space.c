@@ -122,6 +122,21 @@ static void test_discards_and_cuts(void **state)
 	discards_and_cuts(two);
 }
 
+/* A full pool is full when it is opened again: what nodes have in stock is no room for data. */
+static void test_full_stays_full(void **state)
+{
+	static const u64 blocks[] = { 24576, 0 };
+	struct full full;
+
+	fill(&full, blocks);
+	assert_int_equal(dynmap_pool_checkpoint(&full.fixture.pool), 0);
+	assert_int_equal(dynmap_alloc_data_free(&full.fixture.pool.alloc), 0);
+	fixture_close(&full.fixture);
+	assert_int_equal(fixture_open(&full.fixture, false), 0);
+	assert_int_equal(dynmap_alloc_data_free(&full.fixture.pool.alloc), 0);
+	empty(&full);
+}
+
 static void reaped(struct fixture *fixture, u64 id)
 {
 	struct dynmap_table *table = &fixture->pool.table;
@@ -159,11 +174,54 @@ static void test_shared_discards(void **state)
 	empty(&full);
 }
 
+/*
+ * Snapshots until none can be made any more: their records, and those of all that they share
+ * with, are entered by the checkpoint after them, which has its places.
+ */
+static void test_snapshots_to_the_end(void **state)
+{
+	static const u64 blocks[] = { 8192, 0 };
+	struct dynmap_volume *volume;
+	struct dynmap_table *table;
+	u8 uuid[DYNMAP_UUID_BYTES] = { 1 };
+	struct fixture fixture;
+	u64 lbn, last = 0, id;
+	int ret;
+
+	fixture_init(&fixture, blocks, 1, 2);
+	table = &fixture.pool.table;
+	volume = fixture_create(&fixture, 0);
+	for (lbn = 0; lbn < 8192; lbn += 2)
+		assert_int_equal(fixture_write(&fixture, volume, lbn, 1, 1), 0);
+	do
+		ret = HELPED(&fixture, dynmap_volume_snapshot(table, last + 1, last / 2, uuid, 7,
+							      &op));
+	while (!ret && ++last);
+	assert_int_equal(ret, -ENOSPC);
+	assert_true(last > 10000);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture.pool), 0);
+	fixture_close(&fixture);
+	assert_int_equal(fixture_open(&fixture, false), 0);
+	for (id = 0; id <= last; id++)
+		while (HELPED(&fixture, dynmap_volume_delete(table, id * 7919 % (last + 1), &op)))
+			assert_int_equal(HELPED(&fixture, dynmap_volume_reap(table, &op)), 0);
+	do
+		ret = HELPED(&fixture, dynmap_volume_reap(table, &op));
+	while (!ret);
+	assert_int_equal(ret, -ENOENT);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture.pool), 0);
+	assert_int_equal(fixture.pool.alloc.data_allocated, 0);
+	fixture_check(&fixture);
+	fixture_exit(&fixture);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_discards_and_cuts),
+		cmocka_unit_test(test_full_stays_full),
 		cmocka_unit_test(test_shared_discards),
+		cmocka_unit_test(test_snapshots_to_the_end),
 	};
 
 	return cmocka_run_group_tests_name("space", tests, NULL, NULL);

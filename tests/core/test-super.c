@@ -499,7 +499,7 @@ static void test_growth_gives_its_blocks(void **state)
 		if (added > 200)
 			assert_in_range(before, added * 9 / 10 - 100, added);
 		else
-			assert_true(before <= added);
+			assert_true(before <= added + 10);	/* which were owed */
 		fixture_check(fixture);
 		fixture_close(fixture);
 		assert_int_equal(fixture_open(fixture, false), 0);
