@@ -491,6 +491,14 @@ static bool dynmap_alloc_is_owing(const struct dynmap_alloc *alloc, u32 nodes, u
 					     nodes * alloc->cache->copies;
 }
 
+int dynmap_alloc_no_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent)
+{
+	if (urgent < DYNMAP_URGENT_CHECKPOINT &&
+	    (dynmap_meta_quarantined(alloc) || dynmap_alloc_is_owing(alloc, nodes, urgent)))
+		return -EBUSY;
+	return -ENOSPC;
+}
+
 __hot int dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32 bufs,
 			       struct dynmap_op *op)
 {
@@ -505,9 +513,8 @@ __hot int dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32 bufs,
 		ret = -ENOSPC;
 	if (!ret && cache->nr_stock[0] < nodes)
 		ret = dynmap_stock_fill(alloc, nodes, op->urgent);
-	if (ret == -ENOSPC && op->urgent < DYNMAP_URGENT_CHECKPOINT &&
-	    (dynmap_meta_quarantined(alloc) || dynmap_alloc_is_owing(alloc, nodes, op->urgent)))
-		return -EBUSY;
+	if (ret == -ENOSPC)
+		return dynmap_alloc_no_room(alloc, nodes, op->urgent);
 	return ret ? ret : dynmap_cache_reserve(cache, nodes, bufs);
 }
 

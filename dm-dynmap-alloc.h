@@ -317,6 +317,20 @@ static inline bool dynmap_alloc_room(const struct dynmap_alloc *alloc, u32 nodes
 	return dynmap_alloc_places(alloc) >= keep + nodes * alloc->cache->copies;
 }
 
+/* Why there is none: -EBUSY: a checkpoint will make some; -ENOSPC: there is too little. */
+int dynmap_alloc_no_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent);
+
+/*
+ * Do the kills that wait owe more than a part of what is free? Each counts with the most that
+ * it may need, which is many times what it needs: that must not pass for want of space.
+ */
+static inline bool dynmap_alloc_many_kills(const struct dynmap_alloc *alloc)
+{
+	u64 owed = (u64)alloc->cache->kills.count * DYNMAP_KILL_NODES * alloc->cache->copies;
+
+	return owed > dynmap_alloc_places(alloc) / 8;
+}
+
 /* Is there space on one device only? While a second one is added, the first one is alone. */
 static inline bool dynmap_alloc_is_lone(const struct dynmap_alloc *alloc)
 {

@@ -156,7 +156,7 @@ static inline int __must_check dynmap_family_settle_due(struct dynmap_family *fa
 {
 	u32 count = family->cache->kills.count;
 
-	if (!count || (count <= DYNMAP_KILLS_MANY &&
+	if (!count || (count <= DYNMAP_KILLS_MANY && !dynmap_alloc_many_kills(family->alloc) &&
 		       dynmap_alloc_room(family->alloc, 0, op->urgent)))
 		return 0;
 	return dynmap_family_settle_some(family, op);

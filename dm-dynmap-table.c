@@ -421,7 +421,8 @@ static int dynmap_table_reserve_at(struct dynmap_table *table, struct dynmap_vol
 
 bool dynmap_table_is_full(const struct dynmap_table *table)
 {
-	return !dynmap_alloc_room(table->alloc, dynmap_btree_worst(&table->volumes), 0);
+	return dynmap_alloc_node_free(table->alloc) <
+	       dynmap_btree_worst(&table->volumes) * table->cache->copies;
 }
 
 static u16 dynmap_window_bits(u64 from, u64 to)

@@ -96,18 +96,33 @@ int __must_check dynmap_table_lookup(struct dynmap_volume *volume, u64 lbn,
 int __must_check dynmap_table_reserve(struct dynmap_table *table, struct dynmap_volume *volume,
 				      u64 lbn, u32 len, struct dynmap_op *op);
 
+/*
+ * Nodes that a write of one window adds, beyond those that it replaces: a leaf of its own
+ * instead of a shared one, and one by a split; if the write is redirected, one by a split for
+ * each block that is given up, and for the leaf.
+ */
+#define DYNMAP_WRITE_NODES	2
+#define DYNMAP_REDIRECT_NODES	(DYNMAP_WINDOW_BLOCKS + 1)
+
 /**
  * dynmap_table_may_write() - can a first write be ended when its data is there?
  * @table: the table
  * @volume: the volume
- * @pending: windows whose first writes have begun and not ended
+ * @pending: nodes that writes may add that have begun and not ended
  *
- * Return: false when space for nodes is too short to begin another one.
+ * Return: 0; there is no room for the nodes of another one: -EINPROGRESS: there will be when
+ * those have ended; -EBUSY: after a checkpoint; -ENOSPC.
  */
-static inline bool dynmap_table_may_write(const struct dynmap_table *table,
-					  const struct dynmap_volume *volume, u32 pending)
+static inline int dynmap_table_may_write(const struct dynmap_table *table,
+					 const struct dynmap_volume *volume, u32 pending)
 {
-	return dynmap_alloc_room(table->alloc, dynmap_btree_worst(&volume->map) + 2 * pending, 0);
+	u32 nodes = dynmap_btree_worst(&volume->map);
+
+	if (dynmap_alloc_room(table->alloc, nodes + pending, 0))
+		return 0;
+	if (dynmap_alloc_room(table->alloc, nodes, 0))
+		return -EINPROGRESS;
+	return dynmap_alloc_no_room(table->alloc, nodes, 0);
 }
 
 /* Is the space for nodes so short that volumes cannot be created? */

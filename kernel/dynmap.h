@@ -135,7 +135,7 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @settling: older ones, the first one first; by @lock
  * @lost: acknowledged writes that could not be mapped; by @lock
  * @unsettled: how many there are of @complete and @settling
- * @redirects: redirected writes that are not settled, those under way included
+ * @redirects: windows held by redirected writes
  * @list_lock: over @flushes
  * @flushes: bios that wait for a commit
  * @no_space: writes that wait for space, only in the out-of-space modes; by @lock
@@ -595,11 +595,6 @@ void dynmap_fresh_exit(struct dynmap_kpool *pool);
  */
 struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool, struct dynmap_volume *volume,
 					u64 lbn, u64 len, bool exclusive);
-/*
- * There is no room for the nodes that another one may need: -ENOSPC, or -EINPROGRESS: there
- * will be when some of those under way are settled: wait by dynmap_fresh_wait(). Lock held.
- */
-int dynmap_fresh_no_room(struct dynmap_kpool *pool, const struct dynmap_volume *volume);
 /* Hold blocks for it, perhaps fewer; if not: it is over. Lock held for writing. */
 int __must_check dynmap_fresh_hold(struct dynmap_kpool *pool, struct dynmap_fresh *fresh,
 				   struct dynmap_op *op);

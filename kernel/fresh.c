@@ -90,14 +90,6 @@ void dynmap_fresh_exit(struct dynmap_kpool *pool)
 	kvfree(pool->fresh);
 }
 
-int dynmap_fresh_no_room(struct dynmap_kpool *pool, const struct dynmap_volume *volume)
-{
-	if (!dynmap_table_may_write(&pool->core.table, volume, 0))
-		return -ENOSPC;
-	WRITE_ONCE(pool->crowded, true);
-	return -EINPROGRESS;
-}
-
 __hot struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool,
 					      struct dynmap_volume *volume, u64 lbn, u64 len,
 					      bool exclusive)
@@ -134,7 +126,7 @@ __hot struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool,
 static __hot void dynmap_fresh_leave(struct dynmap_kpool *pool, struct dynmap_fresh *fresh)
 {
 	if (fresh->redirect)
-		atomic_dec(&pool->redirects);
+		atomic_sub(fresh->windows, &pool->redirects);
 	dynmap_windows_put(pool, fresh);
 	dynmap_phase_leave(pool, fresh->phase);
 }
@@ -158,7 +150,7 @@ __hot int dynmap_fresh_hold(struct dynmap_kpool *pool, struct dynmap_fresh *fres
 		return ret;
 	}
 	fresh->redirect = true;
-	atomic_inc(&pool->redirects);
+	atomic_add(fresh->windows, &pool->redirects);
 	return 0;
 }
 

@@ -164,6 +164,19 @@ static __hot int dynmap_io_mapped(struct dynmap_kpool *pool, struct bio *bio,
 	return DM_MAPIO_REMAPPED;
 }
 
+/*
+ * Nodes that fresh writes under way may add when they are settled, and a bio itself for all
+ * windows but its first one. A bio of one block has none of these: it waits for others only.
+ */
+static u32 dynmap_pending_nodes(struct dynmap_kpool *pool, struct bio *bio, bool shared)
+{
+	u32 blocks = DIV_ROUND_UP(bio_sectors(bio), DYNMAP_BLOCK_SECTORS);
+	u32 windows = (blocks + DYNMAP_WINDOW_BLOCKS - 2) / DYNMAP_WINDOW_BLOCKS;
+
+	return DYNMAP_WRITE_NODES * (atomic_read(&pool->first_writes) + windows) +
+	       DYNMAP_REDIRECT_NODES * (atomic_read(&pool->redirects) + (shared ? windows : 0));
+}
+
 /* Look up and, for a write to a hole, reserve; lock held, for writing if @reserve. */
 static __hot int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bool reserve,
 				  struct dynmap_mapping *mapping, struct dynmap_op *op)
@@ -190,10 +203,13 @@ static __hot int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bo
 	changes = mapping->kind != DYNMAP_DATA || mapping->shared;
 	if (pool->read_only || (changes && pool->mode == DYNMAP_MODE_READ_ONLY))
 		return -EIO;
-	if (changes &&
-	    !dynmap_table_may_write(&pool->core.table, volume,
-				    atomic_read(&pool->first_writes)))
-		return dynmap_fresh_no_room(pool, volume);
+	if (changes)
+		ret = dynmap_table_may_write(&pool->core.table, volume,
+					     dynmap_pending_nodes(pool, bio, mapping->shared));
+	if (ret == -EINPROGRESS)
+		WRITE_ONCE(pool->crowded, true);
+	if (ret)
+		return ret;
 	if (mapping->kind != DYNMAP_HOLE || !reserve)
 		return 0;
 	ret = dynmap_table_reserve(&pool->core.table, volume, lbn,

@@ -189,6 +189,8 @@ int fixture_write(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn
 
 	for (; len; len -= n, lbn += n) {
 		ret = HELPED(fixture, dynmap_table_lookup(volume, lbn, &mapping, &op));
+		if (!ret && (mapping.kind != DYNMAP_DATA || mapping.shared))
+			ret = HELPED(fixture, dynmap_table_may_write(table, volume, 0));
 		if (!ret && mapping.kind == DYNMAP_HOLE) {
 			ret = HELPED(fixture, dynmap_table_reserve(table, volume, lbn, len, &op));
 			if (!ret)

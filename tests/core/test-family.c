@@ -686,7 +686,7 @@ static void test_looked_up_before(void **state)
  */
 static void test_many_kills(void **state)
 {
-	static const u64 blocks[] = { 140000, 0 };
+	static const u64 blocks[] = { 700000, 0 };
 	static struct fixture fixture;
 	const u32 *waiting = &fixture.pool.cache.kills.count;
 	struct dynmap_volume *origin, *copy;

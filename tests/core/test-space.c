@@ -215,12 +215,49 @@ static void test_snapshots_to_the_end(void **state)
 	fixture_exit(&fixture);
 }
 
+/*
+ * Random writes to three volumes, with snapshots between them, until one finds no space: then
+ * there is none for data, and it is not that of nodes which ran out.
+ */
+static void test_snapshots_and_writes(void **state)
+{
+	static const u64 blocks[] = { 16384, 0 };
+	static struct fixture fixture;
+	struct dynmap_table *table = &fixture.pool.table;
+	const u32 *kills = &fixture.pool.cache.kills.count;
+	struct dynmap_volume *volume[3];
+	u8 uuid[DYNMAP_UUID_BYTES] = {};
+	u32 i, round = 0;
+	int ret = 0;
+
+	(void)state;
+	fixture_init(&fixture, blocks, 1, 2);
+	for (i = 0; i < 3; i++)
+		volume[i] = fixture_create(&fixture, i);
+	for (; !ret; round++) {
+		for (i = 0; i < 2400 && !ret; i++) {
+			ret = fixture_write(&fixture, volume[i % 3], fixture_below(12288), 1, i);
+			assert_true(*kills < 64 + dynmap_alloc_places(&fixture.pool.alloc) / 128);
+		}
+		for (i = 0; i < 3 && !ret; i++)
+			ret = HELPED(&fixture, dynmap_volume_snapshot(table, 3 + 3 * round + i, i,
+								      uuid, 7, &op));
+	}
+	assert_int_equal(ret, -ENOSPC);
+	assert_int_equal(dynmap_alloc_data_free(&fixture.pool.alloc), 0);
+	assert_false(dynmap_table_is_full(table));
+	assert_true(fixture.pool.alloc.data_allocated > 11000);
+	fixture_check(&fixture);
+	fixture_exit(&fixture);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_discards_and_cuts),
 		cmocka_unit_test(test_full_stays_full),
 		cmocka_unit_test(test_shared_discards),
+		cmocka_unit_test(test_snapshots_and_writes),
 		cmocka_unit_test(test_snapshots_to_the_end),
 	};
 

@@ -217,6 +217,14 @@ static void complete_writes(struct world *world)
 		complete_write(world, &write[i]);
 }
 
+/* Is there room for the nodes of a write? 0, or -ENOSPC. */
+static int may_write(struct world *world, struct dynmap_volume *volume, u32 pending)
+{
+	int ret = HELPED(world, dynmap_table_may_write(&world->pool.table, volume, pending));
+
+	return ret == -EINPROGRESS ? -ENOSPC : ret;
+}
+
 /* Reserve for a write at @lbn if need be, and look it up: 0, or -ENOSPC. */
 static int prepare(struct world *world, struct dynmap_volume *volume, u64 lbn, u64 len,
 		   struct dynmap_mapping *mapping)
@@ -226,9 +234,8 @@ static int prepare(struct world *world, struct dynmap_volume *volume, u64 lbn, u
 
 	if (!ret)
 		ret = HELPED(world, dynmap_table_lookup(volume, lbn, mapping, &op));
-	if (!ret && (mapping->kind != DYNMAP_DATA || mapping->shared) &&
-	    !dynmap_table_may_write(table, volume, world->nr_writes))
-		return -ENOSPC;
+	if (!ret && (mapping->kind != DYNMAP_DATA || mapping->shared))
+		ret = may_write(world, volume, DYNMAP_WRITE_NODES * world->nr_writes);
 	if (!ret && mapping->kind == DYNMAP_HOLE) {
 		ret = HELPED(world, dynmap_table_reserve(table, volume, lbn, len, &op));
 		if (ret == -ENOSPC) {
@@ -422,7 +429,7 @@ static bool zero_part(struct world *world, u32 id, u64 from, u64 to)
 	if (mapping.kind != DYNMAP_DATA)
 		return true;
 	if (mapping.shared) {
-		if (!dynmap_table_may_write(&world->pool.table, volume, 0) ||
+		if (may_write(world, volume, 0) ||
 		    !copy_block(world, volume, &mapping, data))
 			return false;
 		memset(data + (from & (DYNMAP_BLOCK_SECTORS - 1)) * SECTOR_BYTES, 0,
