@@ -185,6 +185,7 @@ cleanup() {
 }
 
 run() {
+	local begun=$SECONDS
 	case_failed=0
 	ktap_number=$((ktap_number + 1))
 	dmesg -C
@@ -194,6 +195,7 @@ run() {
 		fail "the kernel complained"
 	fi
 	cleanup
+	echo "# $((SECONDS - begun)) s"
 	if [ "$case_failed" -eq 0 ]; then
 		echo "ok $ktap_number $1"
 	else
