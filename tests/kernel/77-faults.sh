@@ -105,10 +105,11 @@ random() {
 	"$TOOLS/dynmap" check /dev/a > /run/out || fail "the checker: $(cat /run/out)"
 }
 
-# worker_faults PROBABILITY: allocations of the kernel's threads fail, and no others.
+# worker_faults PROBABILITY: allocations of the kernel's threads fail, and no others; there
+# will be no new threads, either.
 worker_faults() {
 	local kind thread
-	grep -slE '^(kworker|dynmap)' /proc/[0-9]*/comm | while read -r thread; do
+	grep -slE '^(kworker|kthreadd|dynmap)' /proc/[0-9]*/comm | while read -r thread; do
 		echo $(($1 > 0)) > "${thread%comm}make-it-fail"
 	done
 	for kind in failslab fail_page_alloc; do
@@ -153,9 +154,44 @@ no_memory() {
 	remove vol1; remove "$POOL"
 }
 
+dirty() { awk '/^(Dirty|Writeback):/ { kib += $2 } END { print (kib > 512 ? kib : 0) }' /proc/meminfo; }
+
+# Buffered writes fill the pool, and wait. They are written by a worker, whose bios are of the
+# file systems' set of bios: without memory it has two, which are in those writes. Snapshots are
+# deleted, by a worker, in a pool that was opened anew: it needs their records in memory, and
+# bios; there is no memory for them. Then there is space, and the writes end.
+deletion() {
+	local i before free knob
+	full_disk a 64
+	pool 8 0 "1 no_discard_passdown" /dev/a && volume 0 131072 || { fail "no volume"; return; }
+	for i in $(seq 8); do
+		scattered 1m "$i"
+		dmsetup message "$POOL" 0 create_snap "1$i" 0 || fail "snapshot $i"
+	done
+	scattered 8m 9
+	remove vol0; remove "$POOL"
+	pool 8 0 "1 no_discard_passdown" /dev/a && volume 1 131072 || { fail "no volume"; return; }
+	free=$(dmsetup status "$POOL" | awk '{ split($6, data, "/"); print data[2] - data[1] }')
+	dd if=/dev/zero of=/dev/mapper/vol1 bs=4k count=$((free - 256)) oflag=direct status=none || fail "dd"
+	for knob in dirty_writeback_centisecs dirty_expire_centisecs; do echo 10 > /proc/sys/vm/$knob; done
+	worker_faults 100
+	exec 9<> /dev/mapper/vol1	# the last one to close it would write
+	dd if=/dev/zero of=/dev/mapper/vol1 bs=4k seek=$((free - 256)) count=768 conv=notrunc status=none
+	mode_becomes out_of_data_space
+	before=$(used)
+	for i in $(seq 8); do delete "1$i"; done
+	mode_becomes rw
+	becomes "pages that are not written" 0 dirty
+	exec 9>&-
+	worker_faults 0
+	echo "# in use: $before units, after the deletion and the rest of the writes $(used)"
+	closed /dev/a
+}
+
 run "constructors" constructors
 run "messages and reload" messages
 run "reads and writes" transfers
 run "random failures under load" random
 run "no memory for the workers" no_memory
+run "no memory, a full pool, and a deletion" deletion
 finish
