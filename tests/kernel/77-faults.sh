@@ -4,7 +4,8 @@
 # that a task does itself: constructors, messages, reload, reads, writes. Each
 # time a clean error or success; nothing is lost, and the pool goes on or opens
 # again. Then allocations fail at random under load, in the workers too, and all of those
-# of the workers: as when memory is full of what they are to write.
+# of the workers: as when memory is full of what they are to write. Of the constructors'
+# faults each third is tried, SAMPLE=1 make check-debug T=faults: all.
 . ./lib.sh
 
 DEBUG=/sys/kernel/debug
@@ -28,6 +29,7 @@ full_disk() { disk "$1" "$2" && dd if=/dev/zero of="/dev/$1" bs=1M oflag=direct 
 requests_fail() { echo "$2" > "/sys/block/$1/make-it-fail"; }
 
 constructors() {
+	local -x STEP=${SAMPLE:-3}
 	disk a 16
 	requests_fail a 1
 	nth create "$POOL" dynmap-pool "1 /dev/a 128 0" /dev/a
