@@ -466,12 +466,15 @@ static void dynmap_btree_grow(struct dynmap_tree *tree, struct dynmap_path *path
 	path->levels = tree->levels;
 }
 
-/* Split where the key belongs if at the end (streams fill their nodes), else in the middle. */
+/*
+ * Split near the end if the key, or the record of it that is replaced by several, is the last
+ * one: streams fill their nodes; else in the middle.
+ */
 static u32 dynmap_btree_split_at(struct dynmap_buf *buf, u64 key)
 {
 	u32 count = dynmap_node_count(buf);
 
-	if (dynmap_node_key(buf, count - 1) < key)
+	if (dynmap_node_key(buf, count - 1) <= key)
 		return count - max(count / 16, 1U);
 	return count / 2;
 }

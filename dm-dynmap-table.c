@@ -203,7 +203,7 @@ static __hot void dynmap_map_replace(struct dynmap_volume *volume, u64 key, u32 
 	int slot;
 	u64 base;
 
-	dynmap_btree_write_path(&volume->map, key, count, path);
+	dynmap_btree_write_path(&volume->map, key, count > remove ? count - remove : 0, path);
 	leaf = path->buf[0];
 	slot = path->slot[0] + !remove;
 	for (i = 0; i < count; i++)

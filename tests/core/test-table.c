@@ -336,6 +336,51 @@ static void test_far_apart(void **state)
 	fixture_check(fixture);
 }
 
+/* Leaves of the map of a volume of @windows windows, each of which has a record. */
+static u32 leaves(struct fixture *fixture, struct dynmap_volume *volume, u32 windows)
+{
+	struct dynmap_buf *leaf = NULL;
+	struct dynmap_path path;
+	u32 i, count = 0;
+
+	for (i = 0; i < windows; i++) {
+		assert_int_equal(HELPED(fixture, dynmap_btree_find(&volume->map, i * 16, &path,
+								   &op)), 0);
+		count += path.buf[0] != leaf;
+		leaf = path.buf[0];
+	}
+	return count;
+}
+
+/* Blocks written one after the other, or in random order, fill their leaves. */
+static void test_leaves_become_full(void **state)
+{
+	static const u64 blocks[] = { 300000, 0 };
+	static struct fixture fixture;
+	static u32 order[8192];
+	const u32 windows = ARRAY_SIZE(order);
+	u32 least = windows * dynmap_btree_record_bytes(DYNMAP_TREE_MAP) / DYNMAP_NODE_PAYLOAD;
+	struct dynmap_volume *ascending, *random;
+	u32 i, at;
+
+	(void)state;
+	fixture_init(&fixture, blocks, DYNMAP_WINDOW_BLOCKS, 2);
+	ascending = fixture_create(&fixture, 1);
+	random = fixture_create(&fixture, 2);
+	for (i = 0; i < windows; i++) {
+		at = fixture_below(i + 1);
+		order[i] = order[at];
+		order[at] = i;
+	}
+	for (i = 0; i < windows; i++) {
+		assert_int_equal(fixture_write(&fixture, ascending, i * 16 + 3, 2, 1), 0);
+		assert_int_equal(fixture_write(&fixture, random, order[i] * 16, 2, 1), 0);
+	}
+	assert_in_range(leaves(&fixture, ascending, windows), least, least * 17 / 16 + 1);
+	assert_in_range(leaves(&fixture, random, windows), least, least * 3 / 2);
+	fixture_exit(&fixture);
+}
+
 static void test_full_pool_can_be_emptied(void **state)
 {
 	struct fixture *fixture = *state;
@@ -544,6 +589,7 @@ int main(void)
 		FIXTURE_TEST(test_extents_at_the_reach_of_a_leaf, one),
 		FIXTURE_TEST(test_joined_leaves_keep_their_reach, one),
 		FIXTURE_TEST(test_far_apart, one),
+		cmocka_unit_test(test_leaves_become_full),
 		FIXTURE_TEST(test_full_pool_can_be_emptied, one),
 		FIXTURE_TEST(test_a_round_of_reclaim_is_not_repeated, one),
 		FIXTURE_TEST(test_replay_refuses_what_does_not_fit, one),
