@@ -874,8 +874,7 @@ void dynmap_alloc_free_late(struct dynmap_alloc *alloc, u64 pbn, u32 len, bool i
 {
 	/* That the node was placed there may still be in the queue. */
 	if (is_node) {
-		dynmap_runlist_add(alloc->cache, &alloc->cache->events, pbn, len,
-				   DYNMAP_RUN_FREED);
+		dynmap_places_give_up(alloc->cache, pbn, len);
 		return;
 	}
 	dynmap_seg_mark(alloc, dynmap_alloc_seg_of(alloc, pbn), dynmap_pbn_index(pbn), len, false);

@@ -441,12 +441,9 @@ static void dynmap_node_give_up(struct dynmap_cache *cache, struct dynmap_buf *b
 {
 	u32 copy;
 
-	for (copy = 0; copy < 2; copy++) {
-		if (buf->pbn[copy] == DYNMAP_PBN_NONE)
-			continue;
-		dynmap_runlist_add(cache, &cache->events, buf->pbn[copy], 1, DYNMAP_RUN_FREED);
-		cache->given_up++;
-	}
+	for (copy = 0; copy < 2; copy++)
+		if (buf->pbn[copy] != DYNMAP_PBN_NONE)
+			dynmap_places_give_up(cache, buf->pbn[copy], 1);
 	hlist_del_init(&buf->hash);
 }
 
@@ -657,6 +654,12 @@ void dynmap_runlist_add(struct dynmap_cache *cache, struct dynmap_runlist *list,
 	run->len = len;
 	run->flags = flags;
 	*dynmap_runs_count(buf) = list->last;
+}
+
+void dynmap_places_give_up(struct dynmap_cache *cache, u64 pbn, u32 len)
+{
+	dynmap_runlist_add(cache, &cache->events, pbn, len, DYNMAP_RUN_FREED);
+	cache->given_up += len;
 }
 
 struct dynmap_buf *dynmap_runlist_pop(struct dynmap_runlist *list, u32 *count)

@@ -517,6 +517,9 @@ void dynmap_cache_write(struct dynmap_cache *cache);
 /* Checkpoint: the SEALED nodes were written and become CLEAN. */
 void dynmap_cache_written(struct dynmap_cache *cache);
 
+/* Places of nodes are free after the next checkpoint; needs a spare buffer in the cache. */
+void dynmap_places_give_up(struct dynmap_cache *cache, u64 pbn, u32 len);
+
 void dynmap_runlist_init(struct dynmap_runlist *list);
 /* Needs a spare buffer in the cache. */
 void dynmap_runlist_add(struct dynmap_cache *cache, struct dynmap_runlist *list,
