@@ -16,7 +16,8 @@
  *  A3 a freed metadata block stays busy until the next checkpoint is durable
  *     (ordering rule 4);
  *  A4 nodes lie in zones claimed for metadata, data lies outside: a claimed
- *     zone may still hold data from before, never new data;
+ *     zone may still hold data from before, never new data; empty ones go back
+ *     (dynmap_zones_give_back());
  *  A5 an operation begins only if it leaves what the next checkpoint may need
  *     (dynmap_alloc_owed()) and the part of @floor that its class leaves
  *     (dynmap_alloc_kept(); data: all of it). doc/space.md tells what follows.
@@ -507,5 +508,15 @@ int __must_check dynmap_zones_add(struct dynmap_alloc *alloc, struct dynmap_seg 
  * Return: 0; -EBUSY: a checkpoint will free metadata blocks; -ENOSPC; -ENOMEM.
  */
 int __must_check dynmap_stock_fill(struct dynmap_alloc *alloc, u32 nodes, u8 urgent);
+
+/**
+ * dynmap_zones_give_back() - a checkpoint is durable: metadata zones may go back to data
+ * @alloc: the allocator
+ *
+ * Those that are entirely free, while the pool has more than twice its nodes need and those
+ * that a new pool has. After a power failure such a zone is one of metadata again until the
+ * next checkpoint, and may then hold data; replay has set aside what the journal gave to data.
+ */
+void dynmap_zones_give_back(struct dynmap_alloc *alloc);
 
 #endif /* DM_DYNMAP_ALLOC_H */

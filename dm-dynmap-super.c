@@ -481,6 +481,7 @@ void dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error)
 	}
 	dynmap_cache_written(&pool->cache);
 	dynmap_alloc_sealed_durable(&pool->alloc);
+	dynmap_zones_give_back(&pool->alloc);
 	dynmap_family_durable(&pool->table.family, pool->table.family.sealed);
 	pool->journal.tail = le64_to_cpu(pool->super->journal_seq);
 	/* After a growth: all blocks that were written where it began are covered by now. */

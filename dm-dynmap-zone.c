@@ -18,6 +18,7 @@
 
 #define DYNMAP_FIRST_ZONES	64	/* a new pool claims at most that many per copy */
 #define DYNMAP_STOCK_CHUNK	8	/* places that a device gives in its turn */
+#define DYNMAP_GIVE_BACK	4096	/* zones that go back to data after one checkpoint */
 
 int dynmap_zones_add(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 zone, u8 flags)
 {
@@ -134,14 +135,20 @@ static int dynmap_zone_claim(struct dynmap_alloc *alloc, u32 dev, int class, u32
 	return 0;
 }
 
-int dynmap_alloc_format(struct dynmap_alloc *alloc)
+/* Zones that a new pool claims for each copy. */
+static u32 dynmap_first_zones(const struct dynmap_alloc *alloc)
 {
 	u64 zones = alloc->total_blocks / 512 / DYNMAP_ZONE_BLOCKS;
+
+	return clamp_t(u64, zones, 1, DYNMAP_FIRST_ZONES);
+}
+
+int dynmap_alloc_format(struct dynmap_alloc *alloc)
+{
+	u32 zones = dynmap_first_zones(alloc), copy, i, dev;
 	struct dynmap_turns turns = {};
-	u32 copy, i, dev;
 	int ret;
 
-	zones = clamp_t(u64, zones, 1, DYNMAP_FIRST_ZONES);
 	for (copy = 0; copy < alloc->cache->copies; copy++)
 		for (i = 0; i < zones; i++) {
 			dev = dynmap_turns_next(&turns, alloc->dev_free, alloc->geo->nr_devs,
@@ -152,6 +159,60 @@ int dynmap_alloc_format(struct dynmap_alloc *alloc)
 			dynmap_turns_charge(&turns, dev, DYNMAP_ZONE_BLOCKS);
 		}
 	return 0;
+}
+
+/* An entirely free zone is one of data again. */
+static void dynmap_zone_give_back(struct dynmap_alloc *alloc, u32 dev, struct dynmap_zones *zones,
+				  u32 at)
+{
+	struct dynmap_seg *seg = dynmap_alloc_seg_of(alloc, zones->pbn[at]);
+	u32 zone = dynmap_zone_of(dynmap_pbn_index(zones->pbn[at]));
+	u32 blocks = dynmap_zone_blocks(alloc, seg->number, zone);
+
+	zones->pbn[at] = zones->pbn[--zones->count];
+	zones->free -= blocks;
+	alloc->meta_free -= blocks;
+	alloc->meta_total -= blocks;
+	alloc->dev_free[dev] += blocks;
+	seg->zone_flags[zone] = 0;
+	seg->max_run = DYNMAP_SEGMENT_BLOCKS;
+	dynmap_zone_set_dirty(alloc, seg, zone);
+	alloc->vacated++;
+}
+
+/* Zones of one list go back until no more than @kept blocks of the pool are in zones. */
+static void dynmap_zones_shrink(struct dynmap_alloc *alloc, u32 dev, struct dynmap_zones *zones,
+				u64 kept, u32 *most)
+{
+	u32 at, segment, zone;
+
+	for (at = zones->count; at-- > 1 && *most && alloc->meta_total > kept; ) {
+		/* Each makes a record that the next checkpoint enters. */
+		if (!dynmap_alloc_room(alloc, 0, 0))
+			break;
+		segment = dynmap_pbn_segment(zones->pbn[at]);
+		zone = dynmap_zone_of(dynmap_pbn_index(zones->pbn[at]));
+		if (dynmap_zone_free(alloc, segment, zone) <
+		    dynmap_zone_blocks(alloc, segment, zone))
+			continue;
+		dynmap_zone_give_back(alloc, dev, zones, at);
+		--*most;
+	}
+	/* There are more than are needed: new nodes go to the first ones, the others empty. */
+	zones->cursor = 0;
+}
+
+void dynmap_zones_give_back(struct dynmap_alloc *alloc)
+{
+	u64 kept = 2 * alloc->meta_allocated +
+		   (u64)alloc->cache->copies * dynmap_first_zones(alloc) * DYNMAP_ZONE_BLOCKS;
+	u32 most = DYNMAP_GIVE_BACK, dev, class;
+
+	if (alloc->meta_total <= kept)
+		return;
+	for (dev = 0; dev < alloc->geo->nr_devs; dev++)
+		for (class = 0; class < 2; class++)
+			dynmap_zones_shrink(alloc, dev, &alloc->zones[dev][class], kept, &most);
 }
 
 /* Take up to @most free places of one zone into the stock, lowest on top. */
