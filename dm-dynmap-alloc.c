@@ -494,7 +494,8 @@ static bool dynmap_alloc_is_owing(const struct dynmap_alloc *alloc, u32 nodes, u
 int dynmap_alloc_no_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent)
 {
 	if (urgent < DYNMAP_URGENT_CHECKPOINT &&
-	    (dynmap_meta_quarantined(alloc) || dynmap_alloc_is_owing(alloc, nodes, urgent)))
+	    (dynmap_meta_quarantined(alloc) || alloc->cache->given_up ||
+	     dynmap_alloc_is_owing(alloc, nodes, urgent)))
 		return -EBUSY;
 	return -ENOSPC;
 }
