@@ -7,7 +7,7 @@
 # opens all.
 . ./lib.sh
 
-SAMPLE=${SAMPLE:-8}
+SAMPLE=${SAMPLE:-12}
 modprobe loop 2> /dev/null
 
 # used: read, write and discard the first volumes, delete one.

@@ -133,7 +133,7 @@ discard_and_write() {
 	for features in "1 error_if_no_space" "2 error_if_no_space no_discard_passdown"; do
 		disk a 64
 		pool 128 0 "$features" /dev/a && volume 0 131072 || { fail "no volume"; return; }
-		for i in $(seq 30); do
+		for i in $(seq 12); do
 			dd if=/dev/zero of=/dev/mapper/vol0 bs=1M count=52 oflag=direct status=none ||
 				{ fail "round $i: no space"; break; }
 			blkdiscard /dev/mapper/vol0
@@ -188,7 +188,7 @@ fragments() {
 	echo "# full after $i snapshots: $(dmsetup status "$POOL")"
 	[ "$(mode)" != rw ] || fail "not full after $i snapshots"
 	dmesg | grep -qE "switches to out of|low water mark of metadata" || fail "nothing was said"
-	dd if=/dev/mapper/vol0 of=/dev/null bs=1M count=4096 iflag=direct status=none || fail "read"
+	dd if=/dev/mapper/vol0 of=/dev/null bs=1M count=1024 iflag=direct status=none || fail "read"
 	for i in $(seq 60); do dmsetup message "$POOL" 0 delete "$i" 2> /dev/null; done
 	mode_becomes rw
 	fio --name=f --filename=/dev/mapper/vol0 --thread --ioengine=libaio --direct=1 --rw=randwrite --bs=4k \
