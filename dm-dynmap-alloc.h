@@ -510,13 +510,26 @@ int __must_check dynmap_zones_add(struct dynmap_alloc *alloc, struct dynmap_seg 
 int __must_check dynmap_stock_fill(struct dynmap_alloc *alloc, u32 nodes, u8 urgent);
 
 /**
+ * struct dynmap_zone_scan - which zones have been looked at; zeros: none
+ * @list: device and class
+ * @at: of its zones, from here on, 0: none
+ */
+struct dynmap_zone_scan {
+	u32 list;
+	u32 at;
+};
+
+/**
  * dynmap_zones_give_back() - a checkpoint is durable: metadata zones may go back to data
  * @alloc: the allocator
+ * @scan: where to go on
  *
  * Those that are entirely free, while the pool has more than twice its nodes need and those
  * that a new pool has. After a power failure such a zone is one of metadata again until the
  * next checkpoint, and may then hold data; replay has set aside what the journal gave to data.
+ *
+ * Return: are there more to look at? The lock may be released in between.
  */
-void dynmap_zones_give_back(struct dynmap_alloc *alloc);
+bool dynmap_zones_give_back(struct dynmap_alloc *alloc, struct dynmap_zone_scan *scan);
 
 #endif /* DM_DYNMAP_ALLOC_H */

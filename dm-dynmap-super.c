@@ -481,7 +481,6 @@ void dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error)
 	}
 	dynmap_cache_written(&pool->cache);
 	dynmap_alloc_sealed_durable(&pool->alloc);
-	dynmap_zones_give_back(&pool->alloc);
 	dynmap_family_durable(&pool->table.family, pool->table.family.sealed);
 	pool->journal.tail = le64_to_cpu(pool->super->journal_seq);
 	/* After a growth: all blocks that were written where it began are covered by now. */
@@ -552,6 +551,7 @@ static int dynmap_pool_supply(struct dynmap_pool *pool, struct dynmap_op *op, in
 
 int dynmap_pool_checkpoint(struct dynmap_pool *pool)
 {
+	struct dynmap_zone_scan scan = {};
 	struct dynmap_op op = {};
 	int ret;
 
@@ -565,7 +565,11 @@ int dynmap_pool_checkpoint(struct dynmap_pool *pool)
 		return ret;
 	ret = dynmap_pool_checkpoint_io(pool);
 	dynmap_pool_checkpoint_end(pool, ret);
-	return ret ? ret : dynmap_pool_commit(pool);
+	if (ret)
+		return ret;
+	while (dynmap_zones_give_back(&pool->alloc, &scan))
+		;
+	return dynmap_pool_commit(pool);
 }
 
 int dynmap_pool_help(struct dynmap_pool *pool, struct dynmap_op *op, int error)

@@ -18,7 +18,7 @@
 
 #define DYNMAP_FIRST_ZONES	64	/* a new pool claims at most that many per copy */
 #define DYNMAP_STOCK_CHUNK	8	/* places that a device gives in its turn */
-#define DYNMAP_GIVE_BACK	4096	/* zones that go back to data after one checkpoint */
+#define DYNMAP_LOOK_ZONES	1024	/* zones that are looked at in one step */
 
 int dynmap_zones_add(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 zone, u8 flags)
 {
@@ -180,39 +180,39 @@ static void dynmap_zone_give_back(struct dynmap_alloc *alloc, u32 dev, struct dy
 	alloc->vacated++;
 }
 
-/* Zones of one list go back until no more than @kept blocks of the pool are in zones. */
-static void dynmap_zones_shrink(struct dynmap_alloc *alloc, u32 dev, struct dynmap_zones *zones,
-				u64 kept, u32 *most)
+/* A zone of a list goes back if it is entirely free. */
+static void dynmap_zone_look(struct dynmap_alloc *alloc, u32 dev, struct dynmap_zones *zones, u32 at)
 {
-	u32 at, segment, zone;
+	u32 segment = dynmap_pbn_segment(zones->pbn[at]);
+	u32 zone = dynmap_zone_of(dynmap_pbn_index(zones->pbn[at]));
 
-	for (at = zones->count; at-- > 1 && *most && alloc->meta_total > kept; ) {
-		/* Each makes a record that the next checkpoint enters. */
-		if (!dynmap_alloc_room(alloc, 0, 0))
-			break;
-		segment = dynmap_pbn_segment(zones->pbn[at]);
-		zone = dynmap_zone_of(dynmap_pbn_index(zones->pbn[at]));
-		if (dynmap_zone_free(alloc, segment, zone) <
-		    dynmap_zone_blocks(alloc, segment, zone))
-			continue;
+	/* Its record is one more that the next checkpoint enters. */
+	if (dynmap_zone_free(alloc, segment, zone) == dynmap_zone_blocks(alloc, segment, zone) &&
+	    dynmap_alloc_room(alloc, 0, 0))
 		dynmap_zone_give_back(alloc, dev, zones, at);
-		--*most;
-	}
-	/* There are more than are needed: new nodes go to the first ones, the others empty. */
-	zones->cursor = 0;
 }
 
-void dynmap_zones_give_back(struct dynmap_alloc *alloc)
+bool dynmap_zones_give_back(struct dynmap_alloc *alloc, struct dynmap_zone_scan *scan)
 {
 	u64 kept = 2 * alloc->meta_allocated +
 		   (u64)alloc->cache->copies * dynmap_first_zones(alloc) * DYNMAP_ZONE_BLOCKS;
-	u32 most = DYNMAP_GIVE_BACK, dev, class;
+	u32 most = DYNMAP_LOOK_ZONES, dev;
+	struct dynmap_zones *zones;
 
-	if (alloc->meta_total <= kept)
-		return;
-	for (dev = 0; dev < alloc->geo->nr_devs; dev++)
-		for (class = 0; class < 2; class++)
-			dynmap_zones_shrink(alloc, dev, &alloc->zones[dev][class], kept, &most);
+	for (; scan->list < 2 * alloc->geo->nr_devs; scan->list++, scan->at = 0) {
+		dev = scan->list / 2;
+		zones = &alloc->zones[dev][scan->list % 2];
+		if (!scan->at || scan->at > zones->count)
+			scan->at = zones->count;
+		for (; scan->at > 1 && alloc->meta_total > kept; most--) {
+			if (!most)
+				return true;
+			dynmap_zone_look(alloc, dev, zones, --scan->at);
+			/* New nodes go to the first ones, the others become empty. */
+			zones->cursor = 0;
+		}
+	}
+	return false;
 }
 
 /* Take up to @most free places of one zone into the stock, lowest on top. */
