@@ -161,12 +161,16 @@ int dynmap_alloc_format(struct dynmap_alloc *alloc)
 	return 0;
 }
 
-/* An entirely free zone is one of data again. */
+/*
+ * An entirely free zone is one of data again: when it leaves quarantine, as who looked for a
+ * node there may still be reading it.
+ */
 static void dynmap_zone_give_back(struct dynmap_alloc *alloc, u32 dev, struct dynmap_zones *zones,
 				  u32 at)
 {
-	struct dynmap_seg *seg = dynmap_alloc_seg_of(alloc, zones->pbn[at]);
-	u32 zone = dynmap_zone_of(dynmap_pbn_index(zones->pbn[at]));
+	u64 pbn = zones->pbn[at];
+	struct dynmap_seg *seg = dynmap_alloc_seg_of(alloc, pbn);
+	u32 index = dynmap_pbn_index(pbn), zone = dynmap_zone_of(index);
 	u32 blocks = dynmap_zone_blocks(alloc, seg->number, zone);
 
 	zones->pbn[at] = zones->pbn[--zones->count];
@@ -175,9 +179,20 @@ static void dynmap_zone_give_back(struct dynmap_alloc *alloc, u32 dev, struct dy
 	alloc->meta_total -= blocks;
 	alloc->dev_free[dev] += blocks;
 	seg->zone_flags[zone] = 0;
-	seg->max_run = DYNMAP_SEGMENT_BLOCKS;
 	dynmap_zone_set_dirty(alloc, seg, zone);
-	alloc->vacated++;
+	dynmap_seg_occupy(alloc, seg, index, blocks);
+	alloc->quarantined += blocks;
+	dynmap_runlist_add(alloc->cache, &alloc->quarantine, pbn, blocks, 0);
+}
+
+/*
+ * May one more zone go to quarantine? Half of what is free stays free, and room for the record
+ * that the next checkpoint enters.
+ */
+static bool dynmap_zone_may_go(const struct dynmap_alloc *alloc)
+{
+	return alloc->cache->nr_spare && alloc->quarantined < dynmap_alloc_places(alloc) &&
+	       dynmap_alloc_room(alloc, DYNMAP_ZONE_BLOCKS, 0);
 }
 
 /* A zone of a list goes back if it is entirely free. */
@@ -186,9 +201,8 @@ static void dynmap_zone_look(struct dynmap_alloc *alloc, u32 dev, struct dynmap_
 	u32 segment = dynmap_pbn_segment(zones->pbn[at]);
 	u32 zone = dynmap_zone_of(dynmap_pbn_index(zones->pbn[at]));
 
-	/* Its record is one more that the next checkpoint enters. */
 	if (dynmap_zone_free(alloc, segment, zone) == dynmap_zone_blocks(alloc, segment, zone) &&
-	    dynmap_alloc_room(alloc, 0, 0))
+	    dynmap_zone_may_go(alloc))
 		dynmap_zone_give_back(alloc, dev, zones, at);
 }
 

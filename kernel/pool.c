@@ -32,14 +32,17 @@
 static void dynmap_kpool_give_back(struct dynmap_kpool *pool)
 {
 	struct dynmap_zone_scan scan = {};
-	bool more;
+	bool more, release;
 
 	do {
 		down_write(&pool->lock);
 		more = dynmap_zones_give_back(&pool->core.alloc, &scan);
+		release = pool->core.alloc.quarantine.blocks;
 		dynmap_kpool_unlock(pool);
 		cond_resched();
 	} while (more);
+	if (release)
+		queue_work(pool->wq, &pool->release_work);
 }
 
 /* Checkpoint with commit_mutex held. */

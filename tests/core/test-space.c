@@ -255,7 +255,7 @@ static void delete_all(struct fixture *fixture, u64 before)
 {
 	struct dynmap_table *table = &fixture->pool.table;
 	struct dynmap_disk_volume disk;
-	int ret;
+	int ret, i;
 
 	while (!HELPED(fixture, dynmap_volume_next(table, 0, &disk, &op)))
 		while (HELPED(fixture, dynmap_volume_delete(table, le64_to_cpu(disk.id), &op)))
@@ -264,8 +264,9 @@ static void delete_all(struct fixture *fixture, u64 before)
 		ret = HELPED(fixture, dynmap_volume_reap(table, &op));
 	while (!ret);
 	assert_int_equal(ret, -ENOENT);
-	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
-	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	/* What a checkpoint frees goes back after the next one. */
+	for (i = 0; i < 4; i++)
+		assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
 	fixture_check(fixture);
 	assert_true(dynmap_alloc_data_free(&fixture->pool.alloc) * 1000 >= before * 998);
 }
