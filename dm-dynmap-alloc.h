@@ -16,8 +16,7 @@
  *  A3 a freed metadata block stays busy until the next checkpoint is durable
  *     (ordering rule 4);
  *  A4 nodes lie in zones claimed for metadata, data lies outside: a claimed
- *     zone may still hold data from before, never new data; empty ones go back
- *     (dynmap_zones_give_back());
+ *     zone may still hold data from before, never new data;
  *  A5 an operation begins only if it leaves what the next checkpoint may need
  *     (dynmap_alloc_owed()) and the part of @floor that its class leaves
  *     (dynmap_alloc_kept(); data: all of it). doc/space.md tells what follows.
@@ -508,28 +507,5 @@ int __must_check dynmap_zones_add(struct dynmap_alloc *alloc, struct dynmap_seg 
  * Return: 0; -EBUSY: a checkpoint will free metadata blocks; -ENOSPC; -ENOMEM.
  */
 int __must_check dynmap_stock_fill(struct dynmap_alloc *alloc, u32 nodes, u8 urgent);
-
-/**
- * struct dynmap_zone_scan - which zones have been looked at; zeros: none
- * @list: device and class
- * @at: of its zones, from here on, 0: none
- */
-struct dynmap_zone_scan {
-	u32 list;
-	u32 at;
-};
-
-/**
- * dynmap_zones_give_back() - a checkpoint is durable: metadata zones may go back to data
- * @alloc: the allocator
- * @scan: where to go on
- *
- * Those that are entirely free, while the pool has more than twice its nodes need and those
- * that a new pool has. After a power failure such a zone is one of metadata again until the
- * next checkpoint, and may then hold data; replay has set aside what the journal gave to data.
- *
- * Return: are there more to look at? The lock may be released in between.
- */
-bool dynmap_zones_give_back(struct dynmap_alloc *alloc, struct dynmap_zone_scan *scan);
 
 #endif /* DM_DYNMAP_ALLOC_H */

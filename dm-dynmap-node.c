@@ -378,11 +378,8 @@ void dynmap_cache_insert(struct dynmap_cache *cache, struct dynmap_buf *buf)
 		dynmap_buf_free(buf);
 		return;
 	}
-	/* In a later epoch another one may lie where its bad copy was. */
-	if (buf->heal && cache->epoch == buf->fetched)
+	if (buf->heal)
 		dynmap_cache_heal(cache, buf->heal);
-	else if (buf->heal)
-		dynmap_buf_free(buf->heal);
 	buf->heal = NULL;
 	buf->state = DYNMAP_BUF_CLEAN;
 	buf->used = 1;

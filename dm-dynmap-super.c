@@ -551,7 +551,6 @@ static int dynmap_pool_supply(struct dynmap_pool *pool, struct dynmap_op *op, in
 
 int dynmap_pool_checkpoint(struct dynmap_pool *pool)
 {
-	struct dynmap_zone_scan scan = {};
 	struct dynmap_op op = {};
 	int ret;
 
@@ -565,11 +564,7 @@ int dynmap_pool_checkpoint(struct dynmap_pool *pool)
 		return ret;
 	ret = dynmap_pool_checkpoint_io(pool);
 	dynmap_pool_checkpoint_end(pool, ret);
-	if (ret)
-		return ret;
-	while (dynmap_zones_give_back(&pool->alloc, &scan))
-		;
-	return dynmap_pool_commit(pool);
+	return ret ? ret : dynmap_pool_commit(pool);
 }
 
 int dynmap_pool_help(struct dynmap_pool *pool, struct dynmap_op *op, int error)

@@ -18,7 +18,6 @@
 
 #define DYNMAP_FIRST_ZONES	64	/* a new pool claims at most that many per copy */
 #define DYNMAP_STOCK_CHUNK	8	/* places that a device gives in its turn */
-#define DYNMAP_LOOK_ZONES	1024	/* zones that are looked at in one step */
 
 int dynmap_zones_add(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 zone, u8 flags)
 {
@@ -135,20 +134,14 @@ static int dynmap_zone_claim(struct dynmap_alloc *alloc, u32 dev, int class, u32
 	return 0;
 }
 
-/* Zones that a new pool claims for each copy. */
-static u32 dynmap_first_zones(const struct dynmap_alloc *alloc)
-{
-	u64 zones = alloc->total_blocks / 512 / DYNMAP_ZONE_BLOCKS;
-
-	return clamp_t(u64, zones, 1, DYNMAP_FIRST_ZONES);
-}
-
 int dynmap_alloc_format(struct dynmap_alloc *alloc)
 {
-	u32 zones = dynmap_first_zones(alloc), copy, i, dev;
+	u64 zones = alloc->total_blocks / 512 / DYNMAP_ZONE_BLOCKS;
 	struct dynmap_turns turns = {};
+	u32 copy, i, dev;
 	int ret;
 
+	zones = clamp_t(u64, zones, 1, DYNMAP_FIRST_ZONES);
 	for (copy = 0; copy < alloc->cache->copies; copy++)
 		for (i = 0; i < zones; i++) {
 			dev = dynmap_turns_next(&turns, alloc->dev_free, alloc->geo->nr_devs,
@@ -159,74 +152,6 @@ int dynmap_alloc_format(struct dynmap_alloc *alloc)
 			dynmap_turns_charge(&turns, dev, DYNMAP_ZONE_BLOCKS);
 		}
 	return 0;
-}
-
-/*
- * An entirely free zone is one of data again: when it leaves quarantine, as who looked for a
- * node there may still be reading it.
- */
-static void dynmap_zone_give_back(struct dynmap_alloc *alloc, u32 dev, struct dynmap_zones *zones,
-				  u32 at)
-{
-	u64 pbn = zones->pbn[at];
-	struct dynmap_seg *seg = dynmap_alloc_seg_of(alloc, pbn);
-	u32 index = dynmap_pbn_index(pbn), zone = dynmap_zone_of(index);
-	u32 blocks = dynmap_zone_blocks(alloc, seg->number, zone);
-
-	zones->pbn[at] = zones->pbn[--zones->count];
-	zones->free -= blocks;
-	alloc->meta_free -= blocks;
-	alloc->meta_total -= blocks;
-	alloc->dev_free[dev] += blocks;
-	seg->zone_flags[zone] = 0;
-	dynmap_zone_set_dirty(alloc, seg, zone);
-	dynmap_seg_occupy(alloc, seg, index, blocks);
-	alloc->quarantined += blocks;
-	dynmap_runlist_add(alloc->cache, &alloc->quarantine, pbn, blocks, 0);
-}
-
-/*
- * May one more zone go to quarantine? Half of what is free stays free, and room for the record
- * that the next checkpoint enters.
- */
-static bool dynmap_zone_may_go(const struct dynmap_alloc *alloc)
-{
-	return alloc->cache->nr_spare && alloc->quarantined < dynmap_alloc_places(alloc) &&
-	       dynmap_alloc_room(alloc, DYNMAP_ZONE_BLOCKS, 0);
-}
-
-/* A zone of a list goes back if it is entirely free. */
-static void dynmap_zone_look(struct dynmap_alloc *alloc, u32 dev, struct dynmap_zones *zones, u32 at)
-{
-	u32 segment = dynmap_pbn_segment(zones->pbn[at]);
-	u32 zone = dynmap_zone_of(dynmap_pbn_index(zones->pbn[at]));
-
-	if (dynmap_zone_free(alloc, segment, zone) == dynmap_zone_blocks(alloc, segment, zone) &&
-	    dynmap_zone_may_go(alloc))
-		dynmap_zone_give_back(alloc, dev, zones, at);
-}
-
-bool dynmap_zones_give_back(struct dynmap_alloc *alloc, struct dynmap_zone_scan *scan)
-{
-	u64 kept = 2 * alloc->meta_allocated +
-		   (u64)alloc->cache->copies * dynmap_first_zones(alloc) * DYNMAP_ZONE_BLOCKS;
-	u32 most = DYNMAP_LOOK_ZONES, dev;
-	struct dynmap_zones *zones;
-
-	for (; scan->list < 2 * alloc->geo->nr_devs; scan->list++, scan->at = 0) {
-		dev = scan->list / 2;
-		zones = &alloc->zones[dev][scan->list % 2];
-		if (!scan->at || scan->at > zones->count)
-			scan->at = zones->count;
-		for (; scan->at > 1 && alloc->meta_total > kept; most--) {
-			if (!most)
-				return true;
-			dynmap_zone_look(alloc, dev, zones, --scan->at);
-			/* New nodes go to the first ones, the others become empty. */
-			zones->cursor = 0;
-		}
-	}
-	return false;
 }
 
 /* Take up to @most free places of one zone into the stock, lowest on top. */

@@ -28,23 +28,6 @@
 		(ret) = dynmap_memory_supply(kpool, op, ret, true);		\
 	} while (!(ret))
 
-/* After a checkpoint: metadata zones that are empty go back to data, in steps. */
-static void dynmap_kpool_give_back(struct dynmap_kpool *pool)
-{
-	struct dynmap_zone_scan scan = {};
-	bool more, release;
-
-	do {
-		down_write(&pool->lock);
-		more = dynmap_zones_give_back(&pool->core.alloc, &scan);
-		release = pool->core.alloc.quarantine.blocks;
-		dynmap_kpool_unlock(pool);
-		cond_resched();
-	} while (more);
-	if (release)
-		queue_work(pool->wq, &pool->release_work);
-}
-
 /* Checkpoint with commit_mutex held. */
 static int dynmap_checkpoint_locked(struct dynmap_kpool *pool)
 {
@@ -70,8 +53,6 @@ static int dynmap_checkpoint_locked(struct dynmap_kpool *pool)
 			dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
 		dynmap_kpool_unlock(pool);
 		queue_work(pool->wq, &pool->memory_work);
-		if (!ret)
-			dynmap_kpool_give_back(pool);
 	}
 	return ret;
 }

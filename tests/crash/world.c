@@ -75,7 +75,6 @@ static void step_commit(struct world *world)
 /* The next step of a checkpoint. */
 static void step_checkpoint(struct world *world)
 {
-	struct dynmap_zone_scan scan = {};
 	struct dynmap_op op = {};
 	int ret = 0;
 
@@ -95,8 +94,6 @@ static void step_checkpoint(struct world *world)
 		break;
 	case WORLD_WRITTEN:
 		dynmap_pool_checkpoint_end(&world->pool, 0);
-		while (dynmap_zones_give_back(&world->pool.alloc, &scan))
-			;
 		world->checkpoint = WORLD_IDLE;
 		break;
 	}
