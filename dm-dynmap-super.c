@@ -356,14 +356,17 @@ int dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *o
 
 int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 {
-	u64 places = dynmap_alloc_places(&pool->alloc), owed = dynmap_alloc_owed(&pool->alloc);
 	struct dynmap_disk_super *sb = pool->super;
+	u64 places, owed;
 	int ret;
 
 	if (pool->failed)
 		return -EROFS;
 	op->urgent = DYNMAP_URGENT_CHECKPOINT;
 	ret = dynmap_family_settle(&pool->table.family, ~0U, op);
+	/* Kills may have taken more: there are chains in which one goes on and on. */
+	places = dynmap_alloc_places(&pool->alloc);
+	owed = dynmap_alloc_owed(&pool->alloc);
 	if (!ret)
 		ret = dynmap_family_checkpoint(&pool->table.family, op);
 	if (!ret)
