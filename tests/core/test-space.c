@@ -22,17 +22,20 @@ struct full {
 	u64 count;
 };
 
-/* Every second block of a volume is written, each with a record of its own. */
+/*
+ * Every second block of a volume is written, each with a record of its own, from the last one
+ * down: that leaves leaves half full.
+ */
 static void fill(struct full *full, const u64 *blocks)
 {
-	u64 total = blocks[0] + blocks[1], i, at;
+	u64 total = blocks[0] + blocks[1], i, at = 2 * total;
 
 	memset(full, 0, sizeof(*full));
 	fixture_init(&full->fixture, blocks, 1, 2);
 	full->volume = fixture_create(&full->fixture, 0);
 	full->lbn = calloc(total, sizeof(*full->lbn));
-	while (!fixture_write(&full->fixture, full->volume, 2 * full->count, 1, 1)) {
-		full->lbn[full->count] = 2 * full->count;
+	while (!fixture_write(&full->fixture, full->volume, at -= 2, 1, 1)) {
+		full->lbn[full->count] = at;
 		if (!(++full->count % 1000))
 			assert_int_equal(dynmap_pool_commit(&full->fixture.pool), 0);
 	}
