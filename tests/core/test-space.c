@@ -24,7 +24,7 @@ struct full {
 
 /*
  * Every second block of a volume is written, each with a record of its own, from the last one
- * down: that leaves leaves half full.
+ * down: so each leaf stays half empty.
  */
 static void fill(struct full *full, const u64 *blocks)
 {

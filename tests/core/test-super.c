@@ -549,7 +549,7 @@ static bool cut_while_opening(struct fixture *fixture, u64 slot, u64 lives)
 	if (cut) {
 		store_mem_power_cut(&fixture->mem, fixture_random);
 		now = store_mem_block(&fixture->mem, 0, DYNMAP_SB_HOME);
-		/* If it is another one, it was not yet durable: the power cut might have torn it. */
+		/* If it is another one it was not yet durable, and may have been torn. */
 		if (memcmp(home, now, sizeof(*home)))
 			memset(now, 0x5a, sizeof(*now));
 		assert_int_equal(super_read(fixture, 0, home), 0);
