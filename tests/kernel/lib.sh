@@ -184,14 +184,32 @@ cleanup() {
 	done
 }
 
+# complaint: the first one of a kernel log, with the lines around it. A slab cache that
+# cannot be made for want of memory, an error as any other, dumps the stack, too.
+complaint() {
+	awk '
+		/kmem_cache_create.*failed with error/ { dumped = 1 }
+		dumped && /Call Trace/ { dumped = 0; next }
+		!left && /BUG|WARNING|KASAN|Call Trace|INFO: (task|possible)|general protection/ {
+			for (i = NR - 16; i < NR; i++)
+				if (i in line)
+					print "# " line[i]
+			left = 40
+		}
+		{ line[NR] = $0; delete line[NR - 16] }
+		left { print "# " $0; if (!--left) exit }
+	'
+}
+
 run() {
 	local begun=$SECONDS
 	case_failed=0
 	ktap_number=$((ktap_number + 1))
 	dmesg -C
 	"$2"
-	if dmesg | grep -qE 'BUG|WARNING|KASAN|Call Trace|INFO: (task|possible)|general protection'; then
-		dmesg | grep -vE '^$' | sed 's/^/# /' | tail -n 40
+	dmesg | complaint > /run/complaint
+	if [ -s /run/complaint ]; then
+		cat /run/complaint
 		fail "the kernel complained"
 	fi
 	cleanup
