@@ -73,6 +73,9 @@ bench:
 	@echo "The same without emulation, in a user-mode Linux:"
 	@CLOCK=native tests/bench/run
 
+bench-core:
+	@FULL=$(FULL) tests/bench/native
+
 help:
 	@echo "make [KDIR=...]        module and tools"
 	@echo "make install           both, into the system"
@@ -86,6 +89,7 @@ help:
 	@echo "make soak [TIME=5]     a week in the life of a pool: minutes, or hours (8h)"
 	@echo "make fuzz [TIME=60]    fuzz images, journals and operations, TIME seconds each"
 	@echo "make bench             fio against raw, dm-linear and dm-thin"
+	@echo "make bench-core        the core alone: how costs grow with size; FULL=1 larger sizes"
 	@echo "make lint              style and static checks"
 
-.PHONY: all module tools install clean check check-core check-vm check-kernels check-debug lint demo powercut crash mutants soak fuzz bench help
+.PHONY: all module tools install clean check check-core check-vm check-kernels check-debug lint demo powercut crash mutants soak fuzz bench bench-core help

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <uuid/uuid.h>
 
 #include "dm-dynmap-pool.h"
@@ -20,6 +21,14 @@
 #define EXIT_REPAIRABLE		1
 #define EXIT_DAMAGED		4
 #define EXIT_USAGE		16
+
+/* MiB that a check may use. */
+#define MIN_MEMORY		8
+#define DEFAULT_MEMORY		256
+#define MAX_MEMORY		1048576
+
+/* Nodes that the other commands keep in memory. */
+#define NODES			16384
 
 static struct store_file file;
 static struct dynmap_pool pool;
@@ -40,7 +49,7 @@ static int complain(const char *format, ...)
 static int usage(void)
 {
 	fputs("Usage: dynmap format [--force] [--alloc-size KIB] [--copies 1|2] [--label TEXT] DEV...\n"
-	      "       dynmap check [--quiet] DEV...\n"
+	      "       dynmap check [--quiet] [--memory MIB] DEV...\n"
 	      "       dynmap dump [--maps] DEV...\n"
 	      "       dynmap compare ID ID DEV...\n", stderr);
 	return EXIT_USAGE;
@@ -215,8 +224,8 @@ static int arrange(struct dynmap_disk_super *sb)
 	return reorder(supers);
 }
 
-/* Open the pool on the devices, changing nothing; an exit status. */
-static int open_pool(char **paths)
+/* Open the pool on the devices, changing nothing, with so many nodes in memory; an exit status. */
+static int open_pool(char **paths, u32 nodes)
 {
 	struct dynmap_disk_super *sb;
 	int ret = add_devices(paths, STORE_FILE_READ);
@@ -228,7 +237,7 @@ static int open_pool(char **paths)
 		return complain("out of memory");
 	ret = arrange(sb);
 	if (!ret) {
-		ret = dynmap_pool_open(&pool, &file.store, sb, 65536, DYNMAP_OPEN_READ_ONLY);
+		ret = dynmap_pool_open(&pool, &file.store, sb, nodes, DYNMAP_OPEN_READ_ONLY);
 		if (ret) {
 			complain("the pool cannot be opened: %s", strerror(-ret));
 			ret = ret == -ENOMEM ? EXIT_USAGE : EXIT_DAMAGED;
@@ -238,25 +247,47 @@ static int open_pool(char **paths)
 	return ret;
 }
 
+/* A line on the terminal that the next one overwrites. */
+static void show_progress(const struct dynmap_check *check)
+{
+	fprintf(stderr, "\r%" PRIu64 " nodes", check->nodes);
+}
+
 static int do_check(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "quiet", no_argument, NULL, 'q' },
+		{ "memory", required_argument, NULL, 'm' },
 		{ }
 	};
+	struct dynmap_check_how how = {};
 	struct dynmap_check check;
+	u64 memory = DEFAULT_MEMORY;
 	bool quiet = false;
 	int option, ret;
+	char *end = "";
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (option != 'q')
+		if (option == 'q')
+			quiet = true;
+		else if (option == 'm')
+			memory = strtoull(optarg, &end, 10);
+		else
 			return usage();
-		quiet = true;
+		if (*end || memory < MIN_MEMORY || memory > MAX_MEMORY)
+			return complain("--memory: expected %u to %u MiB", MIN_MEMORY, MAX_MEMORY);
 	}
-	ret = open_pool(argv + optind);
+	/* Half for what is known of blocks; each node is read once, so that few are kept. */
+	how.memory = (memory << 20) / 2;
+	ret = open_pool(argv + optind, (memory << 20) / 16 / DYNMAP_BLOCK_BYTES);
 	if (ret)
 		return ret;
-	if (dynmap_check_pool(&pool, &check))
+	if (!quiet && isatty(STDERR_FILENO))
+		how.progress = show_progress;
+	ret = dynmap_check_pool(&pool, &how, &check);
+	if (how.progress && check.nodes >= DYNMAP_CHECK_PROGRESS)
+		fputs("\r\033[K", stderr);
+	if (ret)
 		return complain("out of memory");
 	if (!quiet)
 		printf("%" PRIu64 " volumes, %" PRIu64 " nodes, %" PRIu64 " blocks mapped, %" PRIu64
@@ -375,7 +406,7 @@ static int do_dump(int argc, char **argv)
 			return usage();
 		maps = true;
 	}
-	ret = open_pool(argv + optind);
+	ret = open_pool(argv + optind, NODES);
 	if (ret)
 		return ret;
 	dump_super(pool.super);
@@ -421,7 +452,7 @@ static int do_compare(int argc, char **argv)
 		if (*end || !*argv[i + 1] || id[i] > DYNMAP_MAX_VOLUME_ID)
 			return complain("%s: not a volume id", argv[i + 1]);
 	}
-	ret = open_pool(argv + 3);
+	ret = open_pool(argv + 3, NODES);
 	for (i = 0; i < 2 && !ret; i++) {
 		with_nodes(ret, &op, dynmap_volume_load(&pool.table, id[i], &volume[i], &op));
 		if (ret != -ENODATA)

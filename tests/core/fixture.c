@@ -252,7 +252,7 @@ void fixture_check(struct fixture *fixture)
 	struct dynmap_check check;
 
 	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
-	assert_int_equal(dynmap_check_pool(&fixture->pool, &check), 0);
+	assert_int_equal(dynmap_check_pool(&fixture->pool, NULL, &check), 0);
 	assert_int_equal(check.damaged, 0);
 	assert_int_equal(check.repairable, 0);
 }

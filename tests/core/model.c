@@ -317,8 +317,10 @@ static void do_commit(void)
 
 static void run_check(void)
 {
+	/* Every second time in as many passes as there are segments. */
+	struct dynmap_check_how how = { .memory = nr_checks % 2 };
 	struct dynmap_check check;
-	int ret = dynmap_check_pool(&pool, &check);
+	int ret = dynmap_check_pool(&pool, &how, &check);
 
 	nr_checks++;
 	if (ret || check.damaged || check.repairable)

@@ -740,7 +740,7 @@ static void test_ring_of_nodes(void **state)
 	assert_int_equal(HELPED(fixture, dynmap_snap_get(&fixture->pool.table.family, 2, &snap,
 							 &op)), 0);
 	dynmap_snap_set_child(snap, 0, DYNMAP_CHILD_IS_NODE | 1);
-	assert_int_equal(dynmap_check_pool(&fixture->pool, &check), 0);
+	assert_int_equal(dynmap_check_pool(&fixture->pool, NULL, &check), 0);
 	assert_true(check.damaged);
 	dynmap_snap_set_child(snap, 0, 1);
 	fixture_check(fixture);
@@ -757,7 +757,7 @@ static void test_born_too_late(void **state)
 	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), 5, 1, 1), 0);
 	fixture_check(fixture);
 	fixture->pool.cache.generation--;
-	assert_int_equal(dynmap_check_pool(&fixture->pool, &check), 0);
+	assert_int_equal(dynmap_check_pool(&fixture->pool, NULL, &check), 0);
 	assert_true(check.damaged);
 	fixture->pool.cache.generation++;
 	fixture_check(fixture);

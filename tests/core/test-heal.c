@@ -171,7 +171,7 @@ static void heals(struct images *images)
 		/* An odd number of epochs later, three, the other copies are read first. */
 		fixture_close(fixture);
 	}
-	assert_int_equal(dynmap_check_pool(&fixture->pool, &check), 0);
+	assert_int_equal(dynmap_check_pool(&fixture->pool, NULL, &check), 0);
 	assert_int_equal(check.damaged, 0);
 	assert_int_equal(check.repairable, 0);
 	fixture_close(fixture);

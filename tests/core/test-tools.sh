@@ -39,6 +39,9 @@ try 16 "given twice" format a a
 try 16 "No such file" format missing
 try 0 "" format --label test a b
 try 0 clean check b a
+try 0 clean check --memory 8 b a
+try 16 "8 to 1048576 MiB" check --memory 7 b a
+try 16 "8 to 1048576 MiB" check --memory 1e3 b a
 try 0 "epoch 1" dump a b
 try 16 "2 devices, 1 were given" check a
 try 16 "carries a dynmap pool" format a

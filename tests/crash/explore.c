@@ -122,7 +122,7 @@ static void examine(struct trace_store *store, struct dynmap_pool *pool, bool re
 		violation(readonly ? "the image cannot be opened" : "recovery fails", where,
 			  level);
 	}
-	ret = dynmap_check_pool(pool, &check);
+	ret = dynmap_check_pool(pool, NULL, &check);
 	if (ret || check.damaged || check.repairable)
 		violation("the checker finds faults", readonly ? "before recovery" :
 			  "after recovery", level);

@@ -324,7 +324,7 @@ static void finish(struct fuzz_base *base)
 
 	dynmap_pool_close(&pool);
 	open_base(base, true);
-	must(dynmap_check_pool(&pool, &check), "base image: check");
+	must(dynmap_check_pool(&pool, NULL, &check), "base image: check");
 	must(check.damaged || check.repairable || !pool.replayed, "base: not clean");
 	base->journal_end = pool.journal.head;
 	list_extents(base, load_volume(0));

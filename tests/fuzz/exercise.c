@@ -57,7 +57,7 @@ static bool is_clean(void)
 {
 	struct dynmap_check check;
 
-	if (dynmap_check_pool(&pool, &check))
+	if (dynmap_check_pool(&pool, NULL, &check))
 		fuzz_fail("no memory");
 	return !check.damaged && !check.repairable;
 }

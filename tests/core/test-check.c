@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Unit tests of the checker: it finds what is wrong, and reads nothing twice. */
+#include "fixture.h"
+#include "tools/holders.h"
+
+#define MOST_NODES	40
+#define MOST_LEAVES	(3 * MOST_NODES)
+
+static void snapshot(struct fixture *fixture, u64 id, u64 origin)
+{
+	u8 uuid[DYNMAP_UUID_BYTES] = { id + 1 };
+
+	assert_int_equal(HELPED(fixture, dynmap_volume_snapshot(&fixture->pool.table, id, origin,
+								uuid, 5, &op)), 0);
+}
+
+static struct dynmap_snap *snap_of(struct fixture *fixture, u64 id)
+{
+	struct dynmap_family *family = &fixture->pool.table.family;
+	struct dynmap_snap *snap = NULL;
+
+	assert_int_equal(HELPED(fixture, dynmap_snap_get(family, id, &snap, &op)), 0);
+	return snap;
+}
+
+static struct dynmap_check check_with(struct fixture *fixture, u64 memory)
+{
+	struct dynmap_check_how how = { .memory = memory };
+	struct dynmap_check check;
+
+	assert_int_equal(dynmap_check_pool(&fixture->pool, &how, &check), 0);
+	return check;
+}
+
+/* A family of five volumes that all have something of their own. */
+static void make_family(struct fixture *fixture)
+{
+	struct dynmap_volume *origin = fixture_create(fixture, 1);
+
+	assert_int_equal(fixture_write(fixture, origin, 0, 100, 1), 0);
+	snapshot(fixture, 2, 1);
+	assert_int_equal(fixture_write(fixture, origin, 10, 7, 2), 0);
+	snapshot(fixture, 3, 1);
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 3), 12, 9, 3), 0);
+	snapshot(fixture, 4, 3);
+	assert_int_equal(fixture_unmap(fixture, fixture_load(fixture, 3), 40, 60), 0);
+	snapshot(fixture, 5, 1);
+	assert_int_equal(fixture_write(fixture, origin, 50, 20, 4), 0);
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 2), 90, 20, 5), 0);
+	fixture_check(fixture);
+}
+
+/* Spoil an entry in one of four ways, see that it is found, and mend it; false: no such way. */
+static bool spoil(struct fixture *fixture, struct dynmap_disk_divergence *entry, u32 way)
+{
+	struct dynmap_disk_divergence good = *entry;
+	u32 len = le32_to_cpu(entry->len);
+
+	if (way == 0)
+		entry->len = cpu_to_le32(len - 1);
+	else if (way == 1)
+		entry->side = !entry->side;
+	else if (way == 2)
+		entry->birth = cpu_to_le32(le32_to_cpu(entry->birth) + 1);
+	else if (way == 3)
+		entry->pbn = cpu_to_le64(le64_to_cpu(entry->pbn) + 1);
+	else
+		return false;
+	assert_true(check_with(fixture, 0).damaged);
+	assert_true(check_with(fixture, 1).damaged);
+	*entry = good;
+	return true;
+}
+
+/* Each entry of each divergence tree counts, and so does each part of it. */
+static void test_divergence(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_path path;
+	struct dynmap_snap *snap;
+	u32 entries = 0, way;
+	u64 id;
+	int i;
+
+	make_family(fixture);
+	for (id = 1; id <= 4; id++) {
+		snap = snap_of(fixture, id);
+		assert_int_equal(HELPED(fixture, dynmap_btree_find(&snap->divergence, 0, &path,
+								   &op)), 0);
+		assert_int_equal(path.levels, 1);
+		for (i = 0; i < (int)dynmap_node_count(path.buf[0]); i++, entries++)
+			for (way = 0; spoil(fixture, dynmap_leaf_record(path.buf[0], i), way); )
+				way++;
+	}
+	assert_true(entries > 10);
+	fixture_check(fixture);
+}
+
+/* Counters of volumes and of snapshot nodes. */
+static void test_counters(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume;
+	u64 *counter[4];
+	u64 id;
+	u32 i;
+
+	make_family(fixture);
+	for (id = 1; id <= 5; id++) {
+		volume = fixture_load(fixture, id);
+		counter[0] = &volume->mapped;
+		counter[1] = &volume->reserved;
+		counter[2] = &volume->exclusive;
+		for (i = 0; i < 4; i++) {
+			if (i == 3 && id == 5)
+				break;
+			if (i == 3)
+				counter[3] = &snap_of(fixture, id)->own;
+			++*counter[i];
+			assert_int_equal(check_with(fixture, 0).repairable, 1);
+			--*counter[i];
+		}
+	}
+	fixture_check(fixture);
+}
+
+/* Parents and children must tell the same of each other. */
+static void test_relations(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *volume;
+	u64 id;
+
+	make_family(fixture);
+	for (id = 1; id <= 5; id++) {
+		volume = fixture_load(fixture, id);
+		volume->disk.parent_slot ^= cpu_to_le32(1);
+		assert_true(check_with(fixture, 0).damaged);
+		volume->disk.parent_slot ^= cpu_to_le32(1);
+	}
+	fixture_check(fixture);
+}
+
+/* A hundred snapshots share most nodes: each one is read once, and both of its copies. */
+static void test_read_once(void **state)
+{
+	static const u64 blocks[] = { 50000, 50000, 0 };
+	static struct fixture fixture;
+	struct dynmap_volume *origin;
+	struct dynmap_check check;
+	u64 reads, id;
+
+	(void)state;
+	fixture_init(&fixture, blocks, 1, 2);
+	origin = fixture_create(&fixture, 1);
+	for (id = 0; id < 2000; id++)
+		assert_int_equal(fixture_write(&fixture, origin, id * 37, 1, 1), 0);
+	for (id = 2; id < 102; id++) {
+		snapshot(&fixture, id, 1);
+		assert_int_equal(fixture_write(&fixture, origin, fixture_below(2000) * 37, 1, id),
+				 0);
+	}
+	fixture_check(&fixture);
+	fixture_close(&fixture);
+	assert_int_equal(fixture_open(&fixture, true), 0);
+	reads = fixture.mem.reads;
+	check = check_with(&fixture, 0);
+	assert_int_equal(check.damaged + check.repairable, 0);
+	assert_int_equal(check.passes, 1);
+	assert_int_equal(check.volumes, 101);
+	assert_int_equal(check.mapped, 101 * 2000);
+	/* One read to bring the node, two to compare: of each, and not of each for each volume. */
+	print_message("%llu nodes, %llu reads\n", (unsigned long long)check.nodes,
+		      (unsigned long long)(fixture.mem.reads - reads));
+	assert_true(check.nodes < 2 * 100 + 150 + 4 * 100);
+	assert_true(fixture.mem.reads - reads <= 3 * check.nodes + 100);
+	fixture_exit(&fixture);
+}
+
+/* With no memory at all it takes a pass for each segment, and finds the same. */
+static void test_passes(void **state)
+{
+	static const u64 blocks[] = { 70000, 3000, 140000, 0 };
+	static struct fixture fixture;
+	struct dynmap_check one, many;
+
+	(void)state;
+	fixture_init(&fixture, blocks, 16, 2);
+	make_family(&fixture);
+	assert_int_equal(fixture_write(&fixture, fixture_load(&fixture, 1), 1000, 65000, 6), 0);
+	snapshot(&fixture, 6, 1);
+	assert_int_equal(fixture_write(&fixture, fixture_load(&fixture, 1), 30000, 30000, 6), 0);
+	fixture_check(&fixture);
+	one = check_with(&fixture, 0);
+	many = check_with(&fixture, 1);
+	assert_int_equal(one.damaged + one.repairable + many.damaged + many.repairable, 0);
+	assert_int_equal(one.passes, 1);
+	assert_true(many.passes > 3);
+	many.passes = one.passes;
+	assert_memory_equal(&one, &many, sizeof(one));
+	fixture_exit(&fixture);
+}
+
+/* A forest made up: snapshot nodes, and volumes below them. */
+struct forest {
+	struct dynmap_snap snap[MOST_NODES];
+	struct dynmap_volume volume[MOST_LEAVES];
+	u32 snaps;
+	u32 volumes;
+};
+
+/* A node or a volume below a node, and what is below it; its number as a child. */
+static u64 make_child(struct forest *forest, u64 parent, u32 side, u32 generation)
+{
+	struct dynmap_snap *snap;
+	u32 i;
+
+	if (forest->snaps == MOST_NODES || fixture_below(3) == 0) {
+		forest->volume[forest->volumes].id = forest->volumes;
+		forest->volume[forest->volumes].disk.parent = cpu_to_le64(parent);
+		forest->volume[forest->volumes].disk.parent_slot = cpu_to_le32(side);
+		return forest->volumes++;
+	}
+	snap = &forest->snap[forest->snaps++];
+	snap->id = forest->snaps;
+	snap->disk.parent = cpu_to_le64(parent);
+	snap->disk.parent_slot = cpu_to_le32(side);
+	generation += 1 + fixture_below(3);
+	snap->disk.generation = cpu_to_le32(generation);
+	for (i = 0; i < 2; i++)
+		snap->disk.child[i] = cpu_to_le64(make_child(forest, snap->id, i, generation));
+	return snap->id | DYNMAP_CHILD_IS_NODE;
+}
+
+/* The same sum as holders_weight(), node by node. */
+static u64 naive_weight(struct holders *holders, const bool *has, u32 top)
+{
+	u64 sum = 0;
+	u32 i, leaf, at;
+
+	for (i = 0; i < holders->nr_nodes; i++) {
+		struct holders_node *node = &holders->node[i];
+		bool side[2] = {};
+
+		for (at = i; at != top && at != HOLDERS_NONE; )
+			at = holders->node[at].parent;
+		if (at != top)
+			continue;
+		for (leaf = node->first; leaf <= node->last; leaf++)
+			side[leaf >= node->middle] |= has[leaf];
+		if (side[0] != side[1])
+			sum += node->weight[side[0]];
+	}
+	return sum;
+}
+
+/* The set with one volume more. */
+static u32 with(struct holders *holders, u32 set, u32 leaf)
+{
+	return holders_union(holders, set, holders_one(holders, leaf));
+}
+
+/* Random sets of volumes in random forests. */
+static void test_weights(void **state)
+{
+	static struct forest forest;
+	struct holders holders;
+	bool has[MOST_LEAVES];
+	u32 round, i, set, top, found, birth, tries;
+	const struct holders_node *node;
+	u64 weight;
+
+	(void)state;
+	for (round = 0; round < 300; round++) {
+		memset(&forest, 0, sizeof(forest));
+		memset(&holders, 0, sizeof(holders));
+		while (forest.snaps < MOST_NODES && forest.volumes < MOST_NODES / 2)
+			make_child(&forest, 0, 0, 1);
+		for (i = 0; i < forest.snaps; i++)
+			holders_add_node(&holders, &forest.snap[i]);
+		for (i = 0; i < forest.volumes; i++)
+			holders_add_volume(&holders, &forest.volume[i]);
+		holders_number(&holders);
+		assert_int_equal(holders.faults, 0);
+		assert_int_equal(holders.nr_leaves, forest.volumes);
+		for (tries = 0; tries < 50 && holders.nr_nodes; tries++) {
+			top = fixture_below(holders.nr_nodes);
+			birth = le32_to_cpu(forest.snap[top].disk.generation);
+			memset(has, 0, sizeof(has));
+			node = &holders.node[top];
+			for (i = node->first, set = 0; i <= node->last; i++) {
+				has[i] = fixture_below(2);
+				if (has[i])
+					set = with(&holders, set, i);
+			}
+			if (!set)
+				continue;
+			assert_true(holders_weight(&holders, set, birth, &found, &weight));
+			assert_int_equal(found, top);
+			assert_int_equal(weight, naive_weight(&holders, has, top));
+			/* No volume of another tree, or below another node, can have it. */
+			for (i = 0; i < holders.nr_leaves; i++)
+				if (i < node->first || i > node->last)
+					assert_false(holders_weight(&holders,
+								    with(&holders, set, i), birth,
+								    &found, &weight));
+		}
+		assert_false(holders.no_memory);
+		holders_exit(&holders);
+	}
+}
+
+/* Deep families take no stack, and few steps from the bottom to the top. */
+static void test_deep(void **state)
+{
+	const u32 deep = 100000;
+	struct dynmap_snap *snap = test_calloc(deep, sizeof(*snap));
+	struct dynmap_volume *volume = test_calloc(deep + 1, sizeof(*volume));
+	struct holders holders = {};
+	u64 weight;
+	u32 i, top, set;
+
+	(void)state;
+	for (i = 0; i < deep; i++) {
+		snap[i].id = i + 1;
+		snap[i].disk.parent = cpu_to_le64(i);
+		snap[i].disk.parent_slot = cpu_to_le32(i ? 1 : 0);
+		snap[i].disk.generation = cpu_to_le32(i + 1);
+		snap[i].disk.child[0] = cpu_to_le64(i);
+		snap[i].disk.child[1] = cpu_to_le64(i + 1 < deep ? (i + 2) | DYNMAP_CHILD_IS_NODE :
+								   deep);
+		holders_add_node(&holders, &snap[i]);
+	}
+	for (i = 0; i <= deep; i++) {
+		volume[i].id = i;
+		volume[i].disk.parent = cpu_to_le64(min(i + 1, deep));
+		volume[i].disk.parent_slot = cpu_to_le32(i == deep);
+		holders_add_volume(&holders, &volume[i]);
+	}
+	holders_number(&holders);
+	assert_int_equal(holders.faults, 0);
+	for (i = 0; i <= deep; i++) {
+		set = with(&holders, holders_one(&holders, i), deep - i);
+		assert_true(holders_weight(&holders, set, 1, &top, &weight));
+		assert_int_equal(top, 0);
+	}
+	holders_exit(&holders);
+	test_free(snap);
+	test_free(volume);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		FIXTURE_TEST(test_divergence, two),
+		FIXTURE_TEST(test_counters, one),
+		FIXTURE_TEST(test_relations, one),
+		cmocka_unit_test(test_read_once),
+		cmocka_unit_test(test_passes),
+		cmocka_unit_test(test_weights),
+		cmocka_unit_test(test_deep),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
