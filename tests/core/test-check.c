@@ -141,6 +141,45 @@ static void test_relations(void **state)
 	fixture_check(fixture);
 }
 
+/*
+ * Volumes go one after the other, in every order; at each step of that what is used by those
+ * who stay, or waits for a snapshot node to be drained, is told from what is not.
+ */
+static void test_deleted(void **state)
+{
+	static const u64 blocks[] = { 6000, 0 };
+	static const u64 orders[][5] = {
+		{ 1, 2, 3, 4, 5 }, { 5, 4, 3, 2, 1 }, { 3, 4, 1, 5, 2 }, { 4, 1, 3, 2, 5 },
+		{ 2, 5, 1, 4, 3 }, { 3, 1, 5, 2, 4 },
+	};
+	static struct fixture fixture;
+	struct dynmap_table *table = &fixture.pool.table;
+	u32 order, i, together;
+	u64 id;
+	int ret;
+
+	(void)state;
+	for (order = 0; order < 2 * ARRAY_SIZE(orders); order++) {
+		together = 1 + order % 2;
+		fixture_init(&fixture, blocks, 16, 2);
+		make_family(&fixture);
+		for (i = 0; i < 5; i++) {
+			id = orders[order / 2][i];
+			assert_int_equal(HELPED(&fixture, dynmap_volume_delete(table, id, &op)),
+					 0);
+			fixture_check(&fixture);
+			if (i % together)
+				continue;
+			do {
+				ret = HELPED(&fixture, dynmap_volume_reap(table, &op));
+				fixture_check(&fixture);
+			} while (!ret);
+			assert_int_equal(ret, -ENOENT);
+		}
+		fixture_exit(&fixture);
+	}
+}
+
 /* A hundred snapshots share most nodes: each one is read once, and both of its copies. */
 static void test_read_once(void **state)
 {
@@ -355,6 +394,7 @@ int main(void)
 		FIXTURE_TEST(test_divergence, two),
 		FIXTURE_TEST(test_counters, one),
 		FIXTURE_TEST(test_relations, one),
+		cmocka_unit_test(test_deleted),
 		cmocka_unit_test(test_read_once),
 		cmocka_unit_test(test_passes),
 		cmocka_unit_test(test_weights),
