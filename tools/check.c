@@ -13,42 +13,75 @@
 
 #define CHUNK_BLOCKS		4096
 #define CHUNKS			(DYNMAP_SEGMENT_BLOCKS / CHUNK_BLOCKS)
-#define USER_IS_NODE		(1U << 31)	/* in walk_block.user */
+#define IS_NODE			(1U << 31)	/* in walk_block.user */
+#define NO_USER			(IS_NODE - 1)	/* likewise */
 #define MOST_EXPLAINED		16
 #define DEFAULT_MEMORY		(128ULL << 20)
 
 /*
- * A shared block. @birth: 0: none told of it yet; @user: the set of those who use it, see
- * holders.h, and what it holds; @given: weights of its entries in divergence trees.
+ * A shared block. @birth: 0: none told of it yet; @user: the last one of those who use it, see
+ * holders.h, and what it holds; @weight: what its entries in divergence trees weigh more than
+ * its users so far call for.
  */
 struct walk_block {
 	u32 birth;
 	u32 user;
-	u64 given;
+	u64 weight;
 };
 
-/* A part of a segment, for which memory is taken at once. */
+/* A part of a segment. @all: what is known of all blocks, as long as @block is NULL. */
 struct walk_chunk {
-	struct walk_block block[CHUNK_BLOCKS];
+	struct walk_block all;
+	struct walk_block *block;
 };
 
 /*
  * A segment. @seen: blocks reached; @alone: those that one tree reached that shares none;
- * @data: how many hold data.
+ * @data: how many hold data; @chunk: of those that are shared.
  */
 struct walk_segment {
 	u64 seen[DYNMAP_SEGMENT_WORDS];
 	u64 alone[DYNMAP_SEGMENT_WORDS];
 	u64 data;
-	struct walk_chunk *chunk[CHUNKS];
+	struct walk_chunk chunk[CHUNKS];
+};
+
+/*
+ * A node to be visited: what its parent tells of it, the volume that is the only one to use
+ * it, or NULL, all who use it, and whether it could not be read.
+ */
+struct walk_item {
+	struct dynmap_miss want;
+	struct dynmap_volume *volume;
+	u32 set;
+	bool lost;
+};
+
+struct walk_items {
+	struct walk_item *item;
+	size_t count;
+	size_t room;
+};
+
+/*
+ * Users come in the order of their numbers: from @first to @last they use node @index of
+ * walk->node or, if that is behind the last one, what waits for a snapshot node to be drained.
+ */
+struct walk_event {
+	u32 first;
+	u32 last;
+	u64 index;
 };
 
 /*
  * @segment: all of them, device after device; @base: the first one of each device;
  * @from, @end: the window; @memory: bytes that may be used, @used: for blocks;
+ * @node, @event: nodes that are shared, or hold what is, and when who uses them;
  * @own: of each snapshot node: data blocks born between its parent and itself;
  * @counted: of each volume, as differences between one number and the next;
- * @tally: nodes of each kind; @unreadable: nodes; @unexplained: differences not told of.
+ * @tally: nodes of each kind; @unreadable: nodes of no volume; @missing: of each root of
+ * a family: nodes that could not be read, @any_missing: of any; @explained: differences that
+ * were told of, @unexplained: the others.
  */
 struct walk {
 	struct dynmap_pool *pool;
@@ -62,33 +95,24 @@ struct walk {
 	u64 memory;
 	u64 used;
 	u64 data;
+	struct walk_items node;
+	struct walk_event *event;
+	size_t nr_events;
+	size_t event_room;
 	u64 *own;
 	struct walk_count {
 		s64 mapped;
 		s64 reserved;
 		s64 exclusive;
+		s64 missing;
 	} *counted;
 	struct dynmap_tally tally[DYNMAP_TREE_KINDS];
 	u64 unreadable;
+	u64 *missing;
+	bool any_missing;
+	u32 explained;
 	u64 unexplained;
 	bool no_memory;
-};
-
-/*
- * A node to be visited: what its parent tells of it, the volume that is the only one to use
- * it, or NULL, all who use it, and the first of these.
- */
-struct walk_item {
-	struct dynmap_miss want;
-	struct dynmap_volume *volume;
-	u32 set;
-	u32 first;
-};
-
-struct walk_items {
-	struct walk_item *item;
-	size_t count;
-	size_t room;
 };
 
 #define damaged(walk, ...)	((walk)->check->damaged++, dynmap_err(__VA_ARGS__))
@@ -118,8 +142,9 @@ static void drop_segment(struct walk *walk, u32 at)
 	if (!segment)
 		return;
 	for (i = 0; i < CHUNKS; i++) {
-		walk->used -= segment->chunk[i] ? sizeof(*segment->chunk[i]) : 0;
-		dynmap_free(segment->chunk[i]);
+		if (segment->chunk[i].block)
+			walk->used -= CHUNK_BLOCKS * sizeof(struct walk_block);
+		dynmap_free(segment->chunk[i].block);
 	}
 	walk->used -= sizeof(*segment);
 	dynmap_free(segment);
@@ -154,61 +179,106 @@ static struct walk_segment *walk_segment(struct walk *walk, u64 pbn)
 	return walk->segment[at];
 }
 
-/* What is known of a shared block, and those behind it in its chunk; likewise. */
-static struct walk_chunk *walk_chunk(struct walk *walk, u64 pbn)
+/* What is known of each block of a chunk; NULL: it is not in the window any more. */
+static struct walk_block *walk_blocks(struct walk *walk, u64 pbn, struct walk_chunk *chunk)
 {
-	struct walk_segment *segment = walk_segment(walk, pbn);
-	u32 i = dynmap_pbn_index(pbn) / CHUNK_BLOCKS;
-	struct walk_chunk *chunk;
+	struct walk_block *block;
+	u32 i;
 
-	if (!segment || segment->chunk[i])
-		return segment ? segment->chunk[i] : NULL;
-	chunk = walk_alloc(walk, segment_at(walk, pbn), sizeof(*chunk));
-	/* To make room this segment may have gone. */
-	if (chunk)
-		segment->chunk[i] = chunk;
-	return chunk;
-}
-
-static bool set_has(const u64 *words, u32 index)
-{
-	return words[index / 64] >> (index % 64) & 1;
+	if (chunk->block)
+		return chunk->block;
+	/* To make room this segment may go. */
+	block = walk_alloc(walk, segment_at(walk, pbn), CHUNK_BLOCKS * sizeof(*block));
+	for (i = 0; block && i < CHUNK_BLOCKS; i++)
+		block[i] = chunk->all;
+	if (block)
+		chunk->block = block;
+	return block;
 }
 
 /*
- * A run of shared blocks: @set uses it, and @given are weights of entries for it. All who tell
- * of it must agree when it was born.
+ * What is told of a shared block: when it was born, and either who uses it, from @first to
+ * @last, or that it is entered in a divergence tree, with the weight @given.
  */
-static void walk_share(struct walk *walk, u64 pbn, u64 len, u32 birth, u32 set, bool is_node,
-		       u64 given)
+struct walk_news {
+	u32 birth;
+	u32 first;
+	u32 last;
+	u32 kind;
+	u64 given;
+};
+
+static void tell(struct walk *walk, u64 pbn, struct walk_block *block,
+		 const struct walk_news *news)
 {
-	u32 index, users = 0, before = HOLDERS_NONE;
-	struct walk_chunk *chunk = NULL;
-	struct walk_block *block;
+	u32 before = block->user & ~IS_NODE;
+	u64 weight = 0;
+
+	if (!block->birth) {
+		block->birth = news->birth;
+		before = NO_USER;
+	}
+	if (block->birth != news->birth) {
+		damaged(walk, "block %llu: born in generation %u, and in %u",
+			(unsigned long long)pbn, block->birth, news->birth);
+		return;
+	}
+	block->weight += news->given;
+	block->user = before | news->kind | (block->user & IS_NODE);
+	if (news->first == HOLDERS_NONE)
+		return;
+	if (before != NO_USER && news->first <= before) {
+		damaged(walk, "block %llu is used twice by one volume", (unsigned long long)pbn);
+		return;
+	}
+	if (!holders_step(&walk->holders, before == NO_USER ? HOLDERS_NONE : before, news->first,
+			  news->last, news->birth, &weight))
+		damaged(walk, "block %llu: used by volumes that cannot share it",
+			(unsigned long long)pbn);
+	block->weight -= weight;
+	block->user = news->last | (block->user & IS_NODE);
+}
+
+static bool is_same(const struct walk_block *a, const struct walk_block *b)
+{
+	return a->birth == b->birth && a->user == b->user && a->weight == b->weight;
+}
+
+/* Something is told of a run. */
+static void walk_tell(struct walk *walk, u64 pbn, u64 len, const struct walk_news *news)
+{
+	struct walk_block before, after, *block = NULL;
+	struct walk_segment *segment;
+	struct walk_chunk *chunk;
+	bool told = false;
+	u32 index;
 
 	for (; len; pbn++, len--) {
+		segment = walk_segment(walk, pbn);
+		if (!segment)
+			return;
 		index = dynmap_pbn_index(pbn) % CHUNK_BLOCKS;
-		if (!chunk || !index)
-			chunk = walk_chunk(walk, pbn);
-		if (!chunk)
-			return;
-		block = &chunk->block[index];
-		if (block->birth && block->birth != birth) {
-			damaged(walk, "block %llu: born in generation %u, and in %u",
-				(unsigned long long)pbn, block->birth, birth);
-			return;
-		}
-		block->birth = birth;
-		block->given += given;
-		if (!set)
+		chunk = &segment->chunk[dynmap_pbn_index(pbn) / CHUNK_BLOCKS];
+		if (!index && len >= CHUNK_BLOCKS && !chunk->block) {
+			tell(walk, pbn, &chunk->all, news);
+			pbn += CHUNK_BLOCKS - 1;
+			len -= CHUNK_BLOCKS - 1;
+			block = NULL;
 			continue;
-		/* Neighbours often have the same users. */
-		if (block->user != before) {
-			before = block->user;
-			users = holders_union(&walk->holders, before & ~USER_IS_NODE, set) |
-				(before & USER_IS_NODE) | (is_node ? USER_IS_NODE : 0);
 		}
-		block->user = users;
+		if (!block || !index)
+			block = walk_blocks(walk, pbn, chunk);
+		if (!block)
+			return;
+		/* Neighbours are often alike. */
+		if (told && is_same(&block[index], &before)) {
+			block[index] = after;
+			continue;
+		}
+		before = block[index];
+		tell(walk, pbn, &block[index], news);
+		after = block[index];
+		told = true;
 	}
 }
 
@@ -221,26 +291,29 @@ static bool walk_birth(struct walk *walk, u64 pbn, u32 birth, u32 newest)
 	return false;
 }
 
-/* Enter a run, which lies in one segment; one that @set shares may be met again. */
-static void walk_mark(struct walk *walk, u64 pbn, u64 len, u32 birth, bool is_node,
-		      bool shared, u32 set)
+/* Enter a run, which lies in one segment; what is shared may be met again. */
+static void walk_mark(struct walk *walk, u64 pbn, u64 len, u32 birth, bool is_node, bool shared)
 {
 	struct walk_segment *segment = walk_segment(walk, pbn);
-	u32 index = dynmap_pbn_index(pbn);
-	u64 at = pbn, left = len;
+	u32 index = dynmap_pbn_index(pbn), end = index + len, word, last;
+	u64 bits, clash;
 
 	if (!segment || !walk_birth(walk, pbn, birth, walk->pool->cache.generation))
 		return;
-	for (; left; index++, at++, left--) {
-		if (set_has(shared ? segment->alone : segment->seen, index))
-			damaged(walk, "block %llu is used twice", (unsigned long long)at);
-		segment->data += !is_node && !set_has(segment->seen, index);
-		segment->seen[index / 64] |= 1ULL << (index % 64);
+	for (; index < end; index = last) {
+		word = index / 64;
+		last = min(end, (word + 1) * 64);
+		bits = ~0ULL >> (64 - (last - index)) << index % 64;
+		clash = bits & (shared ? segment->alone : segment->seen)[word];
+		if (clash)
+			damaged(walk, "blocks from %llu, mask %016llx: used twice",
+				(unsigned long long)(pbn - dynmap_pbn_index(pbn) + word * 64),
+				(unsigned long long)clash);
+		segment->data += is_node ? 0 : hweight64(bits & ~segment->seen[word]);
+		segment->seen[word] |= bits;
 		if (!shared)
-			segment->alone[index / 64] |= 1ULL << (index % 64);
+			segment->alone[word] |= bits;
 	}
-	if (shared)
-		walk_share(walk, pbn, len, birth, set, is_node, 0);
 }
 
 /* In the first pass what does not depend on blocks is counted and told. */
@@ -269,7 +342,7 @@ static void compare_copies(struct walk *walk, struct dynmap_buf *buf)
 	dynmap_block_free(block);
 }
 
-static void walk_node(struct walk *walk, struct dynmap_buf *buf, bool shared, u32 set)
+static void walk_node(struct walk *walk, struct dynmap_buf *buf, bool shared)
 {
 	const struct dynmap_disk_node *head = dynmap_node_head(buf);
 	u32 copy;
@@ -277,7 +350,7 @@ static void walk_node(struct walk *walk, struct dynmap_buf *buf, bool shared, u3
 	for (copy = 0; copy < 2; copy++)
 		if (buf->pbn[copy] != DYNMAP_PBN_NONE)
 			walk_mark(walk, buf->pbn[copy], 1, le32_to_cpu(head->generation), true,
-				  shared, set);
+				  shared);
 	if (!first_pass(walk))
 		return;
 	walk->check->nodes++;
@@ -288,6 +361,16 @@ static void walk_node(struct walk *walk, struct dynmap_buf *buf, bool shared, u3
 		walk->how->progress(walk->check);
 }
 
+/* Of which the family, or all of them, if @tree is HOLDERS_NONE, then is not compared. */
+static void is_missing(struct walk *walk, u32 tree)
+{
+	if (tree == HOLDERS_NONE)
+		walk->unreadable++;
+	else
+		walk->missing[tree]++;
+	walk->any_missing = true;
+}
+
 static void cannot_read(struct walk *walk, u64 pbn, u64 volume, int ret)
 {
 	if (ret == -ENOMEM)
@@ -295,11 +378,10 @@ static void cannot_read(struct walk *walk, u64 pbn, u64 volume, int ret)
 	else if (first_pass(walk))
 		damaged(walk, "node %llu of volume %llu is unreadable: error %d",
 			(unsigned long long)pbn, (unsigned long long)volume, ret);
-	walk->unreadable++;
 }
 
-/* Visit the nodes of a tree that shares none; each is seen once. */
-static void walk_tree(struct walk *walk, struct dynmap_tree *tree)
+/* Visit the nodes of a tree that shares none, of the family below root @family or of none. */
+static void walk_tree(struct walk *walk, struct dynmap_tree *tree, u32 family)
 {
 	struct dynmap_buf *before[DYNMAP_MAX_LEVELS] = {};
 	struct dynmap_path path;
@@ -317,12 +399,12 @@ static void walk_tree(struct walk *walk, struct dynmap_tree *tree)
 				damaged(walk, "tree %u of %llu is unreadable from key %llu: error %d",
 					tree->kind, (unsigned long long)tree->owner,
 					(unsigned long long)key, ret);
-			walk->unreadable++;
+			is_missing(walk, family);
 			return;
 		}
 		for (level = 0; level < path.levels; level++) {
 			if (path.buf[level] != before[level])
-				walk_node(walk, path.buf[level], false, 0);
+				walk_node(walk, path.buf[level], false);
 			before[level] = path.buf[level];
 		}
 		key = path.high;
@@ -337,129 +419,137 @@ static int compare_places(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static int compare_users(const void *a, const void *b)
-{
-	u32 x = ((const struct walk_item *)a)->first;
-	u32 y = ((const struct walk_item *)b)->first;
-
-	return x != y ? (x < y ? -1 : 1) : compare_places(a, b);
-}
-
 /* Each node once, for all who use it. */
 static void merge_items(struct walk *walk, struct walk_items *items)
 {
-	struct walk_item *item = items->item, *to = item, *next = item, *end = item + items->count;
-	u32 ranges;
+	struct walk_item *item, *next;
+	size_t count = 0, at = 0;
 
 	if (items->count)
-		qsort(item, items->count, sizeof(*item), compare_places);
-	for (; next < end; to++) {
-		item = to;
-		*item = *next++;
-		for (; next < end && !compare_places(item, next); next++) {
-			if (item->volume || next->volume ||
-			    memcmp(&item->want.ptr, &next->want.ptr, sizeof(item->want.ptr)) ||
-			    item->want.base != next->want.base)
+		qsort(items->item, items->count, sizeof(*item), compare_places);
+	for (; at < items->count; count++) {
+		item = &items->item[count];
+		*item = items->item[at++];
+		if (at == items->count || compare_places(item, &items->item[at]))
+			continue;
+		holders_gather(&walk->holders, item->set);
+		for (; at < items->count; at++) {
+			next = &items->item[at];
+			if (compare_places(item, next))
+				break;
+			if (first_pass(walk) &&
+			    (item->volume || next->volume || item->want.base != next->want.base ||
+			     memcmp(&item->want.ptr, &next->want.ptr, sizeof(item->want.ptr))))
 				damaged(walk, "node %llu is used twice",
 					(unsigned long long)item->want.ptr.pbn[0]);
-			item->set = holders_union(&walk->holders, item->set, next->set);
+			holders_gather(&walk->holders, next->set);
 			/* Where it ends, its parents may see differently. */
 			item->want.high = min(item->want.high, next->want.high);
 		}
-		item->first = *holders_ranges(&walk->holders, item->set, &ranges);
+		item->set = holders_gathered(&walk->holders);
 	}
-	items->count = to - items->item;
+	items->count = count;
+	walk->no_memory |= walk->holders.no_memory;
 }
 
-/* One more; if there is no room, nodes that many share first become one item each. */
+static void *longer(struct walk *walk, void *array, size_t *room, size_t bytes)
+{
+	size_t more = max_t(size_t, 2 * *room, 1024);
+	void *moved = realloc(array, more * bytes);
+
+	walk->no_memory |= !moved;
+	if (!moved)
+		return array;
+	*room = more;
+	return moved;
+}
+
+static void add_item(struct walk *walk, struct walk_items *items, const struct walk_item *item)
+{
+	if (items->count == items->room)
+		items->item = longer(walk, items->item, &items->room, sizeof(*item));
+	if (!walk->no_memory)
+		items->item[items->count++] = *item;
+}
+
+/* One to be visited; if there is no room, nodes that many share first become one item each. */
 static void push(struct walk *walk, struct walk_items *items, const struct dynmap_miss *want,
 		 struct dynmap_volume *volume, u32 set)
 {
-	struct walk_item *longer;
-
-	if (items->count == items->room) {
-		merge_items(walk, items);
-		if (items->count >= items->room / 2) {
-			longer = realloc(items->item, max_t(size_t, 2 * items->room, 1024) *
-						      sizeof(*longer));
-			walk->no_memory |= !longer;
-			if (!longer)
-				return;
-			items->room = max_t(size_t, 2 * items->room, 1024);
-			items->item = longer;
-		}
-	}
-	if (volume && dynmap_share_has(&volume->map.share, want->ptr.generation))
-		volume = NULL;
-	items->item[items->count++] = (struct walk_item){
+	struct walk_item item = {
 		.want = *want,
 		.volume = volume,
 		.set = set,
 	};
-}
 
-/* The blocks of a record; it is decoded here again, not with what made it. */
-static void walk_record(struct walk *walk, const struct walk_item *item,
-			const struct dynmap_disk_map *map, struct walk_count *count)
-{
-	u32 high = le32_to_cpu(map->kind_pbn_high), birth = le32_to_cpu(map->birth);
-	u64 pbn = (u64)(high & ((1U << DYNMAP_MAP_KIND_SHIFT) - 1)) << 16 |
-		  le16_to_cpu(map->pbn_low);
-	u32 kind = high >> DYNMAP_MAP_KIND_SHIFT, len = le16_to_cpu(map->len) + 1, written;
-	bool shared = !item->volume || dynmap_share_has(&item->volume->map.share, birth);
-
-	written = kind == DYNMAP_DATA ? len : 0;
-	if (kind == DYNMAP_WINDOW) {
-		written = hweight64((u64)le16_to_cpu(map->len));
-		len = DYNMAP_WINDOW_BLOCKS;
+	if (volume && dynmap_share_has(&volume->map.share, want->ptr.generation))
+		item.volume = NULL;
+	if (items->count && items->count == items->room) {
+		merge_items(walk, items);
+		if (items->count >= items->room / 2)
+			items->item = longer(walk, items->item, &items->room, sizeof(item));
 	}
-	walk_mark(walk, pbn, len, birth, false, shared, item->set);
-	count->mapped += written;
-	count->reserved += len - written;
-	count->exclusive += shared ? 0 : len;
+	add_item(walk, items, &item);
 }
 
-static void walk_leaf(struct walk *walk, const struct walk_item *item, struct dynmap_buf *buf)
+static void add_event(struct walk *walk, u32 first, u32 last, u64 index)
 {
-	const struct dynmap_disk_map *map = dynmap_node_entries(buf);
-	struct walk_count count = {}, *at = walk->counted;
+	if (walk->nr_events == walk->event_room)
+		walk->event = longer(walk, walk->event, &walk->event_room, sizeof(*walk->event));
+	if (!walk->no_memory)
+		walk->event[walk->nr_events++] = (struct walk_event){
+			.first = first,
+			.last = last,
+			.index = index,
+		};
+}
+
+/* Who uses a node is told later, in the order of the users. */
+static void keep_item(struct walk *walk, const struct walk_item *item)
+{
 	const u32 *range;
-	u32 i, ranges;
+	u32 count;
 
-	for (i = 0; i < dynmap_node_count(buf); i++)
-		walk_record(walk, item, map + i, &count);
-	if (!first_pass(walk))
-		return;
-	range = holders_ranges(&walk->holders, item->set, &ranges);
-	for (i = 0; i < 2 * ranges; i++) {
-		s64 sign = i % 2 ? -1 : 1;
-		u32 number = range[i] + i % 2;
-
-		at[number].mapped += sign * count.mapped;
-		at[number].reserved += sign * count.reserved;
-		at[number].exclusive += sign * count.exclusive;
-	}
+	range = holders_ranges(&walk->holders, item->set, &count);
+	for (; count; count--, range += 2)
+		add_event(walk, range[0], range[1], walk->node.count);
+	add_item(walk, &walk->node, item);
 }
 
-static void visit_item(struct walk *walk, const struct walk_item *item, struct walk_items *below)
+static int bring_node(struct walk *walk, struct walk_item *item, struct dynmap_buf **buf)
 {
-	struct dynmap_miss child, next;
 	struct dynmap_op op = {};
-	struct dynmap_buf *buf;
-	u32 i, count;
+	const u32 *range;
+	u32 count, i;
 	int ret;
 
-	with_nodes(ret, walk, &op, dynmap_cache_get(&walk->pool->cache, &item->want, &op, &buf));
-	if (ret) {
-		cannot_read(walk, item->want.ptr.pbn[0],
-			    walk->holders.leaf[item->first].volume->id, ret);
+	with_nodes(ret, walk, &op, dynmap_cache_get(&walk->pool->cache, &item->want, &op, buf));
+	if (!ret)
+		return 0;
+	item->lost = true;
+	range = holders_ranges(&walk->holders, item->set, &count);
+	cannot_read(walk, item->want.ptr.pbn[0], walk->holders.leaf[range[0]].volume->id, ret);
+	for (i = 0; i < 2 * count; i++)
+		walk->counted[range[i] + i % 2].missing += i % 2 ? -1 : 1;
+	for (; count; count--, range += 2)
+		for (i = range[0]; i <= range[1]; i++)
+			if (walk->holders.leaf[i].tree != HOLDERS_NONE)
+				is_missing(walk, walk->holders.leaf[i].tree);
+	return ret;
+}
+
+/* The nodes of a level, each one once: what is below them is pushed. */
+static void visit_inner(struct walk *walk, struct walk_item *item, struct walk_items *below)
+{
+	struct dynmap_miss child, next;
+	struct dynmap_buf *buf;
+	u32 i, count;
+
+	if (bring_node(walk, item, &buf))
 		return;
-	}
-	walk_node(walk, buf, !item->volume, item->set);
-	if (!item->want.level) {
-		walk_leaf(walk, item, buf);
-		return;
-	}
+	walk_node(walk, buf, !item->volume);
+	if (!item->volume)
+		keep_item(walk, item);
 	count = dynmap_node_count(buf);
 	for (i = 0; i < count; i++) {
 		dynmap_child_want(buf, i, &child);
@@ -472,12 +562,79 @@ static void visit_item(struct walk *walk, const struct walk_item *item, struct w
 	}
 }
 
+/* The blocks of a record; it is decoded here again, not with what made it. */
+static void walk_record(struct walk *walk, const struct walk_item *item,
+			const struct dynmap_disk_map *map, const struct walk_event *event,
+			struct walk_count *count)
+{
+	u32 high = le32_to_cpu(map->kind_pbn_high);
+	u64 pbn = (u64)(high & ((1U << DYNMAP_MAP_KIND_SHIFT) - 1)) << 16 |
+		  le16_to_cpu(map->pbn_low);
+	u32 kind = high >> DYNMAP_MAP_KIND_SHIFT, len = le16_to_cpu(map->len) + 1, written;
+	struct walk_news news = {
+		.birth = le32_to_cpu(map->birth),
+		.first = event->first,
+		.last = event->last,
+	};
+	bool shared = !item->volume || dynmap_share_has(&item->volume->map.share, news.birth);
+
+	written = kind == DYNMAP_DATA ? len : 0;
+	if (kind == DYNMAP_WINDOW) {
+		written = hweight64((u64)le16_to_cpu(map->len));
+		len = DYNMAP_WINDOW_BLOCKS;
+	}
+	walk_mark(walk, pbn, len, news.birth, false, shared);
+	if (shared)
+		walk_tell(walk, pbn, len, &news);
+	count->mapped += written;
+	count->reserved += len - written;
+	count->exclusive += shared ? 0 : len;
+}
+
+/* What is counted of a leaf goes to all who use it. */
+static void count_leaf(struct walk *walk, u32 set, const struct walk_count *count)
+{
+	struct walk_count *at;
+	const u32 *range;
+	u32 i, ranges;
+	s64 sign;
+
+	range = holders_ranges(&walk->holders, set, &ranges);
+	for (i = 0; i < 2 * ranges; i++) {
+		sign = i % 2 ? -1 : 1;
+		at = &walk->counted[range[i] + i % 2];
+		at->mapped += sign * count->mapped;
+		at->reserved += sign * count->reserved;
+		at->exclusive += sign * count->exclusive;
+	}
+}
+
+static void visit_leaf(struct walk *walk, struct walk_item *item, const struct walk_event *event)
+{
+	const struct dynmap_disk_map *map;
+	struct walk_count count = {};
+	struct dynmap_buf *buf;
+	u32 i, ranges;
+	bool first;
+
+	if (item->lost || bring_node(walk, item, &buf))
+		return;
+	first = *holders_ranges(&walk->holders, item->set, &ranges) == event->first;
+	if (first)
+		walk_node(walk, buf, !item->volume);
+	map = dynmap_node_entries(buf);
+	for (i = 0; i < dynmap_node_count(buf); i++)
+		walk_record(walk, item, map + i, event, &count);
+	if (first && first_pass(walk))
+		count_leaf(walk, item->set, &count);
+}
+
 static bool is_alive(const struct dynmap_volume *volume)
 {
 	return volume && volume->id <= DYNMAP_MAX_VOLUME_ID;
 }
 
-/* The maps of all volumes that are not deleted, level by level: each node is read once. */
+/* The maps of all volumes that are not deleted, down to the leaves, level by level. */
 static void walk_maps(struct walk *walk)
 {
 	struct holders *holders = &walk->holders;
@@ -501,11 +658,11 @@ static void walk_maps(struct walk *walk)
 			push(walk, &items, &want, volume, holders_one(holders, i));
 		}
 		merge_items(walk, &items);
-		/* In this order the users of a block grow as one range: few sets are made. */
-		if (items.count)
-			qsort(items.item, items.count, sizeof(*items.item), compare_users);
 		for (at = 0; at < items.count && !walk->no_memory; at++)
-			visit_item(walk, &items.item[at], &below);
+			if (level)
+				visit_inner(walk, &items.item[at], &below);
+			else
+				keep_item(walk, &items.item[at]);
 		items.count = 0;
 		swap(items, below);
 	}
@@ -540,13 +697,14 @@ static void compare_volumes(struct walk *walk)
 		sum.mapped += walk->counted[i].mapped;
 		sum.reserved += walk->counted[i].reserved;
 		sum.exclusive += walk->counted[i].exclusive;
+		sum.missing += walk->counted[i].missing;
 		if (!is_alive(volume))
 			continue;
 		walk->check->volumes++;
 		walk->check->mapped += sum.mapped;
 		walk->check->reserved += sum.reserved;
 		/* What cannot be read was not counted. */
-		if (walk->unreadable)
+		if (sum.missing)
 			continue;
 		if (sum.mapped != volume->mapped || sum.reserved != volume->reserved)
 			repairable(walk, "volume %llu: %llu mapped, %llu reserved; counted %lld, %lld",
@@ -580,7 +738,7 @@ static void walk_remains(struct walk *walk, struct dynmap_volume *volume,
 		cannot_read(walk, want->ptr.pbn[0], volume->id, ret);
 		return;
 	}
-	walk_node(walk, buf, false, 0);
+	walk_node(walk, buf, false);
 	for (i = 0; want->level && i < (int)dynmap_node_count(buf); i++) {
 		dynmap_child_want(buf, i, &below);
 		below.high = want->high;
@@ -601,7 +759,7 @@ static void walk_remains(struct walk *walk, struct dynmap_volume *volume,
 			return;
 		if (mapping.kind == DYNMAP_HOLE || mapping.shared)
 			continue;
-		walk_mark(walk, mapping.pbn, mapping.len, mapping.birth, false, false, 0);
+		walk_mark(walk, mapping.pbn, mapping.len, mapping.birth, false, false);
 		*exclusive += mapping.len;
 	}
 }
@@ -648,7 +806,8 @@ static void load_holders(struct walk *walk)
 			break;
 		holders_add_node(&walk->holders, snap);
 	}
-	if (ret != -ENOENT)
+	walk->no_memory |= ret == -ENOMEM;
+	if (ret != -ENOENT && ret != -ENOMEM)
 		damaged(walk, "snapshot nodes from %llu on are unreadable: error %d",
 			(unsigned long long)id, ret);
 	for (id = 0;; id++) {
@@ -662,7 +821,8 @@ static void load_holders(struct walk *walk)
 			break;
 		holders_add_volume(&walk->holders, volume);
 	}
-	if (ret != -ENOENT)
+	walk->no_memory |= ret == -ENOMEM;
+	if (ret != -ENOENT && ret != -ENOMEM)
 		damaged(walk, "volumes from %llu on are unreadable: error %d",
 			(unsigned long long)id, ret);
 	holders_number(&walk->holders);
@@ -694,26 +854,10 @@ static void each_divergence(struct walk *walk, const struct holders_node *node,
  * dead side gave them up. What the survivor gave up is in use until the node is drained;
  * unless that side of an ancestor was deleted meanwhile: then it is the other side's.
  */
-static bool may_be_gone(struct walk *walk, struct dynmap_snap *snap,
-			const struct dynmap_disk_divergence *entry)
+static bool may_be_gone(const struct holders_node *node, const struct dynmap_disk_divergence *entry)
 {
-	u32 side = le32_to_cpu(snap->disk.parent_slot);
-	struct dynmap_snap *above;
-	struct dynmap_op op = {};
-	int ret;
-
-	if (entry->side == dynmap_snap_dead_side(snap))
-		return true;
-	with_nodes(ret, walk, &op, dynmap_family_next(&walk->pool->table.family,
-						      le64_to_cpu(snap->disk.parent), &side,
-						      &above, &op));
-	if (ret) {
-		damaged(walk, "snapshot node %llu: no parent: error %d",
-			(unsigned long long)snap->id, ret);
-		return true;
-	}
-	return above && dynmap_snap_is_dying(above) &&
-	       le32_to_cpu(entry->birth) <= le32_to_cpu(above->disk.generation);
+	return entry->side == dynmap_snap_dead_side(node->snap) ||
+	       le32_to_cpu(entry->birth) <= node->gone;
 }
 
 /*
@@ -723,42 +867,107 @@ static bool may_be_gone(struct walk *walk, struct dynmap_snap *snap,
 static void visit_waiting(struct walk *walk, const struct holders_node *node,
 			  const struct dynmap_disk_divergence *entry)
 {
-	struct dynmap_snap *snap = node->snap;
-	u64 pbn = le64_to_cpu(entry->pbn);
-	u32 birth = le32_to_cpu(entry->birth), set = 0;
+	u32 user = dynmap_snap_dead_side(node->snap) ? node->middle : node->first;
+	u64 pbn = le64_to_cpu(entry->pbn), len = le32_to_cpu(entry->len);
+	struct walk_news news = {
+		.birth = le32_to_cpu(entry->birth),
+		.first = node->dead ? HOLDERS_NONE : user,
+		.last = user,
+		.kind = entry->is_node ? IS_NODE : 0,
+	};
 
-	if (!walk_segment(walk, pbn) || may_be_gone(walk, snap, entry) ||
-	    !walk_birth(walk, pbn, birth, le32_to_cpu(snap->disk.generation)))
+	if (!walk_segment(walk, pbn) || may_be_gone(node, entry) ||
+	    !walk_birth(walk, pbn, news.birth, le32_to_cpu(node->snap->disk.generation)))
 		return;
-	if (!node->dead)
-		set = holders_one(&walk->holders,
-				  dynmap_snap_dead_side(snap) ? node->middle : node->first);
-	walk_mark(walk, pbn, le32_to_cpu(entry->len), birth, entry->is_node, true, set);
+	walk_mark(walk, pbn, len, news.birth, entry->is_node, true);
+	walk_tell(walk, pbn, len, &news);
 }
 
 static void visit_entry(struct walk *walk, const struct holders_node *node,
 			const struct dynmap_disk_divergence *entry)
 {
 	u64 pbn = le64_to_cpu(entry->pbn);
-	u32 birth = le32_to_cpu(entry->birth);
+	struct walk_news news = {
+		.birth = le32_to_cpu(entry->birth),
+		.first = HOLDERS_NONE,
+		.given = node->weight[entry->side],
+	};
 
 	if (walk_segment(walk, pbn) &&
-	    walk_birth(walk, pbn, birth, le32_to_cpu(node->snap->disk.generation)))
-		walk_share(walk, pbn, le32_to_cpu(entry->len), birth, 0, false,
-			   node->weight[entry->side]);
+	    walk_birth(walk, pbn, news.birth, le32_to_cpu(node->snap->disk.generation)))
+		walk_tell(walk, pbn, le32_to_cpu(entry->len), &news);
+}
+
+static int compare_events(const void *a, const void *b)
+{
+	const struct walk_event *x = a, *y = b;
+
+	return x->first != y->first ? (x->first < y->first ? -1 : 1) :
+	       x->index != y->index ? (x->index < y->index ? -1 : 1) : 0;
+}
+
+/* The blocks of an inner node are used from one volume to another. */
+static void tell_inner(struct walk *walk, const struct walk_item *item,
+		       const struct walk_event *event)
+{
+	struct walk_news news = {
+		.birth = item->want.ptr.generation,
+		.first = event->first,
+		.last = event->last,
+		.kind = IS_NODE,
+	};
+	u32 copy;
+
+	for (copy = 0; copy < 2; copy++)
+		if (item->want.ptr.pbn[copy] != DYNMAP_PBN_NONE)
+			walk_tell(walk, item->want.ptr.pbn[copy], 1, &news);
+}
+
+/* Who uses what, in the order of the users. */
+static void walk_events(struct walk *walk)
+{
+	const struct holders_node *node;
+	const struct walk_event *event;
+	struct walk_item *item;
+	u32 i, user;
+	size_t at;
+
+	for (i = 0; i < walk->holders.nr_nodes; i++) {
+		node = &walk->holders.node[i];
+		user = dynmap_snap_dead_side(node->snap) ? node->middle : node->first;
+		if (node->stage > 2 && dynmap_snap_is_dying(node->snap))
+			add_event(walk, user, user, walk->node.count + i);
+	}
+	if (walk->nr_events)
+		qsort(walk->event, walk->nr_events, sizeof(*event), compare_events);
+	for (at = 0; at < walk->nr_events && !walk->no_memory; at++) {
+		event = &walk->event[at];
+		if (event->index >= walk->node.count) {
+			each_divergence(walk, &walk->holders.node[event->index - walk->node.count],
+					visit_waiting);
+			continue;
+		}
+		item = &walk->node.item[event->index];
+		if (!item->volume)
+			tell_inner(walk, item, event);
+		if (!item->want.level)
+			visit_leaf(walk, item, event);
+	}
+	walk->nr_events = 0;
+	walk->node.count = 0;
 }
 
 static void walk_divergence(struct walk *walk)
 {
-	struct holders_node *node = walk->holders.node;
-	struct holders_node *end = node + walk->holders.nr_nodes;
+	struct holders_node *node;
+	u32 i;
 
-	for (; node < end && !walk->no_memory; node++) {
-		walk_tree(walk, &node->snap->divergence);
+	for (i = 0; i < walk->holders.nr_nodes && !walk->no_memory; i++) {
+		node = &walk->holders.node[i];
+		walk_tree(walk, &node->snap->divergence, node->tree);
 		/* Of one that is below no root nothing is known. */
-		if (node->stage > 2)
-			each_divergence(walk, node, dynmap_snap_is_dying(node->snap) ?
-					visit_waiting : visit_entry);
+		if (node->stage > 2 && !dynmap_snap_is_dying(node->snap))
+			each_divergence(walk, node, visit_entry);
 	}
 }
 
@@ -777,52 +986,50 @@ static int entered(struct walk *walk, struct dynmap_snap *snap, u64 pbn)
 	return pbn < le64_to_cpu(entry->pbn) + le32_to_cpu(entry->len) ? entry->side : -1;
 }
 
-/* Say which entries of a block are wrong. */
-static void explain(struct walk *walk, u64 pbn, u32 birth, u32 set)
+/* Say what is entered for a block. */
+static void explain(struct walk *walk, u64 pbn)
 {
-	const struct holders_node *node = walk->holders.node;
-	const struct holders_node *end = node + walk->holders.nr_nodes;
-	int want, found;
-	bool has[2];
+	const struct holders_node *node;
+	int side;
+	u32 i;
 
-	for (; node < end; node++) {
-		if (dynmap_snap_is_dying(node->snap) || node->stage < 3)
-			continue;
-		has[0] = holders_on_side(&walk->holders, set, node, 0);
-		has[1] = holders_on_side(&walk->holders, set, node, 1);
-		want = has[0] == has[1] || le32_to_cpu(node->snap->disk.generation) < birth ?
-		       -1 : has[0];
-		found = entered(walk, node->snap, pbn);
-		if (found != want)
-			dynmap_err("snapshot node %llu: block %llu given up by side %d, entered for %d",
-				   (unsigned long long)node->snap->id, (unsigned long long)pbn,
-				   want, found);
+	dynmap_err("block %llu: the divergence trees do not tell who uses it",
+		   (unsigned long long)pbn);
+	for (i = 0; i < walk->holders.nr_nodes; i++) {
+		node = &walk->holders.node[i];
+		side = entered(walk, node->snap, pbn);
+		if (side >= 0)
+			dynmap_err("block %llu: snapshot node %llu: given up by side %d",
+				   (unsigned long long)pbn, (unsigned long long)node->snap->id,
+				   side);
 	}
 }
 
-/* The entries of a shared block, and the counters, call for what volumes use. */
-static void compare_block(struct walk *walk, u64 pbn, const struct walk_block *block)
+/* The entries of shared blocks that are alike, and the counters, call for what volumes use. */
+static void compare_blocks(struct walk *walk, u64 pbn, const struct walk_block *block, u32 count)
 {
-	u32 set = block->user & ~USER_IS_NODE, top = HOLDERS_NONE;
-	u64 weight = 0;
+	u32 user = block->user & ~IS_NODE, top, tree;
 
-	if (set && !holders_weight(&walk->holders, set, block->birth, &top, &weight)) {
-		damaged(walk, "block %llu: used by volumes that cannot share it",
-			(unsigned long long)pbn);
+	if (!block->birth)
+		return;
+	if (user != NO_USER) {
+		top = holders_top(&walk->holders, user, block->birth);
+		tree = walk->holders.leaf[user].tree;
+		if (top != HOLDERS_NONE && !(block->user & IS_NODE))
+			walk->own[top] += count;
+		/* What users have that cannot be read is not known. */
+		if (tree != HOLDERS_NONE && walk->missing[tree])
+			return;
+	} else if (walk->any_missing) {
 		return;
 	}
-	if (top != HOLDERS_NONE && !(block->user & USER_IS_NODE))
-		walk->own[top]++;
-	if (weight == block->given)
+	if (!block->weight)
 		return;
-	walk->check->damaged++;
-	if (walk->check->damaged > MOST_EXPLAINED) {
-		walk->unexplained++;
-		return;
-	}
-	dynmap_err("block %llu: who uses it and the divergence trees differ",
-		   (unsigned long long)pbn);
-	explain(walk, pbn, block->birth, set);
+	walk->check->damaged += count;
+	if (walk->explained++ < MOST_EXPLAINED)
+		explain(walk, pbn);
+	else
+		walk->unexplained += count;
 }
 
 /* Allocated in a segment is exactly what was reached. */
@@ -846,12 +1053,13 @@ static void compare_segment(struct walk *walk, u32 number, const struct walk_seg
 	if (!reached)
 		return;
 	walk->data += reached->data;
-	/* What users have that cannot be read is not known. */
 	pbn = dynmap_segment_pbn(number);
-	for (i = 0; i < CHUNKS && !walk->unreadable; i++, pbn += CHUNK_BLOCKS)
-		for (index = 0; reached->chunk[i] && index < CHUNK_BLOCKS; index++)
-			if (reached->chunk[i]->block[index].birth)
-				compare_block(walk, pbn + index, &reached->chunk[i]->block[index]);
+	for (i = 0; i < CHUNKS && !walk->unreadable; i++, pbn += CHUNK_BLOCKS) {
+		if (!reached->chunk[i].block)
+			compare_blocks(walk, pbn, &reached->chunk[i].all, CHUNK_BLOCKS);
+		for (index = 0; reached->chunk[i].block && index < CHUNK_BLOCKS; index++)
+			compare_blocks(walk, pbn + index, &reached->chunk[i].block[index], 1);
+	}
 }
 
 /* The window was filled: compare, and go on behind it. */
@@ -879,6 +1087,7 @@ static void compare_own(struct walk *walk)
 	for (i = 0; i < walk->holders.nr_nodes && !walk->unreadable; i++) {
 		node = &walk->holders.node[i];
 		if (dynmap_snap_is_dying(node->snap) || node->stage < 3 ||
+		    walk->missing[node->tree] ||
 		    (node->parent != HOLDERS_NONE &&
 		     dynmap_snap_is_dying(walk->holders.node[node->parent].snap)))
 			continue;
@@ -909,11 +1118,13 @@ static void walk_pass(struct walk *walk)
 	u32 i;
 
 	walk->check->passes++;
-	walk_tree(walk, &pool->segments);
-	walk_tree(walk, &pool->alloc.space);
-	walk_tree(walk, &pool->table.volumes);
-	walk_tree(walk, &pool->table.family.snaps);
+	walk_tree(walk, &pool->segments, HOLDERS_NONE);
+	walk_tree(walk, &pool->alloc.space, HOLDERS_NONE);
+	walk_tree(walk, &pool->table.volumes, HOLDERS_NONE);
+	walk_tree(walk, &pool->table.family.snaps, HOLDERS_NONE);
 	walk_maps(walk);
+	if (!walk->no_memory)
+		walk_events(walk);
 	for (i = 0; i < walk->holders.nr_volumes && !walk->no_memory; i++)
 		if (!is_alive(walk->holders.volume[i]))
 			walk_deleted(walk, walk->holders.volume[i]);
@@ -942,8 +1153,10 @@ static bool walk_init(struct walk *walk)
 	load_holders(walk);
 	walk->segment = dynmap_zalloc(walk->end * sizeof(*walk->segment));
 	walk->own = dynmap_zalloc((walk->holders.nr_nodes + 1) * sizeof(*walk->own));
+	walk->missing = dynmap_zalloc((walk->holders.nr_nodes + 1) * sizeof(*walk->missing));
 	walk->counted = dynmap_zalloc((walk->holders.nr_leaves + 1) * sizeof(*walk->counted));
-	return walk->segment && walk->own && walk->counted && !walk->holders.no_memory;
+	return walk->segment && walk->own && walk->missing && walk->counted &&
+	       !walk->holders.no_memory && !walk->no_memory;
 }
 
 int dynmap_check_pool(struct dynmap_pool *pool, const struct dynmap_check_how *how,
@@ -954,7 +1167,8 @@ int dynmap_check_pool(struct dynmap_pool *pool, const struct dynmap_check_how *h
 	u32 at;
 
 	memset(check, 0, sizeof(*check));
-	walk.no_memory = !walk_init(&walk);
+	if (!walk_init(&walk))
+		walk.no_memory = true;
 	while (walk.from < walk.end && !walk.no_memory)
 		walk_pass(&walk);
 	if (!walk.no_memory) {
@@ -963,8 +1177,10 @@ int dynmap_check_pool(struct dynmap_pool *pool, const struct dynmap_check_how *h
 			repairable(&walk, "%llu data blocks allocated, %llu counted",
 				   (unsigned long long)pool->alloc.data_allocated,
 				   (unsigned long long)walk.data);
+		if (walk.any_missing)
+			dynmap_err("what shares something with nodes that are unreadable is not compared");
 		if (walk.unexplained)
-			dynmap_err("of %llu more blocks who uses them and the divergence trees differ",
+			dynmap_err("of %llu more blocks the divergence trees do not tell who uses them",
 				   (unsigned long long)walk.unexplained);
 	}
 	for (at = 0; walk.segment && at < walk.base[pool->geo.nr_devs]; at++)
@@ -972,6 +1188,9 @@ int dynmap_check_pool(struct dynmap_pool *pool, const struct dynmap_check_how *h
 	holders_exit(&walk.holders);
 	dynmap_free(walk.segment);
 	dynmap_free(walk.own);
+	dynmap_free(walk.missing);
+	free(walk.node.item);
+	free(walk.event);
 	dynmap_free(walk.counted);
 	return walk.no_memory ? -ENOMEM : 0;
 }

@@ -92,8 +92,11 @@ static void add_leaf(struct holders *holders, struct dynmap_volume *volume, u32 
 	memset(leaf, 0, sizeof(*leaf));
 	leaf->volume = volume;
 	leaf->parent = parent;
-	if (parent != HOLDERS_NONE)
+	leaf->tree = HOLDERS_NONE;
+	if (parent != HOLDERS_NONE) {
+		leaf->tree = holders->node[parent].tree;
 		leaf->above = holders->node[parent].above + holders->node[parent].weight[!side];
+	}
 }
 
 /* Is every node of a family dying, from this one up? Then its last volume is deleted, too. */
@@ -154,13 +157,19 @@ static u32 node_below(struct holders *holders, u32 parent, u32 side)
 	return HOLDERS_NONE;
 }
 
+static u32 generation_of(const struct holders_node *node)
+{
+	return le32_to_cpu(node->snap->disk.generation);
+}
+
 /* Enter a side of a node: the node that is its child, or HOLDERS_NONE after a leaf. */
 static u32 enter_side(struct holders *holders, u32 at, u32 side)
 {
 	struct holders_node *node = &holders->node[at], *child;
 	const struct dynmap_snap *snap = node->snap;
-	bool dead = node->dead ||
-		    (dynmap_snap_is_dying(snap) && dynmap_snap_dead_side(snap) == side);
+	bool dying = dynmap_snap_is_dying(snap);
+	bool dead_side = dying && dynmap_snap_dead_side(snap) == side;
+	bool dead = node->dead || dead_side;
 	u32 below, far;
 
 	if (le64_to_cpu(snap->disk.child[side]) & DYNMAP_CHILD_IS_NODE) {
@@ -171,7 +180,9 @@ static u32 enter_side(struct holders *holders, u32 at, u32 side)
 		}
 		child = &holders->node[below];
 		child->parent = at;
+		child->tree = node->tree;
 		child->dead = dead;
+		child->gone = dead_side ? generation_of(node) : dying ? node->gone : 0;
 		child->depth = node->depth + 1;
 		child->above = node->above + node->weight[!side];
 		/* Jumps as in Myers, "An applicative random-access stack", IPL 1983. */
@@ -194,6 +205,7 @@ static void number_tree(struct holders *holders, u32 root)
 	u32 at = root, below;
 
 	holders->node[root].jump = root;
+	holders->node[root].tree = root;
 	while (at != HOLDERS_NONE && !holders->no_memory) {
 		struct holders_node *node = &holders->node[at];
 		u32 side = node->stage++;
@@ -232,45 +244,6 @@ static void sum_up(struct holders *holders)
 		sum += holders->leaf[i].above - holders->leaf[i].sum;
 		holders->leaf[i].sum = sum;
 	}
-}
-
-void holders_number(struct holders *holders)
-{
-	u32 i;
-
-	holders->taken = calloc(holders->nr_volumes + 1, sizeof(*holders->taken));
-	holders->memo = calloc(1 << HOLDERS_MEMO_BITS, sizeof(*holders->memo));
-	holders->no_memory |= !holders->taken || !holders->memo;
-	for (i = 0; i < holders->nr_nodes && !holders->no_memory; i++)
-		if (!holders->node[i].snap->disk.parent)
-			number_tree(holders, i);
-	for (i = 0; i < holders->nr_nodes && !holders->no_memory; i++)
-		if (!holders->node[i].stage)
-			damaged(holders, "snapshot node %llu: no root is above it",
-				(unsigned long long)holders->node[i].snap->id);
-	for (i = 0; i < holders->nr_volumes && !holders->no_memory; i++) {
-		if (holders->taken[i])
-			continue;
-		if (holders->volume[i]->disk.parent)
-			damaged(holders, "volume %llu: snapshot node %llu is not its parent",
-				(unsigned long long)holders->volume[i]->id,
-				(unsigned long long)le64_to_cpu(holders->volume[i]->disk.parent));
-		add_leaf(holders, holders->volume[i], HOLDERS_NONE, 0);
-	}
-	if (!holders->no_memory)
-		sum_up(holders);
-}
-
-void holders_exit(struct holders *holders)
-{
-	free(holders->node);
-	free(holders->volume);
-	free(holders->taken);
-	free(holders->leaf);
-	free(holders->set);
-	free(holders->table);
-	free(holders->memo);
-	memset(holders, 0, sizeof(*holders));
 }
 
 /* Place in the table of the set that was written last, or of the one equal to it. */
@@ -356,53 +329,93 @@ u32 holders_one(struct holders *holders, u32 leaf)
 	return intern(holders);
 }
 
-static u32 merge(struct holders *holders, u32 a, u32 b)
+void holders_gather(struct holders *holders, u32 set)
 {
-	u32 left[2], count = 0, *to;
-	const u32 *from[2];
+	const u32 *range;
+	u32 count, room;
+	void *longer;
 
-	if (!set_room(holders, (u64)holders->set[a] + holders->set[b]))
-		return a;
-	from[0] = holders_ranges(holders, a, &left[0]);
-	from[1] = holders_ranges(holders, b, &left[1]);
-	to = holders->set + holders->set_len + 1;
-	while (left[0] || left[1]) {
-		u32 i = !left[0] || (left[1] && from[1][0] < from[0][0]);
+	range = holders_ranges(holders, set, &count);
+	if (holders->nr_ranges + count > holders->range_room) {
+		room = 2 * (holders->nr_ranges + count);
+		longer = realloc(holders->range, room * sizeof(*holders->range));
+		holders->no_memory |= !longer;
+		if (!longer)
+			return;
+		holders->range = longer;
+		holders->range_room = room;
+	}
+	if (count)
+		memcpy(holders->range[holders->nr_ranges], range, count * sizeof(*holders->range));
+	holders->nr_ranges += count;
+}
 
-		if (count && from[i][0] <= to[2 * count - 1] + 1) {
-			to[2 * count - 1] = max(to[2 * count - 1], from[i][1]);
+static int compare_ranges(const void *a, const void *b)
+{
+	u32 x = *(const u32 *)a, y = *(const u32 *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+u32 holders_gathered(struct holders *holders)
+{
+	u32 (*range)[2] = holders->range, (*to)[2], i, count = 0;
+
+	if (!set_room(holders, holders->nr_ranges))
+		return 0;
+	if (holders->nr_ranges)
+		qsort(range, holders->nr_ranges, sizeof(*range), compare_ranges);
+	to = (void *)(holders->set + holders->set_len + 1);
+	for (i = 0; i < holders->nr_ranges; i++) {
+		if (count && range[i][0] <= to[count - 1][1] + 1) {
+			to[count - 1][1] = max(to[count - 1][1], range[i][1]);
 		} else {
-			to[2 * count] = from[i][0];
-			to[2 * count + 1] = from[i][1];
+			to[count][0] = range[i][0];
+			to[count][1] = range[i][1];
 			count++;
 		}
-		from[i] += 2;
-		left[i]--;
 	}
-	to[-1] = count;
-	return intern(holders);
+	holders->set[holders->set_len] = count;
+	holders->nr_ranges = 0;
+	return count ? intern(holders) : 0;
 }
 
-u32 holders_union(struct holders *holders, u32 a, u32 b)
+void holders_number(struct holders *holders)
 {
-	u32 *memo;
+	u32 i;
 
-	if (a == b || !b)
-		return a;
-	if (!a)
-		return b;
-	memo = holders->memo[hash_64((u64)a << 32 | b, HOLDERS_MEMO_BITS)];
-	if (memo[0] != a || memo[1] != b) {
-		memo[2] = merge(holders, a, b);
-		memo[0] = a;
-		memo[1] = b;
+	holders->taken = calloc(holders->nr_volumes + 1, sizeof(*holders->taken));
+	holders->no_memory |= !holders->taken || !set_room(holders, 1);
+	for (i = 0; i < holders->nr_nodes && !holders->no_memory; i++)
+		if (!holders->node[i].snap->disk.parent)
+			number_tree(holders, i);
+	for (i = 0; i < holders->nr_nodes && !holders->no_memory; i++)
+		if (!holders->node[i].stage)
+			damaged(holders, "snapshot node %llu: no root is above it",
+				(unsigned long long)holders->node[i].snap->id);
+	for (i = 0; i < holders->nr_volumes && !holders->no_memory; i++) {
+		if (holders->taken[i])
+			continue;
+		if (holders->volume[i]->disk.parent)
+			damaged(holders, "volume %llu: snapshot node %llu is not its parent",
+				(unsigned long long)holders->volume[i]->id,
+				(unsigned long long)le64_to_cpu(holders->volume[i]->disk.parent));
+		add_leaf(holders, holders->volume[i], HOLDERS_NONE, 0);
 	}
-	return memo[2];
+	if (!holders->no_memory)
+		sum_up(holders);
 }
 
-static u32 generation_of(const struct holders_node *node)
+void holders_exit(struct holders *holders)
 {
-	return le32_to_cpu(node->snap->disk.generation);
+	free(holders->node);
+	free(holders->volume);
+	free(holders->taken);
+	free(holders->leaf);
+	free(holders->set);
+	free(holders->table);
+	free(holders->range);
+	memset(holders, 0, sizeof(*holders));
 }
 
 u32 holders_top(const struct holders *holders, u32 leaf, u32 birth)
@@ -434,43 +447,24 @@ static const struct holders_node *common(const struct holders *holders, u32 a, u
 	return &node[at];
 }
 
-bool holders_weight(const struct holders *holders, u32 set, u32 birth, u32 *top, u64 *weight)
+bool holders_step(const struct holders *holders, u32 before, u32 first, u32 last, u32 birth,
+		  u64 *weight)
 {
 	const struct holders_leaf *leaf = holders->leaf;
 	const struct holders_node *node;
-	const u32 *range;
-	u32 count, i;
-	u64 sum = 0;
+	u32 top = holders_top(holders, first, birth);
 
-	range = holders_ranges(holders, set, &count);
-	*top = holders_top(holders, range[0], birth);
-	if (*top == HOLDERS_NONE)
+	if (top == HOLDERS_NONE)
 		return false;
-	node = &holders->node[*top];
-	if (range[0] < node->first || range[2 * count - 1] > node->last)
+	node = &holders->node[top];
+	if (last > node->last || (before != HOLDERS_NONE && before < node->first))
 		return false;
-	for (i = 0; i < count; i++, range += 2) {
-		sum += leaf[range[0]].above + leaf[range[1]].sum - leaf[range[0]].sum;
-		if (i) {
-			node = common(holders, range[-1], range[0]);
-			sum -= node->above + node->weight[0] + node->weight[1];
-		}
+	*weight = leaf[first].above + leaf[last].sum - leaf[first].sum;
+	if (before == HOLDERS_NONE) {
+		*weight -= node->above;
+	} else {
+		node = common(holders, before, first);
+		*weight -= node->above + node->weight[0] + node->weight[1];
 	}
-	*weight = sum - holders->node[*top].above;
 	return true;
-}
-
-bool holders_on_side(const struct holders *holders, u32 set, const struct holders_node *node,
-		     u32 side)
-{
-	u32 first = side ? node->middle : node->first;
-	u32 last = side ? node->last : node->middle - 1;
-	const u32 *range;
-	u32 count, i;
-
-	range = holders_ranges(holders, set, &count);
-	for (i = 0; i < count; i++, range += 2)
-		if (range[0] <= last && range[1] >= first)
-			return true;
-	return false;
 }

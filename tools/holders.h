@@ -11,15 +11,16 @@
  * uses and the other does not. To compare that with what volumes use, without visiting each
  * pair of volume and block, every possible entry (snapshot node, side) gets a weight, a
  * number of 64 bits as good as random: the sum of the weights of the entries that there
- * are for a block, modulo 2^64, must be that of the entries that its set calls for. That
- * one is found in time that grows with the ranges of the set, not with the volumes: along
- * the paths from the holders x1 < x2 < ... up to the topmost node t that was there when
- * the block was born, each branch that is not met by its sibling counts once, thus
+ * are for a block, modulo 2^64, must be that of the entries that its users call for. That
+ * one is added up as the users come in the order of their numbers, range by range; nothing
+ * but the last one must be known. For along the paths from the users x1 < x2 < ... up to the
+ * topmost node t that was there when the block was born, each branch that is not met by its
+ * sibling counts once, thus
  *
  *	sum of U(xi) - sum of C(lca(xi, xi+1)) - U(t)
  *
  * with U: the weights from the root down to there, and C(n) = U(n) + both weights of n,
- * since each node where both sides have holders is the lowest common ancestor of exactly
+ * since each node where both sides have users is the lowest common ancestor of exactly
  * one pair of neighbours. A difference stays unseen with a probability of 2^-64.
  *
  * Owns: the numbering, the sets and the weights. Does not own volumes or snapshot nodes.
@@ -30,7 +31,6 @@
 #include "dm-dynmap-pool.h"
 
 #define HOLDERS_NONE		0xffffffffU
-#define HOLDERS_MEMO_BITS	12
 
 /**
  * struct holders_node - a snapshot node
@@ -45,6 +45,9 @@
  * @weight: of the entries for each side; of a dying node, whose entries tell nothing: 0
  * @stage: of the walk: sides that were begun
  * @dead: it is on a side that was deleted
+ * @tree: index of its root
+ * @gone: what its survivor gave up and was born by then may be gone: generation of the dying
+ *	ancestor that counts for it, on whose dead side it is, or 0
  */
 struct holders_node {
 	struct dynmap_snap *snap;
@@ -56,6 +59,8 @@ struct holders_node {
 	u32 last;
 	u64 above;
 	u64 weight[2];
+	u32 tree;
+	u32 gone;
 	u8 stage;
 	bool dead;
 };
@@ -64,12 +69,14 @@ struct holders_node {
  * struct holders_leaf - a volume, or a place where there is none any more
  * @volume: it, or NULL
  * @parent: index of its parent, or HOLDERS_NONE
+ * @tree: index of the root above it, or HOLDERS_NONE
  * @above: the weights from the root down to it
  * @sum: of U - C up to this one, see above
  */
 struct holders_leaf {
 	struct dynmap_volume *volume;
 	u32 parent;
+	u32 tree;
 	u64 above;
 	u64 sum;
 };
@@ -89,7 +96,9 @@ struct holders_leaf {
  * @table: places of sets, by hash; 0: vacant
  * @table_bits: log2 of its size
  * @nr_sets: how many there are
- * @memo: unions made lately: the two sets, the result
+ * @range: ranges gathered for a set, first and last of each
+ * @nr_ranges: how many
+ * @range_room: of how many
  * @faults: of the forest, that were told of
  * @no_memory: memory was short: results are void
  */
@@ -107,7 +116,9 @@ struct holders {
 	u32 *table;
 	u32 table_bits;
 	u32 nr_sets;
-	u32 (*memo)[3];
+	u32 (*range)[2];
+	u32 nr_ranges;
+	u32 range_room;
 	u64 faults;
 	bool no_memory;
 };
@@ -124,9 +135,11 @@ void holders_exit(struct holders *holders);
 /* Place of a snapshot node; HOLDERS_NONE: there is none. */
 u32 holders_find(const struct holders *holders, u64 id);
 
-/* The set of one volume, and that of all that are in one of two; 0 is the empty set. */
+/* The set of one volume; 0 is the empty set. */
 u32 holders_one(struct holders *holders, u32 leaf);
-u32 holders_union(struct holders *holders, u32 a, u32 b);
+/* The set of all that are in one of several: gather these, then take it. */
+void holders_gather(struct holders *holders, u32 set);
+u32 holders_gathered(struct holders *holders);
 
 /* The ranges of a set, and how many: range i is from [2 * i] to [2 * i + 1]. */
 static inline const u32 *holders_ranges(const struct holders *holders, u32 set, u32 *count)
@@ -142,19 +155,17 @@ static inline const u32 *holders_ranges(const struct holders *holders, u32 set, 
 u32 holders_top(const struct holders *holders, u32 leaf, u32 birth);
 
 /**
- * holders_weight() - what the divergence trees must tell of a block
+ * holders_step() - what more the entries of a block must weigh with more users
  * @holders: all
- * @set: who uses it, not empty
- * @birth: when it was born
- * @top: set to the topmost node that was there then
- * @weight: set to the sum of the weights of its entries
+ * @before: the last user so far, HOLDERS_NONE: there was none
+ * @first: the next one, behind it
+ * @last: the last of those that follow without a gap
+ * @birth: when the block was born
+ * @weight: what is to be added
  *
  * Return: false if these volumes cannot have inherited one block.
  */
-bool holders_weight(const struct holders *holders, u32 set, u32 birth, u32 *top, u64 *weight);
-
-/* Does anyone of a set lie on a side of a snapshot node? */
-bool holders_on_side(const struct holders *holders, u32 set, const struct holders_node *node,
-		     u32 side);
+bool holders_step(const struct holders *holders, u32 before, u32 first, u32 last, u32 birth,
+		  u64 *weight);
 
 #endif /* DM_DYNMAP_HOLDERS_H */

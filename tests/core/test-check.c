@@ -293,10 +293,25 @@ static u64 naive_weight(struct holders *holders, const bool *has, u32 top)
 	return sum;
 }
 
-/* The set with one volume more. */
-static u32 with(struct holders *holders, u32 set, u32 leaf)
+/* What the entries of a block must weigh that the volumes of a set use; false: they cannot. */
+static bool weight_of_set(struct holders *holders, const bool *has, u32 birth, u64 *weight)
 {
-	return holders_union(holders, set, holders_one(holders, leaf));
+	u32 before = HOLDERS_NONE, i, last;
+	u64 more;
+
+	*weight = 0;
+	for (i = 0; i < holders->nr_leaves; i = last + 1) {
+		last = i;
+		if (!has[i])
+			continue;
+		while (last + 1 < holders->nr_leaves && has[last + 1] && fixture_below(4))
+			last++;
+		if (!holders_step(holders, before, i, last, birth, &more))
+			return false;
+		*weight += more;
+		before = last;
+	}
+	return true;
 }
 
 /* Random sets of volumes in random forests. */
@@ -305,7 +320,7 @@ static void test_weights(void **state)
 	static struct forest forest;
 	struct holders holders;
 	bool has[MOST_LEAVES];
-	u32 round, i, set, top, found, birth, tries;
+	u32 round, i, top, birth, tries;
 	const struct holders_node *node;
 	u64 weight;
 
@@ -327,22 +342,21 @@ static void test_weights(void **state)
 			birth = le32_to_cpu(forest.snap[top].disk.generation);
 			memset(has, 0, sizeof(has));
 			node = &holders.node[top];
-			for (i = node->first, set = 0; i <= node->last; i++) {
+			for (i = node->first; i <= node->last; i++)
 				has[i] = fixture_below(2);
-				if (has[i])
-					set = with(&holders, set, i);
-			}
-			if (!set)
-				continue;
-			assert_true(holders_weight(&holders, set, birth, &found, &weight));
-			assert_int_equal(found, top);
+			has[node->first + fixture_below(node->last - node->first + 1)] = true;
+			assert_true(weight_of_set(&holders, has, birth, &weight));
 			assert_int_equal(weight, naive_weight(&holders, has, top));
 			/* No volume of another tree, or below another node, can have it. */
-			for (i = 0; i < holders.nr_leaves; i++)
-				if (i < node->first || i > node->last)
-					assert_false(holders_weight(&holders,
-								    with(&holders, set, i), birth,
-								    &found, &weight));
+			for (i = 0; i < holders.nr_leaves; i++) {
+				if (i >= node->first && i <= node->last)
+					continue;
+				has[i] = true;
+				assert_false(weight_of_set(&holders, has, birth, &weight));
+				has[i] = false;
+			}
+			for (i = node->first; i <= node->last; i++)
+				assert_int_equal(holders_top(&holders, i, birth), top);
 		}
 		assert_false(holders.no_memory);
 		holders_exit(&holders);
@@ -357,7 +371,7 @@ static void test_deep(void **state)
 	struct dynmap_volume *volume = test_calloc(deep + 1, sizeof(*volume));
 	struct holders holders = {};
 	u64 weight;
-	u32 i, top, set;
+	u32 i;
 
 	(void)state;
 	for (i = 0; i < deep; i++) {
@@ -378,11 +392,11 @@ static void test_deep(void **state)
 	}
 	holders_number(&holders);
 	assert_int_equal(holders.faults, 0);
-	for (i = 0; i <= deep; i++) {
-		set = with(&holders, holders_one(&holders, i), deep - i);
-		assert_true(holders_weight(&holders, set, 1, &top, &weight));
-		assert_int_equal(top, 0);
-	}
+	/* The deepest volume, then every other one. */
+	for (i = 1; i <= deep; i++)
+		assert_true(holders_step(&holders, 0, i, deep, 1, &weight));
+	assert_int_equal(holders_top(&holders, deep, 1), 0);
+	assert_int_equal(holders_top(&holders, deep, deep / 2), deep / 2 - 1);
 	holders_exit(&holders);
 	test_free(snap);
 	test_free(volume);

@@ -260,6 +260,40 @@ static void test_snapshots_and_writes(void **state)
 	fixture_exit(&fixture);
 }
 
+/* What was deleted is emptied where so little is left that nothing more can be deleted. */
+static void test_emptied_with_little_left(void **state)
+{
+	static const u64 blocks[] = { 20000, 0 };
+	static struct fixture fixture;
+	struct dynmap_alloc *alloc = &fixture.pool.alloc;
+	struct dynmap_table *table = &fixture.pool.table;
+	u8 uuid[DYNMAP_UUID_BYTES] = { 1 };
+	struct dynmap_volume *origin;
+	u64 lbn, before;
+	int ret;
+
+	(void)state;
+	fixture_init(&fixture, blocks, 1, 2);
+	origin = fixture_create(&fixture, 1);
+	for (lbn = 0; lbn < 500; lbn++)
+		assert_int_equal(fixture_write(&fixture, origin, lbn * 7, 1, 1), 0);
+	before = alloc->data_allocated;
+	assert_int_equal(HELPED(&fixture, dynmap_volume_snapshot(table, 2, 1, uuid, 5, &op)), 0);
+	for (lbn = 0; lbn < 500; lbn++)
+		assert_int_equal(fixture_write(&fixture, origin, lbn * 7, 1, 2), 0);
+	assert_int_equal(HELPED(&fixture, dynmap_volume_delete(table, 2, &op)), 0);
+	fixture_check(&fixture);
+	alloc->floor = 6 * (dynmap_alloc_places(alloc) - dynmap_alloc_owed(alloc));
+	assert_false(dynmap_alloc_room(alloc, 1, DYNMAP_URGENT));
+	do {
+		ret = HELPED(&fixture, dynmap_volume_reap(table, &op));
+	} while (!ret);
+	assert_int_equal(ret, -ENOENT);
+	fixture_check(&fixture);
+	assert_int_equal(alloc->data_allocated, before);
+	fixture_exit(&fixture);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -268,6 +302,7 @@ int main(void)
 		cmocka_unit_test(test_shared_discards),
 		cmocka_unit_test(test_snapshots_and_writes),
 		cmocka_unit_test(test_snapshots_to_the_end),
+		cmocka_unit_test(test_emptied_with_little_left),
 	};
 
 	return cmocka_run_group_tests_name("space", tests, NULL, NULL);
