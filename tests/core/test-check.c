@@ -293,6 +293,55 @@ static u64 naive_weight(struct holders *holders, const bool *has, u32 top)
 	return sum;
 }
 
+/* Sets are the ranges of their members, however they were gathered; equal sets are one. */
+static void test_sets(void **state)
+{
+	struct dynmap_volume volume[MOST_NODES] = {};
+	struct holders holders = {};
+	bool has[MOST_NODES];
+	u32 round, i, j, count, ranges, set, odd, members;
+	const u32 *range;
+
+	(void)state;
+	for (i = 0; i < MOST_NODES; i++) {
+		volume[i].id = i;
+		holders_add_volume(&holders, &volume[i]);
+	}
+	holders_number(&holders);
+	for (i = 1; i < MOST_NODES; i += 2)
+		holders_gather(&holders, holders_one(&holders, i));
+	odd = holders_gathered(&holders);
+	for (round = 0; round < 1000; round++) {
+		memset(has, 0, sizeof(has));
+		members = fixture_below(2 * MOST_NODES);
+		for (i = 0; i < members; i++) {
+			j = fixture_below(MOST_NODES);
+			has[j] = true;
+			holders_gather(&holders, holders_one(&holders, j));
+		}
+		if (round % 2)
+			holders_gather(&holders, odd);
+		for (i = 1; i < MOST_NODES; i += 2)
+			has[i] |= round % 2;
+		set = holders_gathered(&holders);
+		range = holders_ranges(&holders, set, &ranges);
+		for (i = 0, count = 0; i < MOST_NODES; i++) {
+			if (!has[i] || (i && has[i - 1]))
+				continue;
+			for (j = i; j + 1 < MOST_NODES && has[j + 1]; )
+				j++;
+			assert_true(count < ranges);
+			assert_int_equal(range[2 * count], i);
+			assert_int_equal(range[2 * count + 1], j);
+			count++;
+		}
+		assert_int_equal(count, ranges);
+		holders_gather(&holders, set);
+		assert_int_equal(holders_gathered(&holders), set);
+	}
+	holders_exit(&holders);
+}
+
 /* What the entries of a block must weigh that the volumes of a set use; false: they cannot. */
 static bool weight_of_set(struct holders *holders, const bool *has, u32 birth, u64 *weight)
 {
@@ -411,6 +460,7 @@ int main(void)
 		cmocka_unit_test(test_deleted),
 		cmocka_unit_test(test_read_once),
 		cmocka_unit_test(test_passes),
+		cmocka_unit_test(test_sets),
 		cmocka_unit_test(test_weights),
 		cmocka_unit_test(test_deep),
 	};
