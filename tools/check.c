@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Checker, see check.h. Visits every node once, marks each block that it reaches, with the
- * volumes that use it, and compares with what the pool says of it.
+ * Checker, see check.h. Visits the nodes of all maps from the roots down, level by level, each
+ * one once for all volumes that use it, and marks each block that it reaches. Who uses shared
+ * blocks is told in the order of the volumes (holders.h): of a block the last user is then all
+ * that must be known. So a leaf is visited once for each range of volumes that use it; there
+ * are no more of these than entries of it in divergence trees. Then what was found is compared
+ * with what the pool says.
  *
  * What is known of blocks is kept for a window of segments. When memory runs out the window
  * is cut at its end, and what is behind it comes in another pass over all nodes.

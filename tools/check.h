@@ -3,8 +3,9 @@
  * Checker: recomputes what a pool derives and compares.
  *
  * Owns: the recount of allocation from the trees, of the volumes' counters, of the
- * divergence trees and of both copies of every node. Changes nothing. Each node is visited
- * once, however many volumes share it, in each of as many passes as memory calls for.
+ * divergence trees and of both copies of every node. Changes nothing. The time grows with the
+ * distinct nodes, the entries of divergence trees and the blocks in the leaves, not with the
+ * volumes that share them, times the passes that memory calls for.
  */
 #ifndef DM_DYNMAP_CHECK_H
 #define DM_DYNMAP_CHECK_H
