@@ -212,6 +212,7 @@ struct walk_news {
 	u64 given;
 };
 
+/* Something is told of a block. */
 static void tell(struct walk *walk, u64 pbn, struct walk_block *block,
 		 const struct walk_news *news)
 {
@@ -365,7 +366,7 @@ static void walk_node(struct walk *walk, struct dynmap_buf *buf, bool shared)
 		walk->how->progress(walk->check);
 }
 
-/* Of which the family, or all of them, if @tree is HOLDERS_NONE, then is not compared. */
+/* A node could not be read: the family of root @tree, or HOLDERS_NONE: all, is not compared. */
 static void is_missing(struct walk *walk, u32 tree)
 {
 	if (tree == HOLDERS_NONE)
@@ -520,8 +521,10 @@ static void keep_item(struct walk *walk, const struct walk_item *item)
 	add_item(walk, &walk->node, item);
 }
 
+/* Bring a node into memory; if it cannot be read, say so, and note for whom it is missing. */
 static int bring_node(struct walk *walk, struct walk_item *item, struct dynmap_buf **buf)
 {
+	const struct holders_leaf *leaf = walk->holders.leaf;
 	struct dynmap_op op = {};
 	const u32 *range;
 	u32 count, i;
@@ -532,13 +535,17 @@ static int bring_node(struct walk *walk, struct walk_item *item, struct dynmap_b
 		return 0;
 	item->lost = true;
 	range = holders_ranges(&walk->holders, item->set, &count);
-	cannot_read(walk, item->want.ptr.pbn[0], walk->holders.leaf[range[0]].volume->id, ret);
+	cannot_read(walk, item->want.ptr.pbn[0], leaf[range[0]].volume->id, ret);
 	for (i = 0; i < 2 * count; i++)
 		walk->counted[range[i] + i % 2].missing += i % 2 ? -1 : 1;
-	for (; count; count--, range += 2)
-		for (i = range[0]; i <= range[1]; i++)
-			if (walk->holders.leaf[i].tree != HOLDERS_NONE)
-				is_missing(walk, walk->holders.leaf[i].tree);
+	for (; count; count--, range += 2) {
+		for (i = range[0]; i <= range[1]; i++) {
+			if (leaf[i].tree == HOLDERS_NONE)
+				continue;
+			is_missing(walk, leaf[i].tree);
+			i = walk->holders.node[leaf[i].tree].last;
+		}
+	}
 	return ret;
 }
 

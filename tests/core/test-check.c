@@ -141,6 +141,39 @@ static void test_relations(void **state)
 	fixture_check(fixture);
 }
 
+/* A volume that cannot be read does not hide what is wrong with a family it is not of. */
+static void test_unreadable(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_volume *lone;
+	struct dynmap_check before, after;
+	struct dynmap_path path;
+	u32 copy, dev;
+	u64 at;
+
+	make_family(fixture);
+	lone = fixture_create(fixture, 9);
+	assert_int_equal(fixture_write(fixture, lone, 0, 5, 6), 0);
+	fixture_check(fixture);
+	for (copy = 0; copy < 2; copy++) {
+		at = dynmap_pbn_locate(&fixture->pool.geo, lone->map.root.pbn[copy], &dev);
+		memset(store_mem_block(&fixture->mem, dev, at), 0, DYNMAP_BLOCK_BYTES);
+	}
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, true), 0);
+	before = check_with(fixture, 0);
+	assert_int_equal(before.damaged, 1);
+	fixture_load(fixture, 3)->mapped++;
+	snap_of(fixture, 1)->own++;
+	after = check_with(fixture, 0);
+	assert_int_equal(after.damaged, before.damaged);
+	assert_int_equal(after.repairable, before.repairable + 2);
+	assert_int_equal(HELPED(fixture, dynmap_btree_find(&snap_of(fixture, 1)->divergence, 0,
+							   &path, &op)), 0);
+	((struct dynmap_disk_divergence *)dynmap_leaf_record(path.buf[0], 0))->side ^= 1;
+	assert_true(check_with(fixture, 0).damaged > before.damaged);
+}
+
 /*
  * Volumes go one after the other, in every order; at each step of that what is used by those
  * who stay, or waits for a snapshot node to be drained, is told from what is not.
@@ -457,6 +490,7 @@ int main(void)
 		FIXTURE_TEST(test_divergence, two),
 		FIXTURE_TEST(test_counters, one),
 		FIXTURE_TEST(test_relations, one),
+		FIXTURE_TEST(test_unreadable, two),
 		cmocka_unit_test(test_deleted),
 		cmocka_unit_test(test_read_once),
 		cmocka_unit_test(test_passes),
