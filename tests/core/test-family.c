@@ -570,6 +570,27 @@ static void test_refused(void **state)
 	reap(fixture);
 }
 
+/*
+ * A snapshot takes the nodes for its record at once, not from what is left for the checkpoint
+ * that comes: that one only replaces records that are there.
+ */
+static void test_entered_at_once(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_family *family = &fixture->pool.table.family;
+	struct dynmap_disk_snapshot record;
+	u64 id;
+
+	fixture_create(fixture, 1);
+	for (id = 1; id < 100; id++) {
+		snapshot(fixture, 1 + id, 1);
+		assert_int_equal(HELPED(fixture, dynmap_btree_get(&family->snaps, id, &record,
+								  &op)), 0);
+		assert_int_equal(le64_to_cpu(record.id), id);
+	}
+	fixture_check(fixture);
+}
+
 /* Bad records of snapshot nodes are found when they are needed. */
 static void test_bad_records(void **state)
 {
@@ -782,6 +803,7 @@ int main(void)
 		FIXTURE_TEST(test_reopened, two),
 		FIXTURE_TEST(test_unloaded, one),
 		FIXTURE_TEST(test_refused, one),
+		FIXTURE_TEST(test_entered_at_once, one),
 		FIXTURE_TEST(test_bad_records, one),
 		FIXTURE_TEST(test_bad_divergence, one),
 		FIXTURE_TEST(test_looked_up_before, one),
