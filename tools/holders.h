@@ -5,7 +5,7 @@
  * Volumes are the leaves of a binary forest, whose inner nodes are the snapshot nodes
  * (dm-dynmap-family.h). In the order in which a walk from left to right meets them each
  * has a number, so that those below a snapshot node are a range of numbers, and those that
- * use one block a few ranges: a set. Equal sets are one, known by its place in an array.
+ * use one node a few ranges: a set. Equal sets are one, known by its place in an array.
  *
  * The divergence tree of a snapshot node has an entry for a block that one of its sides
  * uses and the other does not. To compare that with what volumes use, without visiting each
@@ -131,9 +131,6 @@ void holders_add_node(struct holders *holders, struct dynmap_snap *snap);
 void holders_add_volume(struct holders *holders, struct dynmap_volume *volume);
 void holders_number(struct holders *holders);
 void holders_exit(struct holders *holders);
-
-/* Place of a snapshot node; HOLDERS_NONE: there is none. */
-u32 holders_find(const struct holders *holders, u64 id);
 
 /* The set of one volume; 0 is the empty set. */
 u32 holders_one(struct holders *holders, u32 leaf);
