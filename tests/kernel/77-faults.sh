@@ -107,18 +107,19 @@ random() {
 	"$TOOLS/dynmap" check /dev/a > /run/out || fail "the checker: $(cat /run/out)"
 }
 
-# worker_faults PROBABILITY: allocations of the kernel's threads fail, and no others; there
-# will be no new threads, either.
+# worker_faults PROBABILITY: allocations of the kernel's threads fail, and no others. Of kthreadd
+# first: there are no new threads then while the others are looked for.
 worker_faults() {
 	local kind thread
-	grep -slE '^(kworker|kthreadd|dynmap)' /proc/[0-9]*/comm | while read -r thread; do
-		echo $(($1 > 0)) > "${thread%comm}make-it-fail"
-	done
+	[ "$1" -eq 0 ] || echo 1 > /proc/2/make-it-fail
 	for kind in failslab fail_page_alloc; do
 		echo 0 > $DEBUG/$kind/probability
 		echo $(($1 > 0)) > $DEBUG/$kind/task-filter
 		echo -1 > $DEBUG/$kind/times
 		echo "$1" > $DEBUG/$kind/probability
+	done
+	grep -slE '^(kworker|kthreadd|dynmap)' /proc/[0-9]*/comm | while read -r thread; do
+		echo $(($1 > 0)) > "${thread%comm}make-it-fail"
 	done
 }
 
@@ -184,6 +185,8 @@ deletion() {
 	for i in $(seq 8); do delete "1$i"; done
 	mode_becomes rw
 	becomes "pages that are not written" 0 dirty
+	# Else they ended with the time that writes wait for space.
+	! dmesg | grep -q 'lost async page write' || fail "a write failed"
 	exec 9>&-
 	worker_faults 0
 	echo "# in use: $before units, after the deletion and the rest of the writes $(used)"
