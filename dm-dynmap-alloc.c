@@ -90,7 +90,8 @@ u64 dynmap_alloc_data_free(const struct dynmap_alloc *alloc)
 /* Of those, blocks that data may take before the next checkpoint: nodes have to be left, too. */
 static u64 dynmap_alloc_data_now(const struct dynmap_alloc *alloc)
 {
-	u64 kept = dynmap_alloc_kept(alloc, 0) + dynmap_alloc_owed(alloc);
+	u64 kept = dynmap_alloc_kept(alloc, 0) + dynmap_alloc_owed(alloc) +
+		   dynmap_alloc_kills(alloc);
 	u64 places = dynmap_alloc_places(alloc);
 
 	return min(places > kept ? places - kept : 0, dynmap_alloc_data_free(alloc));
@@ -484,18 +485,21 @@ int dynmap_alloc_drain(struct dynmap_alloc *alloc)
 /* Will a checkpoint make room because what it enters is no longer owed then? */
 static bool dynmap_alloc_is_owing(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent)
 {
-	u64 least = dynmap_alloc_owed_least(alloc);
+	u64 least = dynmap_alloc_owed_least(alloc) +
+		    dynmap_kills_owed(alloc->cache) * alloc->cache->copies;
+	u64 kept = dynmap_alloc_kept(alloc, urgent);
 
+	if (urgent < DYNMAP_URGENT_KILLS)
+		kept += dynmap_alloc_kills(alloc);
 	return dynmap_alloc_owed(alloc) > least &&
-	       dynmap_alloc_places(alloc) >= least + dynmap_alloc_kept(alloc, urgent) +
-					     nodes * alloc->cache->copies;
+	       dynmap_alloc_places(alloc) >= least + kept + nodes * alloc->cache->copies;
 }
 
 int dynmap_alloc_no_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent)
 {
 	if (urgent < DYNMAP_URGENT_CHECKPOINT &&
 	    (dynmap_meta_quarantined(alloc) || alloc->cache->given_up ||
-	     dynmap_alloc_is_owing(alloc, nodes, urgent)))
+	     dynmap_alloc_kills_move(alloc) || dynmap_alloc_is_owing(alloc, nodes, urgent)))
 		return -EBUSY;
 	return -ENOSPC;
 }
@@ -762,7 +766,7 @@ static __always_inline int dynmap_alloc_give(struct dynmap_alloc *alloc, u64 goa
 	}
 	own = dynmap_alloc_find(alloc, goal, want, again, pbn, len);
 	if (!*len) {
-		bool soon = alloc->quarantined || alloc->cache->kills.count ||
+		bool soon = alloc->quarantined || dynmap_alloc_kills_move(alloc) ||
 			    dynmap_alloc_data_free(alloc);
 
 		return soon ? -EBUSY : -ENOSPC;

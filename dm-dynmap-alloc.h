@@ -239,7 +239,9 @@ int __must_check dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32
 int __must_check dynmap_alloc_drain(struct dynmap_alloc *alloc);
 
 #define DYNMAP_KILLS_MANY	4096	/* some are seen to then */
-#define DYNMAP_KILL_NODES	8	/* that each may take: a path, splits */
+#define DYNMAP_KILL_NODES	2	/* that each may add for good: by a split, a root */
+#define DYNMAP_KILL_WORST	(3 * (DYNMAP_MAX_LEVELS + 2))	/* that a step with one may take */
+#define DYNMAP_KILLS_PER_LEAF	64	/* of the kill tree, at least, its inner nodes included */
 #define DYNMAP_SPLIT_RECORDS	32	/* added to the space tree for each leaf that is split */
 
 /*
@@ -268,6 +270,20 @@ static inline u64 dynmap_tally_owed(const struct dynmap_tally *tally)
 }
 
 /*
+ * Nodes that take a place when the kills that wait are entered in their tree, and those that
+ * waited at the last checkpoint leave it. They are entered in ascending order and leave at the
+ * end: all leaves but the last two are full by fifteen sixteenths.
+ */
+static inline u64 dynmap_kills_owed(const struct dynmap_cache *cache)
+{
+	const struct dynmap_tally *tally = &cache->tally[DYNMAP_TREE_KILL];
+
+	if (!cache->kills.count && !tally->nodes[0])
+		return 0;
+	return cache->kills.count / DYNMAP_KILLS_PER_LEAF + tally->nodes[1] + 3;
+}
+
+/*
  * Blocks that the next checkpoint may take: for what has changed in memory only, and for what
  * that changes. Each node takes a place once in an epoch.
  */
@@ -277,7 +293,7 @@ static inline u64 dynmap_alloc_owed(const struct dynmap_alloc *alloc)
 
 	return dynmap_alloc_owed_by(alloc, dynmap_tally_owed(&tally[DYNMAP_TREE_VOLUME]) +
 				    dynmap_tally_owed(&tally[DYNMAP_TREE_SNAPSHOT]) +
-				    (u64)alloc->cache->kills.count * DYNMAP_KILL_NODES +
+				    dynmap_kills_owed(alloc->cache) +
 				    dynmap_tally_clean(space, 0) + dynmap_tally_clean(space, 1),
 				    alloc->nr_dirty_zones);
 }
@@ -304,6 +320,12 @@ static inline u64 dynmap_alloc_kept(const struct dynmap_alloc *alloc, u8 urgent)
 	return alloc->floor >> (urgent + 1);
 }
 
+/* Blocks that the kills that wait may take for good: operations that add others leave them. */
+static inline u64 dynmap_alloc_kills(const struct dynmap_alloc *alloc)
+{
+	return (u64)alloc->cache->kills.count * DYNMAP_KILL_NODES * alloc->cache->copies;
+}
+
 /*
  * May an operation of this urgency (see struct dynmap_op) take @nodes nodes? Places in
  * stock count as free: which operation filled the stock must not matter.
@@ -314,21 +336,34 @@ static inline bool dynmap_alloc_room(const struct dynmap_alloc *alloc, u32 nodes
 
 	if (urgent < DYNMAP_URGENT_CHECKPOINT)
 		keep = dynmap_alloc_owed(alloc) + dynmap_alloc_kept(alloc, urgent);
+	if (urgent < DYNMAP_URGENT_KILLS)
+		keep += dynmap_alloc_kills(alloc);
 	return dynmap_alloc_places(alloc) >= keep + nodes * alloc->cache->copies;
+}
+
+/* Will a checkpoint, which begins with that, settle some of the kills that wait? */
+static inline bool dynmap_alloc_kills_move(const struct dynmap_alloc *alloc)
+{
+	return alloc->cache->kills.count &&
+	       dynmap_alloc_room(alloc, DYNMAP_KILL_WORST, DYNMAP_URGENT_KILLS);
 }
 
 /* Why there is none: -EBUSY: a checkpoint will make some; -ENOSPC: there is too little. */
 int dynmap_alloc_no_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent);
 
+/* More do not wait: what a checkpoint takes for them is no more than a quarter of the floor. */
+static inline bool dynmap_alloc_most_kills(const struct dynmap_alloc *alloc)
+{
+	return alloc->cache->kills.count > min_t(u64, DYNMAP_KILLS_MANY, 8 * alloc->floor);
+}
+
 /*
- * Do the kills that wait owe more than a part of what is free? Each counts with the most that
- * it may need, which is many times what it needs: that must not pass for want of space.
+ * Is more than a part of what is free kept for the kills that wait? Each counts with the most
+ * that it may need, which is many times what it needs: that must not pass for want of space.
  */
 static inline bool dynmap_alloc_many_kills(const struct dynmap_alloc *alloc)
 {
-	u64 owed = (u64)alloc->cache->kills.count * DYNMAP_KILL_NODES * alloc->cache->copies;
-
-	return owed > dynmap_alloc_places(alloc) / 8;
+	return dynmap_alloc_kills(alloc) > dynmap_alloc_places(alloc) / 8;
 }
 
 /* Is there space on one device only? While a second one is added, the first one is alone. */

@@ -20,6 +20,7 @@ static const u16 dynmap_record_sizes[] = {
 	[DYNMAP_TREE_SEGMENT] = sizeof(struct dynmap_disk_segment),
 	[DYNMAP_TREE_SNAPSHOT] = sizeof(struct dynmap_disk_snapshot),
 	[DYNMAP_TREE_DIVERGENCE] = sizeof(struct dynmap_disk_divergence),
+	[DYNMAP_TREE_KILL] = sizeof(struct dynmap_disk_kill),
 };
 
 u32 dynmap_btree_record_bytes(u8 kind)
@@ -114,6 +115,17 @@ static const char *dynmap_check_divergence(const struct dynmap_geometry *geo,
 	return NULL;
 }
 
+static const char *dynmap_check_kill(const struct dynmap_geometry *geo,
+				     const struct dynmap_disk_kill *kill)
+{
+	u32 len = le32_to_cpu(kill->len);
+
+	if (!len || len > DYNMAP_SEGMENT_BLOCKS ||
+	    !dynmap_pbn_valid(geo, le64_to_cpu(kill->pbn), len))
+		return "kill address";
+	return kill->side > 1 || kill->is_node > 1 ? "kill side" : NULL;
+}
+
 static const char *dynmap_check_leaf(const struct dynmap_geometry *geo,
 				     const struct dynmap_disk_node *node, u32 count, u64 high)
 {
@@ -136,6 +148,8 @@ static const char *dynmap_check_leaf(const struct dynmap_geometry *geo,
 			failed = dynmap_check_map(geo, record, key, &end);
 		else if (node->kind == DYNMAP_TREE_DIVERGENCE)
 			failed = dynmap_check_divergence(geo, record, &end);
+		else if (node->kind == DYNMAP_TREE_KILL)
+			failed = dynmap_check_kill(geo, record);
 		if (failed)
 			return failed;
 	}

@@ -9,16 +9,16 @@
 #define DYNMAP_KILL_STEPS	64	/* leaves that are seen to at a time, when many wait */
 
 void dynmap_family_init(struct dynmap_family *family, struct dynmap_cache *cache,
-			struct dynmap_alloc *alloc, const struct dynmap_disk_root *root,
-			u64 next_id)
+			struct dynmap_alloc *alloc, const struct dynmap_disk_super *sb)
 {
 	memset(family, 0, sizeof(*family));
 	family->cache = cache;
 	family->alloc = alloc;
-	family->next_id = next_id;
+	family->next_id = le64_to_cpu(sb->next_snapshot_id);
 	family->durable = ~0ULL;
 	INIT_LIST_HEAD(&family->loaded);
-	dynmap_btree_init(&family->snaps, cache, DYNMAP_TREE_SNAPSHOT, 0, root);
+	dynmap_btree_init(&family->snaps, cache, DYNMAP_TREE_SNAPSHOT, 0, &sb->snapshot_root);
+	dynmap_btree_init(&family->waiting, cache, DYNMAP_TREE_KILL, 0, &sb->kill_root);
 }
 
 static void dynmap_snap_free(struct dynmap_family *family, struct dynmap_snap *snap)
@@ -585,8 +585,10 @@ static __hot int dynmap_kill_step(struct dynmap_family *family, struct dynmap_ki
 __hot int dynmap_family_settle(struct dynmap_family *family, u32 most, struct dynmap_op *op)
 {
 	struct dynmap_kill *kill;
+	u8 urgent = op->urgent;
 	int ret = 0;
 
+	op->urgent = DYNMAP_URGENT_KILLS;
 	while (!ret) {
 		kill = dynmap_kills_take(family->cache);
 		if (!kill)
@@ -594,20 +596,140 @@ __hot int dynmap_family_settle(struct dynmap_family *family, u32 most, struct dy
 		ret = most-- ? dynmap_kill_step(family, kill, op) : -EINPROGRESS;
 		dynmap_kills_put(family->cache, kill);
 	}
+	op->urgent = urgent;
 	return ret;
+}
+
+int dynmap_family_settle_most(struct dynmap_family *family, u32 most, struct dynmap_op *op)
+{
+	int ret = dynmap_family_settle(family, most, op);
+
+	return ret == -EBUSY || ret == -ENOSPC ? 0 : ret;
 }
 
 int dynmap_family_settle_some(struct dynmap_family *family, struct dynmap_op *op)
 {
 	u32 most = dynmap_alloc_room(family->alloc, 0, op->urgent) ? DYNMAP_KILL_STEPS : ~0U;
-	u8 urgent = op->urgent;
+	int ret = dynmap_family_settle(family, most, op);
+
+	if (ret == -EINPROGRESS)
+		return 0;
+	/* Replay needs no more space than what it repeats did, and that goes on without. */
+	if ((ret == -EBUSY || ret == -ENOSPC) &&
+	    (op->urgent == DYNMAP_URGENT_CHECKPOINT || !dynmap_alloc_most_kills(family->alloc)))
+		return 0;
+	return ret;
+}
+
+/* What is wrong with a kill record, number @number of those that waited. */
+static const char *dynmap_kill_verify(const struct dynmap_family *family, u64 number,
+				      const struct dynmap_disk_kill *disk)
+{
+	if (le64_to_cpu(disk->number) != number)
+		return "number";
+	if (le64_to_cpu(disk->node) >= family->next_id)
+		return "snapshot node";
+	if (!disk->birth || le32_to_cpu(disk->birth) > family->cache->generation)
+		return "birth";
+	return NULL;
+}
+
+int dynmap_family_load(struct dynmap_family *family, struct dynmap_op *op)
+{
+	struct dynmap_disk_kill disk;
+	struct dynmap_kill kill;
+	const char *failed;
+	u64 number;
 	int ret;
 
-	/* What kills may take is kept for them: see dynmap_alloc_owed(). */
-	op->urgent = DYNMAP_URGENT_CHECKPOINT;
-	ret = dynmap_family_settle(family, most, op);
-	op->urgent = urgent;
-	return ret == -EINPROGRESS ? 0 : ret;
+	for (;; family->waited++) {
+		if (!family->cache->nr_spare)
+			return -ENOMEM;
+		ret = dynmap_btree_next(&family->waiting, family->waited, &disk, &number, op);
+		if (ret)
+			return ret == -ENOENT ? 0 : ret;
+		failed = dynmap_kill_verify(family, family->waited, &disk);
+		if (failed) {
+			dynmap_err("kill %llu: bad %s", (unsigned long long)number, failed);
+			return -EUCLEAN;
+		}
+		kill = (struct dynmap_kill){
+			.pbn = le64_to_cpu(disk.pbn),
+			.node = le64_to_cpu(disk.node),
+			.len = le32_to_cpu(disk.len),
+			.birth = le32_to_cpu(disk.birth),
+			.side = disk.side,
+			.is_node = disk.is_node,
+		};
+		dynmap_kills_add(family->cache, &kill);
+	}
+}
+
+/* Enter a kill that waits in the kill tree. */
+static int dynmap_kill_put(struct dynmap_family *family, u64 number, const struct dynmap_kill *kill,
+			   struct dynmap_op *op)
+{
+	struct dynmap_disk_kill disk = {
+		.number = cpu_to_le64(number),
+		.pbn = cpu_to_le64(kill->pbn),
+		.node = cpu_to_le64(kill->node),
+		.len = cpu_to_le32(kill->len),
+		.birth = cpu_to_le32(kill->birth),
+		.side = kill->side,
+		.is_node = kill->is_node,
+	};
+	int ret = dynmap_alloc_reserve(family->alloc, dynmap_btree_worst(&family->waiting), 2, op);
+
+	if (!ret)
+		ret = dynmap_btree_put(&family->waiting, number, &disk, op);
+	if (!ret && number == family->waited)
+		family->waited++;
+	return ret;
+}
+
+/* Take the last kills out of the kill tree: @count stay. */
+static int dynmap_kills_cut(struct dynmap_family *family, u64 count, struct dynmap_op *op)
+{
+	struct dynmap_path path;
+	u64 first;
+	int ret = 0;
+
+	while (!ret && family->waited > count) {
+		ret = dynmap_alloc_reserve(family->alloc, dynmap_btree_worst(&family->waiting), 2,
+					   op);
+		if (!ret)
+			ret = dynmap_btree_last(&family->waiting, &path, op);
+		if (ret)
+			break;
+		first = dynmap_leaf_key(path.buf[0], 0);
+		if (first >= count) {
+			dynmap_btree_cut_last(&family->waiting, &path);
+			family->waited = first;
+			continue;
+		}
+		ret = dynmap_btree_remove(&family->waiting, family->waited - 1, op);
+		family->waited -= !ret;
+	}
+	return ret == -ENOENT || ret == -ESTALE ? -EUCLEAN : ret;
+}
+
+/* The kill tree gets those that wait now. What fails can be called again. */
+static int dynmap_kills_checkpoint(struct dynmap_family *family, struct dynmap_op *op)
+{
+	const struct dynmap_kills *kills = &family->cache->kills;
+	const struct dynmap_kill *kill;
+	u64 number = 0;
+	int ret;
+	u32 i;
+
+	for (i = 0; kills->count && i < DYNMAP_KILL_BINS; i++) {
+		for (kill = kills->bin[i]; kill; kill = kill->next) {
+			ret = dynmap_kill_put(family, number++, kill, op);
+			if (ret)
+				return ret;
+		}
+	}
+	return dynmap_kills_cut(family, number, op);
 }
 
 int dynmap_family_deleted(struct dynmap_family *family, u64 parent, u64 *id, struct dynmap_op *op)
@@ -845,8 +967,10 @@ int dynmap_family_survey(struct dynmap_family *family, struct dynmap_survey *sur
 int dynmap_family_checkpoint(struct dynmap_family *family, struct dynmap_op *op)
 {
 	struct dynmap_snap *snap;
-	int ret;
+	int ret = dynmap_kills_checkpoint(family, op);
 
+	if (ret)
+		return ret;
 	list_for_each_entry(snap, &family->loaded, list) {
 		if (!snap->dirty)
 			continue;
@@ -876,4 +1000,5 @@ void dynmap_family_seal(struct dynmap_family *family)
 	}
 	family->cache->tally[DYNMAP_TREE_SNAPSHOT].records = 0;
 	dynmap_btree_seal(&family->snaps);
+	dynmap_btree_seal(&family->waiting);
 }

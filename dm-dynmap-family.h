@@ -22,10 +22,11 @@
  * background the dying node's divergence tree is drained: what the survivor's side
  * had killed dies, the rest is dropped; then the node goes.
  *
- * Kills wait, in no order that matters, for others that go to the same leaf. There is
- * room for what they may need: without it fewer of them wait.
+ * Kills wait, in no order that matters, for others that go to the same leaf, and for
+ * space: one that rises through a chain of snapshot nodes changes a leaf at each of them.
+ * Each checkpoint keeps those that wait in the kill tree, so none must be settled for it.
  *
- * Owns: the tree of snapshot nodes, their divergence trees, the kills that wait.
+ * Owns: the tree of snapshot nodes, their divergence trees, the kills that wait, their tree.
  * What is freed here is free after the next checkpoint (dynmap_alloc_free_late()):
  * nothing of it is in the journal, replay may find other ways to the same end.
  *
@@ -34,8 +35,7 @@
  *     that exactly one of its sides reaches, with the other one's number; while it
  *     is dying some of them may be gone;
  *  F2 a block is allocated exactly as long as a volume, its reserved space
- *     included, reaches it or a kill of it waits; a checkpoint is made when
- *     none does;
+ *     included, reaches it or a kill of it waits;
  *  F3 generations ascend from parents to children.
  *
  * Locking: metadata lock held for writing.
@@ -77,6 +77,8 @@ struct dynmap_snap {
  * @cache: node cache
  * @alloc: allocator
  * @snaps: the tree of snapshot nodes
+ * @waiting: the kill tree: the kills that waited at the last checkpoint
+ * @waited: how many these are: they have the numbers below
  * @loaded: those in memory
  * @hash: the same, by id
  * @next_id: of the next one
@@ -90,6 +92,8 @@ struct dynmap_family {
 	struct dynmap_cache *cache;
 	struct dynmap_alloc *alloc;
 	struct dynmap_tree snaps;
+	struct dynmap_tree waiting;
+	u64 waited;
 	struct list_head loaded;
 	struct hlist_head hash[1 << DYNMAP_SNAP_HASH_BITS];
 	u64 next_id;
@@ -101,9 +105,17 @@ struct dynmap_family {
 };
 
 void dynmap_family_init(struct dynmap_family *family, struct dynmap_cache *cache,
-			struct dynmap_alloc *alloc, const struct dynmap_disk_root *root,
-			u64 next_id);
+			struct dynmap_alloc *alloc, const struct dynmap_disk_super *sb);
 void dynmap_family_exit(struct dynmap_family *family);
+
+/**
+ * dynmap_family_load() - at opening: the kills that waited at the last checkpoint
+ * @family: the families
+ * @op: told what is missing
+ *
+ * Return: 0; -EUCLEAN; -EAGAIN, -ENOMEM: call again.
+ */
+int __must_check dynmap_family_load(struct dynmap_family *family, struct dynmap_op *op);
 
 /**
  * dynmap_snap_get() - a snapshot node
@@ -133,16 +145,20 @@ int __must_check dynmap_family_share(struct dynmap_family *family, u64 parent, u
 				     struct dynmap_op *op);
 
 /**
- * dynmap_family_settle() - see to the kills that wait
+ * dynmap_family_settle() - see to the kills that wait, as far as there is room
  * @family: the families
  * @most: see to that many at most
- * @op: told what is missing
+ * @op: told what is missing; its urgency does not matter
  *
- * Return: 0 when none is left; -EINPROGRESS: @most were seen to, call again; -EAGAIN,
- * -ENOMEM, -ENOSPC, -EBUSY; -EUCLEAN.
+ * Return: 0 when none is left; -EINPROGRESS: @most were seen to, call again; -EBUSY,
+ * -ENOSPC: for the others there is no room now; -EAGAIN, -ENOMEM; -EUCLEAN.
  */
 int __must_check dynmap_family_settle(struct dynmap_family *family, u32 most,
 				      struct dynmap_op *op);
+
+/* The same; 0 also when for those that are left there is no room: they go on waiting. */
+int __must_check dynmap_family_settle_most(struct dynmap_family *family, u32 most,
+					   struct dynmap_op *op);
 
 /*
  * See to some of the kills, if many wait or room for what they need becomes short; as
@@ -154,10 +170,11 @@ int __must_check dynmap_family_settle_some(struct dynmap_family *family, struct 
 static inline int __must_check dynmap_family_settle_due(struct dynmap_family *family,
 							struct dynmap_op *op)
 {
-	u32 count = family->cache->kills.count;
+	const struct dynmap_alloc *alloc = family->alloc;
 
-	if (!count || (count <= DYNMAP_KILLS_MANY && !dynmap_alloc_many_kills(family->alloc) &&
-		       dynmap_alloc_room(family->alloc, 0, op->urgent)))
+	if (!alloc->cache->kills.count ||
+	    (!dynmap_alloc_most_kills(alloc) && !dynmap_alloc_many_kills(alloc) &&
+	     dynmap_alloc_room(alloc, 0, op->urgent)))
 		return 0;
 	return dynmap_family_settle_some(family, op);
 }
@@ -270,7 +287,7 @@ struct dynmap_survey {
 int __must_check dynmap_family_survey(struct dynmap_family *family, struct dynmap_survey *survey,
 				      struct dynmap_op *op);
 
-/* Checkpoint: put the records that changed; no further changes; the trees are sealed. */
+/* Checkpoint: put the kills, and records that changed; no further changes; the trees are sealed. */
 int __must_check dynmap_family_checkpoint(struct dynmap_family *family, struct dynmap_op *op);
 void dynmap_family_seal(struct dynmap_family *family);
 

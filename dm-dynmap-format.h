@@ -76,6 +76,7 @@
  * @DYNMAP_TREE_SEGMENT: segment records
  * @DYNMAP_TREE_SNAPSHOT: snapshot nodes
  * @DYNMAP_TREE_DIVERGENCE: divergence records of one snapshot node
+ * @DYNMAP_TREE_KILL: kills that wait
  */
 enum dynmap_tree_kind {
 	DYNMAP_TREE_MAP = 1,
@@ -84,6 +85,7 @@ enum dynmap_tree_kind {
 	DYNMAP_TREE_SEGMENT = 4,
 	DYNMAP_TREE_SNAPSHOT = 5,
 	DYNMAP_TREE_DIVERGENCE = 6,
+	DYNMAP_TREE_KILL = 7,
 	DYNMAP_TREE_KINDS
 };
 
@@ -180,8 +182,10 @@ struct dynmap_disk_device {
  *    416    8 opening: a random number, drawn each time that the pool is opened for writing
  *    424    8 the opening before, which all devices carry
  *    432    4 generation in which a group of snapshots began that is not complete, 0: none
- *    436   24 tallies: volume, space, snapshot tree
- *    460  564 zero
+ *    436   32 tallies: volume, space, snapshot, kill tree
+ *    468    4 zero
+ *    472   32 root of the kill tree
+ *    504  520 zero
  *   1024 3072 device table
  */
 struct dynmap_disk_super {
@@ -221,7 +225,10 @@ struct dynmap_disk_super {
 	struct dynmap_disk_tally volume_tally;
 	struct dynmap_disk_tally space_tally;
 	struct dynmap_disk_tally snapshot_tally;
-	__u8 zero1[564];
+	struct dynmap_disk_tally kill_tally;
+	__le32 zero3;
+	struct dynmap_disk_root kill_root;
+	__u8 zero1[520];
 	struct dynmap_disk_device device[DYNMAP_MAX_DEVICES];
 };
 
@@ -473,6 +480,31 @@ struct dynmap_disk_divergence {
 	__u8 zero[6];
 };
 
+/*
+ * Kill record: blocks that one side of a snapshot node stopped using, and that are not yet
+ * entered in its divergence tree. Each checkpoint numbers those that wait from 0 on.
+ *
+ * OFFSET SIZE DESCRIPTION
+ *      0    8 number
+ *      8    8 first pbn
+ *     16    8 snapshot node, 0: nobody uses the blocks any more
+ *     24    4 length in blocks
+ *     28    4 birth
+ *     32    1 side that stopped using them, 0 or 1
+ *     33    1 they are: 0 data, 1 nodes
+ *     34    6 zero
+ */
+struct dynmap_disk_kill {
+	__le64 number;
+	__le64 pbn;
+	__le64 node;
+	__le32 len;
+	__le32 birth;
+	__u8 side;
+	__u8 is_node;
+	__u8 zero[6];
+};
+
 /**
  * enum dynmap_record_kind - kinds of journal record
  * @DYNMAP_REC_RESERVE: [lbn, lbn + len) of a hole is mapped to pbn, RESERVED
@@ -647,7 +679,10 @@ DYNMAP_ASSERT_AT(dynmap_disk_super, group, 432);
 DYNMAP_ASSERT_AT(dynmap_disk_super, volume_tally, 436);
 DYNMAP_ASSERT_AT(dynmap_disk_super, space_tally, 444);
 DYNMAP_ASSERT_AT(dynmap_disk_super, snapshot_tally, 452);
-DYNMAP_ASSERT_AT(dynmap_disk_super, zero1, 460);
+DYNMAP_ASSERT_AT(dynmap_disk_super, kill_tally, 460);
+DYNMAP_ASSERT_AT(dynmap_disk_super, zero3, 468);
+DYNMAP_ASSERT_AT(dynmap_disk_super, kill_root, 472);
+DYNMAP_ASSERT_AT(dynmap_disk_super, zero1, 504);
 DYNMAP_ASSERT_AT(dynmap_disk_super, device, 1024);
 
 DYNMAP_ASSERT_SIZE(dynmap_disk_node, 80);
@@ -720,6 +755,15 @@ DYNMAP_ASSERT_SIZE(dynmap_disk_divergence, 24);
 DYNMAP_ASSERT_AT(dynmap_disk_divergence, len, 8);
 DYNMAP_ASSERT_AT(dynmap_disk_divergence, birth, 12);
 DYNMAP_ASSERT_AT(dynmap_disk_divergence, side, 16);
+
+DYNMAP_ASSERT_SIZE(dynmap_disk_kill, 40);
+DYNMAP_ASSERT_AT(dynmap_disk_kill, pbn, 8);
+DYNMAP_ASSERT_AT(dynmap_disk_kill, node, 16);
+DYNMAP_ASSERT_AT(dynmap_disk_kill, len, 24);
+DYNMAP_ASSERT_AT(dynmap_disk_kill, birth, 28);
+DYNMAP_ASSERT_AT(dynmap_disk_kill, side, 32);
+DYNMAP_ASSERT_AT(dynmap_disk_kill, is_node, 33);
+DYNMAP_ASSERT_AT(dynmap_disk_kill, zero, 34);
 
 DYNMAP_ASSERT_SIZE(dynmap_disk_record, 24);
 DYNMAP_ASSERT_AT(dynmap_disk_record, attr, 1);

@@ -116,7 +116,7 @@ struct dynmap_place {
  * @urgent: how far the operation may use the metadata space held back: 0, or
  *	DYNMAP_URGENT if it frees space or ends one that began, or
  *	DYNMAP_URGENT_REAP if it goes on with what such ones began, or
- *	DYNMAP_URGENT_CHECKPOINT
+ *	DYNMAP_URGENT_KILLS if it settles kills, or DYNMAP_URGENT_CHECKPOINT
  *
  * Three errors of the core ask for help and a new call; nothing has changed
  * when they are returned:
@@ -134,7 +134,8 @@ struct dynmap_op {
 
 #define DYNMAP_URGENT			1
 #define DYNMAP_URGENT_REAP		2
-#define DYNMAP_URGENT_CHECKPOINT	3
+#define DYNMAP_URGENT_KILLS		3
+#define DYNMAP_URGENT_CHECKPOINT	4
 
 #define DYNMAP_STOCK		128	/* places in stock, per copy */
 #define DYNMAP_MIN_CLEAN	256	/* nodes that stay in memory, however short it is */

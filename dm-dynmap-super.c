@@ -298,6 +298,7 @@ static int dynmap_pool_init(struct dynmap_pool *pool, struct dynmap_store *store
 	dynmap_tally_load(&pool->cache.tally[DYNMAP_TREE_VOLUME], &sb->volume_tally);
 	dynmap_tally_load(&pool->cache.tally[DYNMAP_TREE_SPACE], &sb->space_tally);
 	dynmap_tally_load(&pool->cache.tally[DYNMAP_TREE_SNAPSHOT], &sb->snapshot_tally);
+	dynmap_tally_load(&pool->cache.tally[DYNMAP_TREE_KILL], &sb->kill_tally);
 	dynmap_journal_spread(&pool->journal, sb);
 	pool->journal.incarnation = le64_to_cpu(sb->incarnation);
 	pool->journal.head = le64_to_cpu(sb->journal_seq);
@@ -311,14 +312,14 @@ static int dynmap_pool_init(struct dynmap_pool *pool, struct dynmap_store *store
 	if (!dynmap_btree_root_valid(&pool->geo, &sb->volume_root) ||
 	    !dynmap_btree_root_valid(&pool->geo, &sb->segment_root) ||
 	    !dynmap_btree_root_valid(&pool->geo, &sb->snapshot_root) ||
+	    !dynmap_btree_root_valid(&pool->geo, &sb->kill_root) ||
 	    le32_to_cpu(sb->segment_root.levels)) {
 		dynmap_err("superblock: bad root");
 		return -EUCLEAN;
 	}
 	dynmap_btree_init(&pool->table.volumes, &pool->cache, DYNMAP_TREE_VOLUME, 0,
 			  &sb->volume_root);
-	dynmap_family_init(&pool->table.family, &pool->cache, &pool->alloc, &sb->snapshot_root,
-			   le64_to_cpu(sb->next_snapshot_id));
+	dynmap_family_init(&pool->table.family, &pool->cache, &pool->alloc, sb);
 	dynmap_btree_init(&pool->segments, &pool->cache, DYNMAP_TREE_SEGMENT, 0,
 			  &sb->segment_root);
 	return dynmap_alloc_init(&pool->alloc, &pool->cache, &sb->space_root);
@@ -350,7 +351,7 @@ int dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *o
 	if (pool->failed)
 		return -EROFS;
 	op->urgent = DYNMAP_URGENT_CHECKPOINT;
-	ret = dynmap_family_settle(&pool->table.family, DYNMAP_PREPARE_ZONES, op);
+	ret = dynmap_family_settle_most(&pool->table.family, DYNMAP_PREPARE_ZONES, op);
 	return ret ? ret : dynmap_alloc_checkpoint(&pool->alloc, DYNMAP_PREPARE_ZONES, op);
 }
 
@@ -363,12 +364,9 @@ int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 	if (pool->failed)
 		return -EROFS;
 	op->urgent = DYNMAP_URGENT_CHECKPOINT;
-	ret = dynmap_family_settle(&pool->table.family, ~0U, op);
-	/* Kills may have taken more: there are chains in which one goes on and on. */
 	places = dynmap_alloc_places(&pool->alloc);
 	owed = dynmap_alloc_owed(&pool->alloc);
-	if (!ret)
-		ret = dynmap_family_checkpoint(&pool->table.family, op);
+	ret = dynmap_family_checkpoint(&pool->table.family, op);
 	if (!ret)
 		ret = dynmap_table_checkpoint(&pool->table, op);
 	if (!ret)
@@ -385,9 +383,11 @@ int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 	dynmap_btree_root(&pool->alloc.space, &sb->space_root);
 	dynmap_btree_root(&pool->segments, &sb->segment_root);
 	dynmap_btree_root(&pool->table.family.snaps, &sb->snapshot_root);
+	dynmap_btree_root(&pool->table.family.waiting, &sb->kill_root);
 	dynmap_tally_store(&pool->cache.tally[DYNMAP_TREE_VOLUME], &sb->volume_tally);
 	dynmap_tally_store(&pool->cache.tally[DYNMAP_TREE_SPACE], &sb->space_tally);
 	dynmap_tally_store(&pool->cache.tally[DYNMAP_TREE_SNAPSHOT], &sb->snapshot_tally);
+	dynmap_tally_store(&pool->cache.tally[DYNMAP_TREE_KILL], &sb->kill_tally);
 	sb->epoch = cpu_to_le64(pool->cache.epoch);
 	sb->generation = cpu_to_le32(pool->cache.generation);
 	sb->incarnation = cpu_to_le64(pool->journal.incarnation);
@@ -558,10 +558,12 @@ int dynmap_pool_checkpoint(struct dynmap_pool *pool)
 	int ret;
 
 	do {
-		ret = dynmap_pool_checkpoint_begin(pool, &op);
+		ret = dynmap_pool_checkpoint_prepare(pool, &op);
+		if (!ret)
+			ret = dynmap_pool_checkpoint_begin(pool, &op);
 		if (!ret)
 			break;
-		ret = dynmap_pool_supply(pool, &op, ret);
+		ret = ret == -EINPROGRESS ? 0 : dynmap_pool_supply(pool, &op, ret);
 	} while (!ret);
 	if (ret)
 		return ret;
@@ -839,6 +841,7 @@ static void dynmap_format_super(struct dynmap_disk_super *sb,
 	sb->space_root = none;
 	sb->segment_root = none;
 	sb->snapshot_root = none;
+	sb->kill_root = none;
 	if (params->label)
 		memcpy(sb->label, params->label,
 		       min(strlen(params->label), sizeof(sb->label) - 1));
@@ -1116,12 +1119,13 @@ static int dynmap_recover_group(struct dynmap_pool *pool)
 static int dynmap_pool_recover(struct dynmap_pool *pool, u64 opening)
 {
 	bool readonly = opening == DYNMAP_OPEN_READ_ONLY;
-	/* Kills are settled, which the run before left room for. */
-	struct dynmap_op op = { .urgent = DYNMAP_URGENT_CHECKPOINT };
+	struct dynmap_op op = {};
 	int ret;
 
 	pool->journal.replaying = true;
-	ret = dynmap_replay_learn(pool, pool->journal.tail, &pool->journal.head);
+	dynmap_helped(ret, pool, &op, dynmap_family_load(&pool->table.family, &op));
+	if (!ret)
+		ret = dynmap_replay_learn(pool, pool->journal.tail, &pool->journal.head);
 	if (!ret)
 		ret = dynmap_replay_verify(pool, readonly);
 	if (!ret)
@@ -1130,8 +1134,6 @@ static int dynmap_pool_recover(struct dynmap_pool *pool, u64 opening)
 	if (!ret)
 		ret = dynmap_recover_group(pool);
 	pool->journal.replaying = false;
-	if (!ret)
-		dynmap_helped(ret, pool, &op, dynmap_family_settle(&pool->table.family, ~0U, &op));
 	if (!ret)
 		dynmap_helped(ret, pool, &op, dynmap_alloc_drain(&pool->alloc));
 	if (ret || readonly)

@@ -69,7 +69,8 @@ struct walk_items {
 
 /*
  * Users come in the order of their numbers: from @first to @last they use node @index of
- * walk->node or, if that is behind the last one, what waits for a snapshot node to be drained.
+ * walk->node or, behind the last one, what waits for a snapshot node to be drained or, behind
+ * these, kill @index, which waits.
  */
 struct walk_event {
 	u32 first;
@@ -81,6 +82,7 @@ struct walk_event {
  * @segment: all of them, device after device; @base: the first one of each device;
  * @from, @end: the window; @memory: bytes that may be used, @used: for blocks;
  * @node, @event: nodes that are shared, or hold what is, and when who uses them;
+ * @kill: kills that wait, and of which a side of a snapshot node is still told;
  * @own: of each snapshot node: data blocks born between its parent and itself;
  * @counted: of each volume, as differences between one number and the next;
  * @tally: nodes of each kind; @unreadable: nodes of no volume; @missing: of each root of
@@ -103,6 +105,13 @@ struct walk {
 	struct walk_event *event;
 	size_t nr_events;
 	size_t event_room;
+	struct walk_kill {
+		const struct dynmap_kill *kill;
+		u32 node;
+		u32 side;
+	} *kill;
+	size_t nr_kills;
+	size_t kill_room;
 	u64 *own;
 	struct walk_count {
 		s64 mapped;
@@ -894,6 +903,88 @@ static void visit_waiting(struct walk *walk, const struct holders_node *node,
 	walk_tell(walk, pbn, len, &news);
 }
 
+/*
+ * Where a kill that waits comes to, see dynmap_kill_climb(): @kill->node, or HOLDERS_NONE if
+ * nobody uses the blocks any more. False if they are none of its business any more: its side
+ * was deleted meanwhile.
+ */
+static bool place_kill(struct walk *walk, struct walk_kill *kill)
+{
+	const struct holders_node *node;
+	u64 id = kill->kill->node;
+
+	kill->side = kill->kill->side;
+	kill->node = HOLDERS_NONE;
+	while (id) {
+		kill->node = holders_find(&walk->holders, id);
+		if (kill->node == HOLDERS_NONE || walk->holders.node[kill->node].stage < 3) {
+			damaged(walk, "kill of block %llu: snapshot node %llu is not there",
+				(unsigned long long)kill->kill->pbn, (unsigned long long)id);
+			return false;
+		}
+		node = &walk->holders.node[kill->node];
+		if (kill->kill->birth > le32_to_cpu(node->snap->disk.generation))
+			break;
+		if (!dynmap_snap_is_dying(node->snap))
+			return true;
+		if (dynmap_snap_dead_side(node->snap) == kill->side)
+			return false;
+		kill->side = le32_to_cpu(node->snap->disk.parent_slot);
+		id = le64_to_cpu(node->snap->disk.parent);
+	}
+	kill->node = HOLDERS_NONE;
+	return true;
+}
+
+/*
+ * The blocks of kills that wait are allocated. At their snapshot node it is as if a volume
+ * on their side, one that is nobody's, still used them.
+ */
+static void walk_kills(struct walk *walk)
+{
+	const struct dynmap_kills *kills = &walk->pool->cache.kills;
+	const struct holders_node *node;
+	struct walk_kill kill;
+	u32 i, user;
+
+	walk->nr_kills = 0;
+	for (i = 0; kills->count && i < DYNMAP_KILL_BINS; i++) {
+		for (kill.kill = kills->bin[i]; kill.kill; kill.kill = kill.kill->next) {
+			if (!place_kill(walk, &kill))
+				continue;
+			walk_mark(walk, kill.kill->pbn, kill.kill->len, kill.kill->birth,
+				  kill.kill->is_node, true);
+			if (kill.node == HOLDERS_NONE)
+				continue;
+			if (walk->nr_kills == walk->kill_room)
+				walk->kill = longer(walk, walk->kill, &walk->kill_room,
+						    sizeof(kill));
+			if (walk->no_memory)
+				return;
+			node = &walk->holders.node[kill.node];
+			user = kill.side ? node->middle : node->first;
+			add_event(walk, user, user, walk->node.count + walk->holders.nr_nodes +
+						    walk->nr_kills);
+			walk->kill[walk->nr_kills++] = kill;
+		}
+	}
+}
+
+static void tell_kill(struct walk *walk, const struct walk_kill *kill, u32 user)
+{
+	const struct holders_node *node = &walk->holders.node[kill->node];
+	struct walk_news news = {
+		.birth = kill->kill->birth,
+		.first = user,
+		.last = user,
+		.kind = kill->kill->is_node ? IS_NODE : 0,
+		/* Told is a volume of that side; meant is one that is a child of the node. */
+		.given = walk->holders.leaf[user].above - node->above - node->weight[!kill->side],
+	};
+
+	walk_tell(walk, kill->kill->pbn, kill->kill->len, &news);
+}
+
 static void visit_entry(struct walk *walk, const struct holders_node *node,
 			const struct dynmap_disk_divergence *entry)
 {
@@ -941,8 +1032,9 @@ static void walk_events(struct walk *walk)
 	const struct walk_event *event;
 	struct walk_item *item;
 	u32 i, user;
-	size_t at;
+	size_t at, behind;
 
+	walk_kills(walk);
 	for (i = 0; i < walk->holders.nr_nodes; i++) {
 		node = &walk->holders.node[i];
 		user = dynmap_snap_dead_side(node->snap) ? node->middle : node->first;
@@ -954,8 +1046,12 @@ static void walk_events(struct walk *walk)
 	for (at = 0; at < walk->nr_events && !walk->no_memory; at++) {
 		event = &walk->event[at];
 		if (event->index >= walk->node.count) {
-			each_divergence(walk, &walk->holders.node[event->index - walk->node.count],
-					visit_waiting);
+			behind = event->index - walk->node.count;
+			if (behind < walk->holders.nr_nodes)
+				each_divergence(walk, &walk->holders.node[behind], visit_waiting);
+			else
+				tell_kill(walk, &walk->kill[behind - walk->holders.nr_nodes],
+					  event->first);
 			continue;
 		}
 		item = &walk->node.item[event->index];
@@ -1133,6 +1229,7 @@ static void walk_pass(struct walk *walk)
 	walk_tree(walk, &pool->alloc.space, HOLDERS_NONE);
 	walk_tree(walk, &pool->table.volumes, HOLDERS_NONE);
 	walk_tree(walk, &pool->table.family.snaps, HOLDERS_NONE);
+	walk_tree(walk, &pool->table.family.waiting, HOLDERS_NONE);
 	walk_maps(walk);
 	if (!walk->no_memory)
 		walk_events(walk);
@@ -1147,6 +1244,7 @@ static void walk_pass(struct walk *walk)
 		walk_tally(walk, DYNMAP_TREE_VOLUME);
 		walk_tally(walk, DYNMAP_TREE_SPACE);
 		walk_tally(walk, DYNMAP_TREE_SNAPSHOT);
+		walk_tally(walk, DYNMAP_TREE_KILL);
 		compare_volumes(walk);
 	}
 	compare_window(walk);
@@ -1202,6 +1300,7 @@ int dynmap_check_pool(struct dynmap_pool *pool, const struct dynmap_check_how *h
 	dynmap_free(walk.missing);
 	free(walk.node.item);
 	free(walk.event);
+	free(walk.kill);
 	dynmap_free(walk.counted);
 	return walk.no_memory ? -ENOMEM : 0;
 }

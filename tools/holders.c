@@ -53,8 +53,7 @@ void holders_add_volume(struct holders *holders, struct dynmap_volume *volume)
 		holders->volume[holders->nr_volumes++] = volume;
 }
 
-/* Place of a snapshot node, or HOLDERS_NONE. */
-static u32 find_node(const struct holders *holders, u64 id)
+u32 holders_find(const struct holders *holders, u64 id)
 {
 	u32 low = 0, high = holders->nr_nodes, middle;
 
@@ -144,7 +143,7 @@ static u32 node_below(struct holders *holders, u32 parent, u32 side)
 {
 	const struct dynmap_snap *above = holders->node[parent].snap;
 	u64 id = le64_to_cpu(above->disk.child[side]) & ~DYNMAP_CHILD_IS_NODE;
-	u32 at = find_node(holders, id);
+	u32 at = holders_find(holders, id);
 	const struct dynmap_disk_snapshot *disk;
 
 	if (at != HOLDERS_NONE) {

@@ -132,6 +132,9 @@ void holders_add_volume(struct holders *holders, struct dynmap_volume *volume);
 void holders_number(struct holders *holders);
 void holders_exit(struct holders *holders);
 
+/* Index of a snapshot node, or HOLDERS_NONE. */
+u32 holders_find(const struct holders *holders, u64 id);
+
 /* The set of one volume; 0 is the empty set. */
 u32 holders_one(struct holders *holders, u32 leaf);
 /* The set of all that are in one of several: gather these, then take it. */

@@ -247,12 +247,29 @@ int fixture_unmap(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn
 	return ret;
 }
 
-void fixture_check(struct fixture *fixture)
+static void find_nothing(struct fixture *fixture)
 {
 	struct dynmap_check check;
 
-	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
 	assert_int_equal(dynmap_check_pool(&fixture->pool, NULL, &check), 0);
 	assert_int_equal(check.damaged, 0);
 	assert_int_equal(check.repairable, 0);
+}
+
+void fixture_check(struct fixture *fixture)
+{
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	find_nothing(fixture);
+}
+
+void fixture_check_waiting(struct fixture *fixture)
+{
+	struct dynmap_pool *pool = &fixture->pool;
+
+	assert_int_equal(HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op)), 0);
+	assert_int_equal(dynmap_pool_checkpoint_io(pool), 0);
+	dynmap_pool_checkpoint_end(pool, 0);
+	assert_int_equal(dynmap_pool_commit(pool), 0);
+	assert_int_equal(pool->table.family.waited, pool->cache.kills.count);
+	find_nothing(fixture);
 }

@@ -83,5 +83,7 @@ int fixture_unmap(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn
 
 /* After a checkpoint the checker finds nothing. */
 void fixture_check(struct fixture *fixture);
+/* The same after one that settles no kills first: they wait over it. */
+void fixture_check_waiting(struct fixture *fixture);
 
 #endif /* DM_DYNMAP_TESTS_FIXTURE_H */

@@ -96,6 +96,53 @@ static void test_divergence(void **state)
 	fixture_check(fixture);
 }
 
+/* Spoil a kill that waits, see that it is found, and mend it; false: no such way. */
+static bool spoil_kill(struct fixture *fixture, struct dynmap_kill *kill, u32 way)
+{
+	struct dynmap_kill good = *kill;
+
+	if (way == 0)
+		kill->len++;
+	else if (way == 1)
+		kill->side = !kill->side;
+	else if (way == 2)
+		kill->birth++;
+	else if (way == 3)
+		kill->pbn++;
+	else if (way == 4)
+		kill->node = 77;
+	else
+		return false;
+	assert_true(check_with(fixture, 0).damaged);
+	assert_true(check_with(fixture, 1).damaged);
+	*kill = good;
+	return true;
+}
+
+/* Each kill that waits counts, and so does each part of it. */
+static void test_kills(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct dynmap_kills *kills = &fixture->pool.cache.kills;
+	struct dynmap_kill *kill;
+	u32 i, way, seen = 0;
+
+	make_family(fixture);
+	assert_int_equal(kills->count, 0);
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 2), 5, 20, 6), 0);
+	assert_int_equal(fixture_unmap(fixture, fixture_load(fixture, 3), 0, 11), 0);
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 4), 8, 70, 7), 0);
+	fixture_check_waiting(fixture);
+	for (i = 0; i < DYNMAP_KILL_BINS; i++)
+		for (kill = kills->bin[i]; kill; kill = kill->next, seen++)
+			for (way = 0; spoil_kill(fixture, kill, way); )
+				way++;
+	assert_int_equal(seen, kills->count);
+	assert_true(seen > 5);
+	fixture_check_waiting(fixture);
+	fixture_check(fixture);
+}
+
 /* Counters of volumes and of snapshot nodes. */
 static void test_counters(void **state)
 {
@@ -176,7 +223,8 @@ static void test_unreadable(void **state)
 
 /*
  * Volumes go one after the other, in every order; at each step of that what is used by those
- * who stay, or waits for a snapshot node to be drained, is told from what is not.
+ * who stay, or waits for a snapshot node to be drained, or to be killed, is told from what is
+ * not.
  */
 static void test_deleted(void **state)
 {
@@ -187,28 +235,32 @@ static void test_deleted(void **state)
 	};
 	static struct fixture fixture;
 	struct dynmap_table *table = &fixture.pool.table;
+	void (*checked)(struct fixture *fixture);
 	u32 order, i, together;
 	u64 id;
 	int ret;
 
 	(void)state;
-	for (order = 0; order < 2 * ARRAY_SIZE(orders); order++) {
+	for (order = 0; order < 4 * ARRAY_SIZE(orders); order++) {
 		together = 1 + order % 2;
+		checked = order / 2 % 2 ? fixture_check_waiting : fixture_check;
 		fixture_init(&fixture, blocks, 16, 2);
 		make_family(&fixture);
 		for (i = 0; i < 5; i++) {
-			id = orders[order / 2][i];
+			id = orders[order / 4][i];
 			assert_int_equal(HELPED(&fixture, dynmap_volume_delete(table, id, &op)),
 					 0);
-			fixture_check(&fixture);
+			checked(&fixture);
 			if (i % together)
 				continue;
 			do {
 				ret = HELPED(&fixture, dynmap_volume_reap(table, &op));
-				fixture_check(&fixture);
+				checked(&fixture);
 			} while (!ret);
 			assert_int_equal(ret, -ENOENT);
 		}
+		fixture_check(&fixture);
+		assert_int_equal(fixture.pool.alloc.data_allocated, 0);
 		fixture_exit(&fixture);
 	}
 }
@@ -488,6 +540,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		FIXTURE_TEST(test_divergence, two),
+		FIXTURE_TEST(test_kills, two),
 		FIXTURE_TEST(test_counters, one),
 		FIXTURE_TEST(test_relations, one),
 		FIXTURE_TEST(test_unreadable, two),

@@ -747,6 +747,116 @@ static void test_many_kills(void **state)
 	fixture_exit(&fixture);
 }
 
+/* Leaves and inner nodes of the kill tree. */
+static u64 kill_nodes(const struct fixture *fixture)
+{
+	const struct dynmap_tally *tally = &fixture->pool.cache.tally[DYNMAP_TREE_KILL];
+
+	return tally->nodes[0] + tally->nodes[1];
+}
+
+/*
+ * Kills wait over checkpoints, many, then few, then none, and over power failures; the pool
+ * that is opened only to be read lets them wait, the other one settles them.
+ */
+static void test_kills_wait_over_checkpoints(void **state)
+{
+	static const u64 blocks[] = { 30000, 30000, 0 };
+	static const u32 writes[] = { 1500, 700, 20, 1400, 0 };
+	static struct fixture fixture;
+	const u32 *waiting = &fixture.pool.cache.kills.count;
+	struct dynmap_family *family = &fixture.pool.table.family;
+	struct dynmap_volume *origin, *copy;
+	u32 i, round, last, lbn = 0, entered;
+
+	(void)state;
+	fixture_init(&fixture, blocks, 1, 2);
+	origin = fixture_create(&fixture, 1);
+	for (i = 0; i < 8000; i += 2)
+		assert_int_equal(fixture_write(&fixture, origin, i, 1, 1), 0);
+	snapshot(&fixture, 2, 1);
+	for (round = 0; round < ARRAY_SIZE(writes); round++) {
+		copy = fixture_load(&fixture, 2);
+		for (i = 0; i < writes[round]; i++, lbn += 2)
+			assert_int_equal(fixture_write(&fixture, copy, lbn, 1, 2), 0);
+		assert_in_range(*waiting, writes[round], writes[round] + 200);
+		last = *waiting;
+		entered = family->waited;
+		fixture_check_waiting(&fixture);
+		assert_int_equal(*waiting, last);
+		assert_int_equal(family->waited, last);
+		assert_in_range(kill_nodes(&fixture), !!last, last / DYNMAP_KILLS_PER_LEAF + 4);
+		print_message("%u kills, %u before: %llu nodes\n", last, entered,
+			      (unsigned long long)kill_nodes(&fixture));
+		if (round % 2) {
+			/* At the next checkpoint the tree has those that were settled since. */
+			assert_int_equal(HELPED(&fixture, dynmap_family_settle(family, ~0U, &op)),
+					 0);
+			continue;
+		}
+		fixture_close(&fixture);
+		store_mem_power_cut(&fixture.mem, fixture_random);
+		assert_int_equal(fixture_open(&fixture, true), 0);
+		assert_int_equal(*waiting, last);
+		assert_int_equal(kill_nodes(&fixture) > 0, last > 0);
+		assert_int_equal(fixture_load(&fixture, 2)->mapped, 4000);
+		fixture_close(&fixture);
+		assert_int_equal(fixture_open(&fixture, false), 0);
+		assert_int_equal(*waiting, 0);
+		assert_int_equal(kill_nodes(&fixture), 0);
+		fixture_check(&fixture);
+	}
+	for (i = 0; i < 8000; i += 2) {
+		assert_int_equal(fixture_read(&fixture, fixture_load(&fixture, 1), i), 1);
+		assert_int_equal(fixture_read(&fixture, fixture_load(&fixture, 2), i),
+				 i < lbn ? 2 : 1);
+	}
+	delete(&fixture, 1);
+	delete(&fixture, 2);
+	reap(&fixture);
+	assert_int_equal(fixture.pool.alloc.data_allocated, 0);
+	fixture_exit(&fixture);
+}
+
+/* Of the kills that are read at opening each part is looked at. */
+static void test_bad_kills(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_family *family = &fixture->pool.table.family;
+	struct dynmap_disk_kill good, bad;
+	u32 way;
+
+	fixture_create(fixture, 1);
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), 0, 20, 1), 0);
+	snapshot(fixture, 2, 1);
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 2), 3, 9, 2), 0);
+	fixture_check_waiting(fixture);
+	assert_true(family->waited > 2);
+	assert_int_equal(HELPED(fixture, dynmap_btree_get(&family->waiting, 1, &good, &op)), 0);
+	for (way = 0; way < 4; way++) {
+		bad = good;
+		if (way == 0)
+			bad.node = cpu_to_le64(family->next_id);
+		else if (way == 1)
+			bad.birth = 0;
+		else if (way == 2)
+			bad.birth = cpu_to_le32(fixture->pool.cache.generation + 1);
+		else
+			bad.number = cpu_to_le64(family->waited + 9);
+		assert_int_equal(HELPED(fixture, dynmap_alloc_reserve(family->alloc, 9, 2, &op)),
+				 0);
+		if (way == 3)
+			assert_int_equal(HELPED(fixture, dynmap_btree_remove(&family->waiting, 1,
+									     &op)), 0);
+		else
+			assert_int_equal(HELPED(fixture, dynmap_btree_put(&family->waiting, 1,
+									  &bad, &op)), 0);
+		family->waited = 0;
+		assert_int_equal(HELPED(fixture, dynmap_family_load(family, &op)), -EUCLEAN);
+		assert_int_equal(family->waited, 1);
+	}
+}
+
 /* The checker comes to an end on nodes that are each other's children. */
 static void test_ring_of_nodes(void **state)
 {
@@ -808,6 +918,8 @@ int main(void)
 		FIXTURE_TEST(test_bad_divergence, one),
 		FIXTURE_TEST(test_looked_up_before, one),
 		cmocka_unit_test(test_many_kills),
+		cmocka_unit_test(test_kills_wait_over_checkpoints),
+		FIXTURE_TEST(test_bad_kills, two),
 		FIXTURE_TEST(test_ring_of_nodes, one),
 		FIXTURE_TEST(test_born_too_late, one),
 	};

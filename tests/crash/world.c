@@ -81,10 +81,14 @@ static void step_checkpoint(struct world *world)
 	switch (world->checkpoint) {
 	case WORLD_IDLE:
 		do {
-			ret = dynmap_pool_checkpoint_begin(&world->pool, &op);
+			/* Over every second one kills wait. */
+			ret = world->pool.cache.epoch % 2 ?
+			      dynmap_pool_checkpoint_prepare(&world->pool, &op) : 0;
+			if (!ret)
+				ret = dynmap_pool_checkpoint_begin(&world->pool, &op);
 			if (!ret)
 				break;
-			ret = dynmap_pool_help(&world->pool, &op, ret);
+			ret = ret == -EINPROGRESS ? 0 : dynmap_pool_help(&world->pool, &op, ret);
 		} while (!ret);
 		world->checkpoint = WORLD_BEGUN;
 		break;
