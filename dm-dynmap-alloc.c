@@ -210,19 +210,30 @@ static __hot void dynmap_seg_mark(struct dynmap_alloc *alloc, struct dynmap_seg 
 		dynmap_zone_set_dirty(alloc, seg, zone);
 }
 
-/* Blocks of a zone have become free or, if negative, busy. */
+/* Blocks of a zone of metadata are about to become free or, if negative, busy. */
+static void dynmap_zone_count_meta(struct dynmap_alloc *alloc, const struct dynmap_seg *seg,
+				   u32 zone, s64 count)
+{
+	u32 blocks = dynmap_zone_blocks(alloc, seg->number, zone);
+	u32 free = dynmap_zone_free(alloc, seg->number, zone);
+	struct dynmap_zones *zones;
+
+	zones = &alloc->zones[dynmap_segment_dev(seg->number)]
+			     [dynmap_zone_class(seg->zone_flags[zone])];
+	zones->free += count;
+	zones->empty += (free + count == blocks) - (free == blocks);
+	alloc->meta_free += count;
+}
+
+/* The same of any zone. */
 static __always_inline void dynmap_zone_count(struct dynmap_alloc *alloc,
 					      const struct dynmap_seg *seg, u32 zone, s64 count)
 {
-	u32 dev = dynmap_segment_dev(seg->number);
-
 	alloc->free_blocks += count;
-	if (seg->zone_flags[zone]) {
-		alloc->zones[dev][dynmap_zone_class(seg->zone_flags[zone])].free += count;
-		alloc->meta_free += count;
-	} else {
-		alloc->dev_free[dev] += count;
-	}
+	if (seg->zone_flags[zone])
+		dynmap_zone_count_meta(alloc, seg, zone, count);
+	else
+		alloc->dev_free[dynmap_segment_dev(seg->number)] += count;
 }
 
 void dynmap_seg_occupy(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index, u32 len)
@@ -239,9 +250,7 @@ void dynmap_seg_occupy(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 i
 	}
 }
 
-/* Make busy blocks free. */
-static void dynmap_seg_vacate(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index,
-			      u32 len)
+void dynmap_seg_vacate(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index, u32 len)
 {
 	u32 end = index + len, zone, n, count;
 
@@ -286,15 +295,19 @@ struct dynmap_seg **dynmap_alloc_grow_end(struct dynmap_alloc *alloc, u32 dev,
 	alloc->dev_total[dev] = total;
 	alloc->seg[dev] = seg;
 	alloc->slots[dev] = device->slots;
+	dynmap_zones_recount(alloc, dev);
 	dynmap_alloc_set_floor(alloc);
 	return before;
 }
 
+/* While a device grows the geometry knows more of it than there is. */
 u32 dynmap_zone_blocks(const struct dynmap_alloc *alloc, u32 segment, u32 zone)
 {
-	u32 blocks = dynmap_segment_blocks(alloc->geo, segment), first = zone << DYNMAP_ZONE_SHIFT;
+	u64 first = ((u64)dynmap_segment_slot(segment) << DYNMAP_SEGMENT_SHIFT) +
+		    (zone << DYNMAP_ZONE_SHIFT);
+	u64 total = alloc->dev_total[dynmap_segment_dev(segment)];
 
-	return first >= blocks ? 0 : min(blocks - first, (u32)DYNMAP_ZONE_BLOCKS);
+	return first >= total ? 0 : min_t(u64, total - first, DYNMAP_ZONE_BLOCKS);
 }
 
 u32 dynmap_zone_free(const struct dynmap_alloc *alloc, u32 segment, u32 zone)
@@ -767,7 +780,7 @@ static __always_inline int dynmap_alloc_give(struct dynmap_alloc *alloc, u64 goa
 	own = dynmap_alloc_find(alloc, goal, want, again, pbn, len);
 	if (!*len) {
 		bool soon = alloc->quarantined || dynmap_alloc_kills_move(alloc) ||
-			    dynmap_alloc_data_free(alloc);
+			    dynmap_zones_may_go(alloc) || dynmap_alloc_data_free(alloc);
 
 		return soon ? -EBUSY : -ENOSPC;
 	}
@@ -845,10 +858,15 @@ int dynmap_alloc_avoid(struct dynmap_alloc *alloc, u64 pbn, u32 len)
 static bool dynmap_nodes_lie(struct dynmap_alloc *alloc, const struct dynmap_seg *seg, u64 pbn,
 			     u32 len)
 {
-	for (; len; pbn++, len--)
-		if (seg->zone_flags[dynmap_zone_of(dynmap_pbn_index(pbn))] &&
-		    dynmap_cache_peek(alloc->cache, pbn))
+	const struct dynmap_buf *buf;
+
+	for (; len; pbn++, len--) {
+		if (!seg->zone_flags[dynmap_zone_of(dynmap_pbn_index(pbn))])
+			continue;
+		buf = dynmap_cache_peek(alloc->cache, pbn);
+		if (buf && !buf->alien)
 			return true;
+	}
 	return false;
 }
 

@@ -16,7 +16,9 @@
  *  A3 a freed metadata block stays busy until the next checkpoint is durable
  *     (ordering rule 4);
  *  A4 nodes lie in zones claimed for metadata, data lies outside: a claimed
- *     zone may still hold data from before, never new data;
+ *     zone may still hold data from before, never new data. An empty one goes back
+ *     to data when a checkpoint that does not know it as a zone of metadata is durable
+ *     (dynmap_zones_give_back());
  *  A5 an operation begins only if it leaves what the next checkpoint may need
  *     (dynmap_alloc_owed()) and the part of @floor that its class leaves
  *     (dynmap_alloc_kept(); data: all of it). doc/space.md tells what follows.
@@ -68,6 +70,8 @@ struct dynmap_seg {
  * @count: how many
  * @capacity: length of @pbn
  * @cursor: where the search for free places goes on
+ * @look: where the search for empty ones goes on, towards the first one
+ * @empty: zones that are entirely free
  * @free: blocks in them that are not busy
  */
 struct dynmap_zones {
@@ -75,6 +79,8 @@ struct dynmap_zones {
 	u32 count;
 	u32 capacity;
 	u32 cursor;
+	u32 look;
+	u32 empty;
 	u64 free;
 };
 
@@ -468,6 +474,20 @@ void dynmap_alloc_seal(struct dynmap_alloc *alloc);
 /* The superblock is durable: they are free, or data in quarantine. */
 void dynmap_alloc_sealed_durable(struct dynmap_alloc *alloc);
 
+/**
+ * dynmap_zones_give_back() - before a checkpoint: empty zones of metadata go back to data
+ * @alloc: the allocator, with a spare buffer in the cache
+ *
+ * One bounded step. They do as long as a list of zones is longer than twice what its nodes
+ * need, and than its share of a new pool's zones. Their blocks are busy until the checkpoint is
+ * durable and the I/O that began before has ended: half of what is free stays free. Reads of
+ * nodes that were looked up before then find another epoch (struct dynmap_miss).
+ */
+void dynmap_zones_give_back(struct dynmap_alloc *alloc);
+
+/* Will the next checkpoint give some zones back? */
+bool dynmap_zones_may_go(const struct dynmap_alloc *alloc);
+
 /* Blocks data may still take. */
 u64 dynmap_alloc_data_free(const struct dynmap_alloc *alloc);
 
@@ -510,8 +530,9 @@ static inline u64 dynmap_meta_quarantined(const struct dynmap_alloc *alloc)
 /* The segment in memory, made on first touch; NULL if memory is short. */
 struct dynmap_seg *dynmap_seg_get(struct dynmap_alloc *alloc, u32 segment);
 
-/* Make blocks busy, those that are already stay so. */
+/* Make blocks busy, those that are already stay so; make them free. */
 void dynmap_seg_occupy(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index, u32 len);
+void dynmap_seg_vacate(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index, u32 len);
 
 /* The record of a zone is out of date. */
 static __always_inline void dynmap_zone_set_dirty(struct dynmap_alloc *alloc,
@@ -528,6 +549,9 @@ static __always_inline void dynmap_zone_set_dirty(struct dynmap_alloc *alloc,
 /* Blocks of a zone, fewer at the end of a device, where there may be none; those not busy. */
 u32 dynmap_zone_blocks(const struct dynmap_alloc *alloc, u32 segment, u32 zone);
 u32 dynmap_zone_free(const struct dynmap_alloc *alloc, u32 segment, u32 zone);
+
+/* Count the empty zones of a device anew. */
+void dynmap_zones_recount(struct dynmap_alloc *alloc, u32 dev);
 
 /* Make a zone one of metadata, for copies as @flags says. 0, -ENOMEM. */
 int __must_check dynmap_zones_add(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 zone,

@@ -123,6 +123,7 @@ int dynmap_cache_get(struct dynmap_cache *cache, const struct dynmap_miss *want,
 	buf = dynmap_cache_peek(cache, want->ptr.pbn[0]);
 	if (!buf) {
 		op->miss = *want;
+		op->miss.epoch = cache->epoch;
 		return -EAGAIN;
 	}
 	dynmap_err("node %llu: %s", (unsigned long long)want->ptr.pbn[0],
@@ -214,7 +215,7 @@ struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dy
 
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
-	buf->fetched = cache->epoch;
+	buf->fetched = miss->epoch;
 	for (i = 0; i < 2; i++) {
 		copy = i ^ first;
 		if (miss->ptr.pbn[copy] == DYNMAP_PBN_NONE)
@@ -238,7 +239,7 @@ struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dy
 			error = ret;
 	}
 	dynmap_buf_free(buf);
-	return ERR_PTR(error);
+	return ERR_PTR(cache->epoch == miss->epoch ? error : -ESTALE);
 }
 
 /* Evict clean nodes until there are no more than @most. */
@@ -378,8 +379,11 @@ void dynmap_cache_insert(struct dynmap_cache *cache, struct dynmap_buf *buf)
 		dynmap_buf_free(buf);
 		return;
 	}
-	if (buf->heal)
+	/* In a later epoch something else may lie where its bad copy was. */
+	if (buf->heal && cache->epoch == buf->fetched)
 		dynmap_cache_heal(cache, buf->heal);
+	else if (buf->heal)
+		dynmap_buf_free(buf->heal);
 	buf->heal = NULL;
 	buf->state = DYNMAP_BUF_CLEAN;
 	buf->used = 1;
@@ -389,17 +393,32 @@ void dynmap_cache_insert(struct dynmap_cache *cache, struct dynmap_buf *buf)
 	dynmap_cache_evict(cache, cache->max_clean);
 }
 
-/* A node that was read late, after it had left this place, goes. */
-static void dynmap_cache_drop_stale(struct dynmap_cache *cache, u64 pbn)
+/* A node that is not in the hash any more becomes a spare buffer; not before it is written. */
+static void dynmap_buf_drop(struct dynmap_cache *cache, struct dynmap_buf *buf)
 {
-	struct dynmap_buf *stale = dynmap_cache_peek(cache, pbn);
-
-	if (!stale)
+	switch (buf->state) {
+	case DYNMAP_BUF_SEALED:
+		buf->orphan = 1;
 		return;
-	hlist_del_init(&stale->hash);
-	list_del_init(&stale->list);
-	cache->nr_clean--;
-	dynmap_cache_add_spare(cache, stale);
+	case DYNMAP_BUF_DIRTY:
+		cache->nr_dirty--;
+		break;
+	default:
+		cache->nr_clean--;
+		break;
+	}
+	list_del_init(&buf->list);
+	dynmap_cache_add_spare(cache, buf);
+}
+
+void dynmap_cache_forget(struct dynmap_cache *cache, u64 pbn)
+{
+	struct dynmap_buf *buf = dynmap_cache_peek(cache, pbn);
+
+	if (!buf)
+		return;
+	hlist_del_init(&buf->hash);
+	dynmap_buf_drop(cache, buf);
 }
 
 /* Give a buffer new places from the stock and make it DIRTY. */
@@ -420,7 +439,8 @@ static void dynmap_node_settle(struct dynmap_cache *cache, struct dynmap_buf *bu
 	buf->epoch = cache->epoch;
 	buf->state = DYNMAP_BUF_DIRTY;
 	buf->used = 1;
-	dynmap_cache_drop_stale(cache, buf->pbn[0]);
+	/* One that was read late, after it had left this place, goes. */
+	dynmap_cache_forget(cache, buf->pbn[0]);
 	hlist_add_head(&buf->hash, dynmap_cache_bucket(cache, buf->pbn[0]));
 	list_add_tail(&buf->list, &cache->dirty);
 	cache->nr_dirty++;
@@ -519,20 +539,9 @@ void dynmap_node_drop(struct dynmap_cache *cache, struct dynmap_buf *buf)
 
 	dynmap_node_give_up(cache, buf);
 	dynmap_node_tally(cache, buf)->nodes[inner]--;
-	switch (buf->state) {
-	case DYNMAP_BUF_SEALED:
-		buf->orphan = 1;
-		return;
-	case DYNMAP_BUF_DIRTY:
+	if (buf->state == DYNMAP_BUF_DIRTY)
 		dynmap_node_tally(cache, buf)->dirty[inner]--;
-		cache->nr_dirty--;
-		break;
-	default:
-		cache->nr_clean--;
-		break;
-	}
-	list_del_init(&buf->list);
-	dynmap_cache_add_spare(cache, buf);
+	dynmap_buf_drop(cache, buf);
 }
 
 struct dynmap_ptr dynmap_node_ptr(struct dynmap_buf *buf)

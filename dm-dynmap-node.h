@@ -42,7 +42,7 @@ enum dynmap_buf_state {
  * @data: the 4 KiB
  * @pbn: addresses of the two copies (nodes only)
  * @epoch: epoch in which the node was allocated
- * @fetched: epoch in which reading it began
+ * @fetched: epoch in which it was looked up to be read
  * @state: enum dynmap_buf_state
  * @used: touched since the eviction hand last passed
  * @orphan: SEALED, but no longer part of a tree
@@ -87,6 +87,7 @@ struct dynmap_ptr {
  * @ptr: where it is
  * @base: base key expected
  * @high: no key at or above it belongs there
+ * @epoch: when its parent told that: in another one it may have moved
  * @kind: enum dynmap_tree_kind expected
  * @level: level expected
  */
@@ -94,6 +95,7 @@ struct dynmap_miss {
 	struct dynmap_ptr ptr;
 	u64 base;
 	u64 high;
+	u64 epoch;
 	u8 kind;
 	u8 level;
 };
@@ -431,7 +433,8 @@ static inline struct dynmap_buf *dynmap_cache_look(struct dynmap_cache *cache, u
  *
  * Context: may sleep; call without the metadata lock.
  * Return: @buf, for dynmap_cache_insert(); when no copy is good, and @buf is freed,
- * ERR_PTR(-EIO), -EBADMSG (checksum) or -EUCLEAN (content).
+ * ERR_PTR(-EIO), -EBADMSG (checksum) or -EUCLEAN (content); -ESTALE: the epoch has changed
+ * since the lookup, so that something else may lie there: the caller looks it up again.
  */
 struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache,
 				     const struct dynmap_miss *miss, struct dynmap_buf *buf);
@@ -489,6 +492,9 @@ static inline bool dynmap_node_is_shared(struct dynmap_buf *buf, const struct dy
  */
 struct dynmap_buf *dynmap_node_shadow(struct dynmap_cache *cache, struct dynmap_buf *buf,
 				      struct dynmap_ptr *ptr, const struct dynmap_share *share);
+
+/* Nobody uses the node any more that may lie there: it is no longer in the cache. */
+void dynmap_cache_forget(struct dynmap_cache *cache, u64 pbn);
 
 /* Second phase: a node, not shared, left its tree; its places are given up. */
 void dynmap_node_drop(struct dynmap_cache *cache, struct dynmap_buf *buf);

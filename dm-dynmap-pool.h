@@ -223,6 +223,9 @@ void dynmap_pool_close(struct dynmap_pool *pool);
 /* Is a checkpoint due (journal or dirty nodes)? */
 bool dynmap_pool_wants_checkpoint(const struct dynmap_pool *pool);
 
+/* Is there anything that a checkpoint would write, or make free? */
+bool dynmap_pool_is_changed(const struct dynmap_pool *pool);
+
 /*
  * A commit, in three steps: lock held, no lock, lock held. One commit or
  * checkpoint at a time. Afterwards all that changed before step 1 is durable,

@@ -344,6 +344,13 @@ bool dynmap_pool_wants_checkpoint(const struct dynmap_pool *pool)
 	       DYNMAP_MAX_DIRTY;
 }
 
+bool dynmap_pool_is_changed(const struct dynmap_pool *pool)
+{
+	return pool->cache.nr_dirty || pool->cache.nr_heal || pool->cache.given_up ||
+	       pool->alloc.nr_dirty_zones || dynmap_journal_pending(&pool->journal) ||
+	       dynmap_alloc_kills_move(&pool->alloc) || dynmap_zones_may_go(&pool->alloc);
+}
+
 int dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *op)
 {
 	int ret;
@@ -352,7 +359,12 @@ int dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *o
 		return -EROFS;
 	op->urgent = DYNMAP_URGENT_CHECKPOINT;
 	ret = dynmap_family_settle_most(&pool->table.family, DYNMAP_PREPARE_ZONES, op);
-	return ret ? ret : dynmap_alloc_checkpoint(&pool->alloc, DYNMAP_PREPARE_ZONES, op);
+	if (ret)
+		return ret;
+	if (!pool->cache.nr_spare)
+		return -ENOMEM;
+	dynmap_zones_give_back(&pool->alloc);
+	return dynmap_alloc_checkpoint(&pool->alloc, DYNMAP_PREPARE_ZONES, op);
 }
 
 int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
@@ -537,7 +549,7 @@ static int dynmap_pool_supply(struct dynmap_pool *pool, struct dynmap_op *op, in
 			return -ENOMEM;
 		buf = dynmap_node_fetch(&pool->cache, &op->miss, buf);
 		if (IS_ERR(buf))
-			return PTR_ERR(buf);
+			return PTR_ERR(buf) == -ESTALE ? 0 : PTR_ERR(buf);
 		dynmap_alloc_insert(&pool->alloc, buf);
 		return 0;
 	}

@@ -18,6 +18,7 @@
 
 #define DYNMAP_FIRST_ZONES	64	/* a new pool claims at most that many per copy */
 #define DYNMAP_STOCK_CHUNK	8	/* places that a device gives in its turn */
+#define DYNMAP_LOOK_ZONES	1024	/* looked at in one step for empty ones */
 
 int dynmap_zones_add(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 zone, u8 flags)
 {
@@ -41,6 +42,7 @@ int dynmap_zones_add(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 zon
 	free = dynmap_zone_free(alloc, seg->number, zone);
 	alloc->dev_free[dev] -= free;
 	zones->free += free;
+	zones->empty += free == dynmap_zone_blocks(alloc, seg->number, zone);
 	alloc->meta_free += free;
 	alloc->meta_total += dynmap_zone_blocks(alloc, seg->number, zone);
 	return 0;
@@ -134,14 +136,20 @@ static int dynmap_zone_claim(struct dynmap_alloc *alloc, u32 dev, int class, u32
 	return 0;
 }
 
-int dynmap_alloc_format(struct dynmap_alloc *alloc)
+/* Zones that a new pool claims for each copy. */
+static u32 dynmap_first_zones(const struct dynmap_alloc *alloc)
 {
 	u64 zones = alloc->total_blocks / 512 / DYNMAP_ZONE_BLOCKS;
+
+	return clamp_t(u64, zones, 1, DYNMAP_FIRST_ZONES);
+}
+
+int dynmap_alloc_format(struct dynmap_alloc *alloc)
+{
+	u32 zones = dynmap_first_zones(alloc), copy, i, dev;
 	struct dynmap_turns turns = {};
-	u32 copy, i, dev;
 	int ret;
 
-	zones = clamp_t(u64, zones, 1, DYNMAP_FIRST_ZONES);
 	for (copy = 0; copy < alloc->cache->copies; copy++)
 		for (i = 0; i < zones; i++) {
 			dev = dynmap_turns_next(&turns, alloc->dev_free, alloc->geo->nr_devs,
@@ -152,6 +160,146 @@ int dynmap_alloc_format(struct dynmap_alloc *alloc)
 			dynmap_turns_charge(&turns, dev, DYNMAP_ZONE_BLOCKS);
 		}
 	return 0;
+}
+
+/* Is a zone of metadata entirely free? */
+static bool dynmap_zone_is_empty(const struct dynmap_alloc *alloc, u64 pbn)
+{
+	u32 segment = dynmap_pbn_segment(pbn), zone = dynmap_zone_of(dynmap_pbn_index(pbn));
+
+	return dynmap_zone_free(alloc, segment, zone) == dynmap_zone_blocks(alloc, segment, zone);
+}
+
+void dynmap_zones_recount(struct dynmap_alloc *alloc, u32 dev)
+{
+	struct dynmap_zones *zones;
+	u32 class, i;
+
+	for (class = 0; class < 2; class++) {
+		zones = &alloc->zones[dev][class];
+		zones->empty = 0;
+		for (i = 0; i < zones->count; i++)
+			zones->empty += dynmap_zone_is_empty(alloc, zones->pbn[i]);
+	}
+}
+
+/*
+ * Zones that a list keeps: twice what its nodes need, so that those are not claimed again in
+ * each epoch, or its share of a new pool's if that is more. Each list has its own, so that the
+ * copies of nodes find places on different devices, or far apart, also when data has taken all
+ * others.
+ */
+static u64 dynmap_zones_kept(const struct dynmap_alloc *alloc, const struct dynmap_zones *zones)
+{
+	u64 used = (u64)zones->count * DYNMAP_ZONE_BLOCKS - zones->free;
+	u32 first = dynmap_first_zones(alloc);
+
+	if (!dynmap_alloc_is_lone(alloc))
+		first = DIV_ROUND_UP(alloc->cache->copies * first, alloc->geo->nr_devs);
+	return max_t(u64, first, (2 * used + DYNMAP_ZONE_BLOCKS - 1) >> DYNMAP_ZONE_SHIFT);
+}
+
+static bool dynmap_zones_are_many(const struct dynmap_alloc *alloc,
+				  const struct dynmap_zones *zones)
+{
+	return zones->count > dynmap_zones_kept(alloc, zones);
+}
+
+/*
+ * May one more zone be busy until the next checkpoint is durable? What all that is under way or
+ * may begin needs stays free, and as much again as is in quarantine.
+ */
+static bool dynmap_zone_may_go(const struct dynmap_alloc *alloc)
+{
+	u64 kept = dynmap_alloc_owed(alloc) + dynmap_alloc_kills(alloc) + alloc->floor +
+		   alloc->quarantined + DYNMAP_ZONE_BLOCKS;
+
+	return dynmap_alloc_places(alloc) > kept;
+}
+
+bool dynmap_zones_may_go(const struct dynmap_alloc *alloc)
+{
+	u32 dev, class;
+
+	for (dev = 0; dev < alloc->geo->nr_devs; dev++)
+		for (class = 0; class < 2; class++)
+			if (alloc->zones[dev][class].empty &&
+			    dynmap_zones_are_many(alloc, &alloc->zones[dev][class]))
+				return dynmap_zone_may_go(alloc);
+	return false;
+}
+
+/* An empty zone leaves its list, and is one of data from the next checkpoint on. */
+static void dynmap_zone_give_back(struct dynmap_alloc *alloc, struct dynmap_zones *zones, u32 at)
+{
+	u64 pbn = zones->pbn[at];
+	struct dynmap_seg *seg = dynmap_alloc_seg_of(alloc, pbn);
+	u32 index = dynmap_pbn_index(pbn), zone = dynmap_zone_of(index), i;
+	u32 blocks = dynmap_zone_blocks(alloc, seg->number, zone);
+
+	dynmap_seg_occupy(alloc, seg, index, blocks);
+	zones->pbn[at] = zones->pbn[--zones->count];
+	alloc->meta_total -= blocks;
+	seg->zone_flags[zone] = 0;
+	dynmap_zone_set_dirty(alloc, seg, zone);
+	/* Nodes that kills gave up, or that were read late, after they had left. */
+	for (i = 0; i < blocks; i++)
+		dynmap_cache_forget(alloc->cache, pbn + i);
+	alloc->quarantined += blocks;
+	dynmap_runlist_add(alloc->cache, &alloc->late_freed, pbn, blocks, 0);
+}
+
+/* All places in stock are free again: they keep zones from being empty. */
+static void dynmap_stock_empty(struct dynmap_alloc *alloc)
+{
+	struct dynmap_cache *cache = alloc->cache;
+	u32 copy;
+	u64 pbn;
+
+	for (copy = 0; copy < cache->copies; copy++)
+		while (cache->nr_stock[copy]) {
+			pbn = cache->stock[copy][--cache->nr_stock[copy]];
+			dynmap_seg_vacate(alloc, dynmap_alloc_seg_of(alloc, pbn),
+					  dynmap_pbn_index(pbn), 1);
+		}
+}
+
+/* Look at up to *@most zones of a list, of which there are many. */
+static void dynmap_zones_shrink(struct dynmap_alloc *alloc, struct dynmap_zones *zones, u32 *most)
+{
+	u32 looks = min(zones->count, *most);
+
+	*most -= looks;
+	for (; looks && zones->empty && dynmap_zones_are_many(alloc, zones); looks--) {
+		if (!alloc->cache->nr_spare || !dynmap_zone_may_go(alloc))
+			break;
+		if (!zones->look || zones->look > zones->count)
+			zones->look = zones->count;
+		if (dynmap_zone_is_empty(alloc, zones->pbn[--zones->look]))
+			dynmap_zone_give_back(alloc, zones, zones->look);
+	}
+	/* New nodes go to the first ones, so that the others become empty. */
+	zones->cursor = 0;
+}
+
+void dynmap_zones_give_back(struct dynmap_alloc *alloc)
+{
+	u32 most = DYNMAP_LOOK_ZONES, dev, class;
+	struct dynmap_zones *zones;
+	bool many = false;
+
+	for (dev = 0; dev < alloc->geo->nr_devs; dev++)
+		for (class = 0; class < 2; class++)
+			many |= dynmap_zones_are_many(alloc, &alloc->zones[dev][class]);
+	if (!many)
+		return;
+	dynmap_stock_empty(alloc);
+	for (dev = 0; dev < alloc->geo->nr_devs; dev++)
+		for (class = 0; class < 2; class++) {
+			zones = &alloc->zones[dev][class];
+			if (dynmap_zones_are_many(alloc, zones))
+				dynmap_zones_shrink(alloc, zones, &most);
+		}
 }
 
 /* Take up to @most free places of one zone into the stock, lowest on top. */

@@ -143,7 +143,7 @@ static int dynmap_memory_node(struct dynmap_kpool *pool, struct dynmap_op *op, b
 	buf = dynmap_node_fetch(cache, &op->miss, buf);
 	dynmap_phase_leave(pool, phase);
 	if (IS_ERR(buf))
-		return PTR_ERR(buf);
+		return PTR_ERR(buf) == -ESTALE ? 0 : PTR_ERR(buf);
 	down_write(&pool->lock);
 	dynmap_alloc_insert(&pool->core.alloc, buf);
 	heal = cache->nr_heal && !pool->read_only;

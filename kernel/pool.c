@@ -282,8 +282,7 @@ static void dynmap_idle_work(struct work_struct *work)
 	bool due;
 
 	down_read(&pool->lock);
-	due = !pool->core.failed && (pool->core.cache.nr_dirty || pool->core.cache.nr_heal ||
-				     dynmap_journal_pending(&pool->core.journal));
+	due = !pool->core.failed && dynmap_pool_is_changed(&pool->core);
 	up_read(&pool->lock);
 	if (due && !dynmap_kpool_checkpoint(pool) && dynmap_kpool_commit(pool))
 		DMERR("commit failed");

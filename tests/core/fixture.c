@@ -247,7 +247,7 @@ int fixture_unmap(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn
 	return ret;
 }
 
-static void find_nothing(struct fixture *fixture)
+void fixture_find_nothing(struct fixture *fixture)
 {
 	struct dynmap_check check;
 
@@ -259,7 +259,7 @@ static void find_nothing(struct fixture *fixture)
 void fixture_check(struct fixture *fixture)
 {
 	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
-	find_nothing(fixture);
+	fixture_find_nothing(fixture);
 }
 
 void fixture_check_waiting(struct fixture *fixture)
@@ -271,5 +271,5 @@ void fixture_check_waiting(struct fixture *fixture)
 	dynmap_pool_checkpoint_end(pool, 0);
 	assert_int_equal(dynmap_pool_commit(pool), 0);
 	assert_int_equal(pool->table.family.waited, pool->cache.kills.count);
-	find_nothing(fixture);
+	fixture_find_nothing(fixture);
 }

@@ -81,7 +81,9 @@ int fixture_write(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn
 u64 fixture_read(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn);
 int fixture_unmap(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn, u64 end);
 
-/* After a checkpoint the checker finds nothing. */
+/* The checker finds nothing. */
+void fixture_find_nothing(struct fixture *fixture);
+/* The same after a checkpoint. */
 void fixture_check(struct fixture *fixture);
 /* The same after one that settles no kills first: they wait over it. */
 void fixture_check_waiting(struct fixture *fixture);

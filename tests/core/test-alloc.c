@@ -494,6 +494,39 @@ static void test_urgency_reaches_into_the_floor(void **state)
 	assert_in_range(seen[4], 0, 15);
 }
 
+/* The most nodes that there is room for. */
+static u32 most_nodes(const struct dynmap_alloc *alloc, u8 urgent)
+{
+	u32 nodes = 0;
+
+	while (dynmap_alloc_room(alloc, nodes + 1, urgent))
+		nodes++;
+	return nodes;
+}
+
+/* What kills that wait may add is left to them by all but them and checkpoints. */
+static void test_kills_have_room(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_alloc *alloc = alloc_of(bench);
+	u32 before[DYNMAP_URGENT_CHECKPOINT + 1], after, owed;
+	u8 urgent;
+
+	for (urgent = 0; urgent <= DYNMAP_URGENT_CHECKPOINT; urgent++)
+		before[urgent] = most_nodes(alloc, urgent);
+	owed = dynmap_alloc_owed(alloc);
+	alloc->cache->kills.count = 100;
+	owed = (dynmap_alloc_owed(alloc) - owed) / alloc->cache->copies;
+	assert_in_range(owed, 2, 10);
+	for (urgent = 0; urgent <= DYNMAP_URGENT_CHECKPOINT; urgent++) {
+		after = most_nodes(alloc, urgent);
+		assert_int_equal(before[urgent] - after,
+				 urgent < DYNMAP_URGENT_KILLS ? owed + 100 * DYNMAP_KILL_NODES :
+				 urgent < DYNMAP_URGENT_CHECKPOINT ? owed : 0);
+	}
+	alloc->cache->kills.count = 0;
+}
+
 static void test_replay_takes_exactly_what_it_is_told(void **state)
 {
 	struct bench *bench = *state;
@@ -559,6 +592,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_urgency_reaches_into_the_floor, setup_one,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_kills_have_room, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_replay_takes_exactly_what_it_is_told,
 						setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_zone_records, setup_one, teardown),

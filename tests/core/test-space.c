@@ -364,6 +364,241 @@ static void test_discards_in_a_chain(void **state)
 	fixture_exit(&fixture);
 }
 
+/* Delete everything; then as much is free for data as in a new pool. */
+static void delete_all(struct fixture *fixture, u64 before)
+{
+	struct dynmap_table *table = &fixture->pool.table;
+	struct dynmap_disk_volume disk;
+	u64 id = 0, after;
+	int ret;
+
+	while (!HELPED(fixture, dynmap_volume_next(table, id, &disk, &op))) {
+		id = le64_to_cpu(disk.id);
+		while (HELPED(fixture, dynmap_volume_delete(table, id, &op)))
+			assert_int_equal(HELPED(fixture, dynmap_volume_reap(table, &op)), 0);
+	}
+	do
+		ret = HELPED(fixture, dynmap_volume_reap(table, &op));
+	while (!ret);
+	assert_int_equal(ret, -ENOENT);
+	/* As often as the kernel does when nothing else happens. */
+	for (id = 0; dynmap_pool_is_changed(&fixture->pool); id++) {
+		assert_true(id < 20);
+		assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	}
+	fixture_find_nothing(fixture);
+	after = dynmap_alloc_data_free(&fixture->pool.alloc);
+	print_message("%llu checkpoints, %llu of %llu blocks are free for data\n",
+		      (unsigned long long)id, (unsigned long long)after,
+		      (unsigned long long)before);
+	assert_true(after * 1000 >= before * 998);
+}
+
+/* Fill a pool, free single blocks, then take snapshots, with writes between them; how many. */
+static u64 fill_with_snapshots(struct full *full, const u64 *blocks)
+{
+	struct fixture *fixture = &full->fixture;
+	u8 uuid[DYNMAP_UUID_BYTES] = {};
+	u64 i;
+	int ret;
+
+	memset(full, 0, sizeof(*full));
+	fixture_init(fixture, blocks, 1, 2);
+	full->volume = fixture_create(fixture, 0);
+	assert_int_equal(fixture_write(fixture, full->volume, 0, 1 << 16, 1), 0);
+	for (i = 0; i < 1 << 16; i += 2)
+		assert_int_equal(fixture_unmap(fixture, full->volume, i, i + 1), 0);
+	for (i = 1, ret = 0; !ret; i++) {
+		if (i % 64)
+			ret = fixture_write(fixture, full->volume, fixture_below(1 << 16), 1, i);
+		else
+			ret = HELPED(fixture, dynmap_volume_snapshot(&fixture->pool.table, i / 64,
+								     0, uuid, 7, &op));
+	}
+	assert_int_equal(ret, -ENOSPC);
+	assert_true(fixture->pool.alloc.meta_total > fixture->pool.alloc.total_blocks / 8);
+	return (i - 2) / 64;
+}
+
+/* How many nodes in memory have both copies on one device. */
+static u32 nodes_on_one_device(const struct fixture *fixture, u32 *nodes)
+{
+	struct dynmap_buf *buf;
+	u32 bad = 0;
+
+	*nodes = 0;
+	list_for_each_entry(buf, &fixture->pool.cache.lru, list) {
+		bad += dynmap_pbn_dev(buf->pbn[0]) == dynmap_pbn_dev(buf->pbn[1]);
+		++*nodes;
+	}
+	return bad;
+}
+
+/*
+ * Data takes what nodes had, until the pool is full; then nodes are made again, one leaf for each
+ * two hundred discards. They still find two devices.
+ */
+static void refill(struct fixture *fixture)
+{
+	struct dynmap_volume *volume = fixture_create(fixture, 7);
+	u32 nodes, bad, i;
+	u64 end;
+
+	for (end = 0; !fixture_write(fixture, volume, end, 256, 3); end += 256)
+		;
+	for (i = 0; i < 20000; i++)
+		assert_int_equal(fixture_unmap(fixture, volume, 2 * i, 2 * i + 1), 0);
+	fixture_check(fixture);
+	bad = nodes_on_one_device(fixture, &nodes);
+	print_message("%u nodes, both copies of %u on one device\n", nodes, bad);
+	assert_true(nodes > 100);
+	assert_true(bad * 20 < nodes);
+}
+
+/* What nodes took goes back to data. */
+static void test_zones_go_back(void **state)
+{
+	static const u64 sizes[][3] = { { 1 << 17, 0 }, { 1 << 16, 1 << 16, 0 } };
+	static struct full full;
+	u64 before;
+	u32 i;
+
+	(void)state;
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		fixture_init(&full.fixture, sizes[i], 1, 2);
+		before = dynmap_alloc_data_free(&full.fixture.pool.alloc);
+		fixture_exit(&full.fixture);
+		fill_with_snapshots(&full, sizes[i]);
+		delete_all(&full.fixture, before);
+		if (i)
+			refill(&full.fixture);
+		fixture_exit(&full.fixture);
+	}
+}
+
+/* Nodes in memory that lie where none is in use: in zones of metadata, or in others. */
+static u32 stale_nodes(const struct fixture *fixture, bool of_data)
+{
+	const struct dynmap_seg *seg;
+	struct dynmap_buf *buf;
+	u32 count = 0, index;
+
+	list_for_each_entry(buf, &fixture->pool.cache.lru, list) {
+		seg = dynmap_alloc_seg_of(&fixture->pool.alloc, buf->pbn[0]);
+		index = dynmap_pbn_index(buf->pbn[0]);
+		count += !(seg->allocated[index / 64] >> index % 64 & 1) &&
+			 of_data == !seg->zone_flags[dynmap_zone_of(index)];
+	}
+	return count;
+}
+
+/*
+ * Blocks of zones that go back are not free before a checkpoint is durable that tells it; no
+ * node is in memory that was there; and what is kept for others is not taken for that.
+ */
+static void test_zones_go_back_late(void **state)
+{
+	static const u64 blocks[] = { 1 << 17, 0 };
+	static struct full full;
+	struct dynmap_alloc *alloc = &full.fixture.pool.alloc;
+	struct dynmap_table *table = &full.fixture.pool.table;
+	u64 id, last, most, given, floor;
+	int ret = 0;
+
+	(void)state;
+	last = fill_with_snapshots(&full, blocks);
+	full.fixture.pool.cache.max_clean = 16384;
+	for (id = 1; id <= last; id++)
+		assert_int_equal(HELPED(&full.fixture, dynmap_volume_delete(table, id, &op)), 0);
+	while (!ret)
+		ret = HELPED(&full.fixture, dynmap_volume_reap(table, &op));
+	/* Nothing goes back before this checkpoint. */
+	fixture_check_waiting(&full.fixture);
+	assert_int_equal(alloc->quarantined, 0);
+	/* There is room for two zones, which are quarantined and no longer free. */
+	floor = alloc->floor;
+	alloc->floor = dynmap_alloc_places(alloc) - dynmap_alloc_owed(alloc) -
+		       dynmap_alloc_kills(alloc) - 5 * DYNMAP_ZONE_BLOCKS;
+	assert_true(dynmap_zones_may_go(alloc));
+	assert_true(stale_nodes(&full.fixture, false) > 0);
+	most = alloc->meta_total;
+	dynmap_zones_give_back(alloc);
+	given = most - alloc->meta_total;
+	assert_in_range(given, DYNMAP_ZONE_BLOCKS, 3 * DYNMAP_ZONE_BLOCKS);
+	alloc->floor = floor;
+	dynmap_zones_give_back(alloc);
+	given = most - alloc->meta_total;
+	assert_true(given > 10 * DYNMAP_ZONE_BLOCKS);
+	assert_int_equal(stale_nodes(&full.fixture, true), 0);
+	assert_int_equal(dynmap_pool_commit(&full.fixture.pool), 0);
+	assert_int_equal(alloc->quarantined, given);
+	assert_int_equal(dynmap_pool_checkpoint(&full.fixture.pool), 0);
+	assert_int_equal(alloc->quarantined, 0);
+	fixture_check(&full.fixture);
+	fixture_exit(&full.fixture);
+}
+
+/* A new pool keeps the zones that it was made with. */
+static void test_first_zones_stay(void **state)
+{
+	static const u64 blocks[] = { 1 << 19, 0 };
+	static struct fixture fixture;
+	struct dynmap_zones *zones = fixture.pool.alloc.zones[0];
+	u32 i;
+
+	(void)state;
+	fixture_init(&fixture, blocks, 1, 2);
+	for (i = 0; i < 3; i++) {
+		fixture_create(&fixture, i);
+		fixture_check(&fixture);
+		assert_int_equal(zones[0].count, 3);
+		assert_int_equal(zones[1].count, 3);
+	}
+	fixture_exit(&fixture);
+}
+
+/*
+ * Data goes where nodes were, with as many nodes in the cache as the module has, and the power
+ * fails before another checkpoint.
+ */
+static void test_zones_and_cuts(void **state)
+{
+	static const u64 blocks[] = { 1 << 17, 0 };
+	static struct full full;
+	struct fixture *fixture = &full.fixture;
+	struct dynmap_table *table = &fixture->pool.table;
+	u64 last, id, most, anew;
+	int ret = 0;
+
+	(void)state;
+	last = fill_with_snapshots(&full, blocks);
+	fixture->pool.cache.max_clean = 16384;
+	for (id = 1; id <= last; id++)
+		assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, id, &op)), 0);
+	while (!ret)
+		ret = HELPED(fixture, dynmap_volume_reap(table, &op));
+	assert_int_equal(ret, -ENOENT);
+	assert_int_equal(fixture_unmap(fixture, full.volume, 0, 1 << 16), 0);
+	most = fixture->pool.alloc.meta_total;
+	for (id = 0; dynmap_pool_is_changed(&fixture->pool); id++)
+		assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	assert_true(fixture->pool.alloc.meta_total < most / 8);
+	most = dynmap_alloc_data_free(&fixture->pool.alloc);
+	id = fixture->pool.cache.epoch;
+	for (anew = 0; !fixture_write(fixture, full.volume, ANEW + anew, 256, 2); anew += 256)
+		;
+	assert_in_range(anew, most - 512, most);
+	assert_int_equal(fixture->pool.cache.epoch, id);
+	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+	assert_true(recovers(&full, 0, anew / 2, false));
+	/* Zones are claimed anew where data lies by now: it can be discarded all the same. */
+	for (id = 0; id < anew / 2; id++)
+		assert_int_equal(fixture_unmap(fixture, full.volume, ANEW + 2 * id,
+					       ANEW + 2 * id + 1), 0);
+	fixture_check(fixture);
+	fixture_exit(fixture);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -374,6 +609,10 @@ int main(void)
 		cmocka_unit_test(test_snapshots_to_the_end),
 		cmocka_unit_test(test_emptied_with_little_left),
 		cmocka_unit_test(test_discards_in_a_chain),
+		cmocka_unit_test(test_zones_go_back),
+		cmocka_unit_test(test_zones_go_back_late),
+		cmocka_unit_test(test_first_zones_stay),
+		cmocka_unit_test(test_zones_and_cuts),
 	};
 
 	return cmocka_run_group_tests_name("space", tests, NULL, NULL);
