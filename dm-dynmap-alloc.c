@@ -250,7 +250,7 @@ void dynmap_seg_occupy(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 i
 	}
 }
 
-void dynmap_seg_vacate(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index, u32 len)
+void dynmap_seg_put_back(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index, u32 len)
 {
 	u32 end = index + len, zone, n, count;
 
@@ -262,6 +262,13 @@ void dynmap_seg_vacate(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 i
 		dynmap_zone_count(alloc, seg, zone, count);
 		dynmap_bits_clear(seg->busy, index, n);
 	}
+}
+
+/* Make busy blocks free that did not count as free. */
+static void dynmap_seg_vacate(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index,
+			      u32 len)
+{
+	dynmap_seg_put_back(alloc, seg, index, len);
 	seg->max_run = DYNMAP_ANY_RUN;
 	alloc->vacated++;
 }

@@ -530,9 +530,9 @@ static inline u64 dynmap_meta_quarantined(const struct dynmap_alloc *alloc)
 /* The segment in memory, made on first touch; NULL if memory is short. */
 struct dynmap_seg *dynmap_seg_get(struct dynmap_alloc *alloc, u32 segment);
 
-/* Make blocks busy, those that are already stay so; make them free. */
+/* Make blocks busy, those that are already stay so; make places that were in stock free. */
 void dynmap_seg_occupy(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index, u32 len);
-void dynmap_seg_vacate(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index, u32 len);
+void dynmap_seg_put_back(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index, u32 len);
 
 /* The record of a zone is out of date. */
 static __always_inline void dynmap_zone_set_dirty(struct dynmap_alloc *alloc,

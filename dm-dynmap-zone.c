@@ -183,26 +183,31 @@ void dynmap_zones_recount(struct dynmap_alloc *alloc, u32 dev)
 	}
 }
 
-/*
- * Zones that a list keeps: twice what its nodes need, so that those are not claimed again in
- * each epoch, or its share of a new pool's if that is more. Each list has its own, so that the
- * copies of nodes find places on different devices, or far apart, also when data has taken all
- * others.
- */
-static u64 dynmap_zones_kept(const struct dynmap_alloc *alloc, const struct dynmap_zones *zones)
+/* The share of a list of zones in those of a new pool: one zone at least, if it is in use. */
+static u32 dynmap_zones_share(const struct dynmap_alloc *alloc, u32 dev, u32 class)
 {
-	u64 used = (u64)zones->count * DYNMAP_ZONE_BLOCKS - zones->free;
 	u32 first = dynmap_first_zones(alloc);
 
-	if (!dynmap_alloc_is_lone(alloc))
-		first = DIV_ROUND_UP(alloc->cache->copies * first, alloc->geo->nr_devs);
-	return max_t(u64, first, (2 * used + DYNMAP_ZONE_BLOCKS - 1) >> DYNMAP_ZONE_SHIFT);
+	if (dynmap_alloc_is_lone(alloc))
+		return first;
+	/* Before a second device came both lists of the first one were in use. */
+	if (class != (u32)dynmap_dev_class(alloc, dev, 0))
+		return 0;
+	return max(alloc->cache->copies * first / alloc->geo->nr_devs, 1U);
 }
 
-static bool dynmap_zones_are_many(const struct dynmap_alloc *alloc,
-				  const struct dynmap_zones *zones)
+/*
+ * Is a list longer than twice what its nodes need, so that zones are not claimed again in each
+ * epoch, and than its share? Each list has its own, so that the copies of nodes find places on
+ * different devices, or far apart, also when data has taken all others.
+ */
+static bool dynmap_zones_are_many(const struct dynmap_alloc *alloc, u32 dev, u32 class)
 {
-	return zones->count > dynmap_zones_kept(alloc, zones);
+	const struct dynmap_zones *zones = &alloc->zones[dev][class];
+	u64 used = (u64)zones->count * DYNMAP_ZONE_BLOCKS - zones->free;
+
+	return zones->count * DYNMAP_ZONE_BLOCKS > 2 * used &&
+	       zones->count > dynmap_zones_share(alloc, dev, class);
 }
 
 /*
@@ -224,7 +229,7 @@ bool dynmap_zones_may_go(const struct dynmap_alloc *alloc)
 	for (dev = 0; dev < alloc->geo->nr_devs; dev++)
 		for (class = 0; class < 2; class++)
 			if (alloc->zones[dev][class].empty &&
-			    dynmap_zones_are_many(alloc, &alloc->zones[dev][class]))
+			    dynmap_zones_are_many(alloc, dev, class))
 				return dynmap_zone_may_go(alloc);
 	return false;
 }
@@ -249,7 +254,10 @@ static void dynmap_zone_give_back(struct dynmap_alloc *alloc, struct dynmap_zone
 	dynmap_runlist_add(alloc->cache, &alloc->late_freed, pbn, blocks, 0);
 }
 
-/* All places in stock are free again: they keep zones from being empty. */
+/*
+ * All places in stock are free again: they keep zones from being empty. They counted as free
+ * before, so who found no space finds no more than then.
+ */
 static void dynmap_stock_empty(struct dynmap_alloc *alloc)
 {
 	struct dynmap_cache *cache = alloc->cache;
@@ -259,18 +267,19 @@ static void dynmap_stock_empty(struct dynmap_alloc *alloc)
 	for (copy = 0; copy < cache->copies; copy++)
 		while (cache->nr_stock[copy]) {
 			pbn = cache->stock[copy][--cache->nr_stock[copy]];
-			dynmap_seg_vacate(alloc, dynmap_alloc_seg_of(alloc, pbn),
-					  dynmap_pbn_index(pbn), 1);
+			dynmap_seg_put_back(alloc, dynmap_alloc_seg_of(alloc, pbn),
+					    dynmap_pbn_index(pbn), 1);
 		}
 }
 
-/* Look at up to *@most zones of a list, of which there are many. */
-static void dynmap_zones_shrink(struct dynmap_alloc *alloc, struct dynmap_zones *zones, u32 *most)
+/* Empty zones of a list that is long go back; *@most are looked at. */
+static void dynmap_zones_shrink(struct dynmap_alloc *alloc, u32 dev, u32 class, u32 *most)
 {
-	u32 looks = min(zones->count, *most);
+	struct dynmap_zones *zones = &alloc->zones[dev][class];
+	u32 looks = zones->count;
 
-	*most -= looks;
-	for (; looks && zones->empty && dynmap_zones_are_many(alloc, zones); looks--) {
+	for (; looks-- && *most && zones->empty && dynmap_zones_are_many(alloc, dev, class);
+	     --*most) {
 		if (!alloc->cache->nr_spare || !dynmap_zone_may_go(alloc))
 			break;
 		if (!zones->look || zones->look > zones->count)
@@ -285,21 +294,18 @@ static void dynmap_zones_shrink(struct dynmap_alloc *alloc, struct dynmap_zones 
 void dynmap_zones_give_back(struct dynmap_alloc *alloc)
 {
 	u32 most = DYNMAP_LOOK_ZONES, dev, class;
-	struct dynmap_zones *zones;
 	bool many = false;
 
 	for (dev = 0; dev < alloc->geo->nr_devs; dev++)
 		for (class = 0; class < 2; class++)
-			many |= dynmap_zones_are_many(alloc, &alloc->zones[dev][class]);
+			many |= dynmap_zones_are_many(alloc, dev, class);
 	if (!many)
 		return;
 	dynmap_stock_empty(alloc);
 	for (dev = 0; dev < alloc->geo->nr_devs; dev++)
-		for (class = 0; class < 2; class++) {
-			zones = &alloc->zones[dev][class];
-			if (dynmap_zones_are_many(alloc, zones))
-				dynmap_zones_shrink(alloc, zones, &most);
-		}
+		for (class = 0; class < 2; class++)
+			if (dynmap_zones_are_many(alloc, dev, class))
+				dynmap_zones_shrink(alloc, dev, class, &most);
 }
 
 /* Take up to @most free places of one zone into the stock, lowest on top. */

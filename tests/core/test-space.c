@@ -455,12 +455,12 @@ static void refill(struct fixture *fixture)
 	assert_true(bad * 20 < nodes);
 }
 
-/* What nodes took goes back to data. */
+/* What nodes took goes back to data; on a lone device, on two, on what was a lone one. */
 static void test_zones_go_back(void **state)
 {
 	static const u64 sizes[][3] = { { 1 << 17, 0 }, { 1 << 16, 1 << 16, 0 } };
 	static struct full full;
-	u64 before;
+	u64 before = 0;
 	u32 i;
 
 	(void)state;
@@ -474,6 +474,13 @@ static void test_zones_go_back(void **state)
 			refill(&full.fixture);
 		fixture_exit(&full.fixture);
 	}
+	/* Both lists of the first device were in use. */
+	fill_with_snapshots(&full, sizes[0]);
+	store_mem_grow(&full.fixture.mem, 1, 1 << 17);
+	assert_int_equal(fixture_grow(&full.fixture), 0);
+	delete_all(&full.fixture, 2 * before);
+	refill(&full.fixture);
+	fixture_exit(&full.fixture);
 }
 
 /* A node is brought late to the first place of each empty zone of a list. */
@@ -557,6 +564,46 @@ static void test_zones_go_back_late(void **state)
 	fixture_exit(&full.fixture);
 }
 
+/* Claim zones of a list of a lone device, in the first of which a block is held by a write. */
+static void claim(struct fixture *fixture, u32 slot, u32 count, u8 flags, bool held)
+{
+	struct dynmap_alloc *alloc = &fixture->pool.alloc;
+	struct dynmap_seg *seg;
+	u32 zone, i;
+
+	for (i = 0; i < count; i++) {
+		seg = dynmap_seg_get(alloc, dynmap_segment_number(0, slot + i /
+								     DYNMAP_SEGMENT_ZONES));
+		zone = i % DYNMAP_SEGMENT_ZONES;
+		assert_int_equal(seg->zone_flags[zone], 0);
+		if (held)
+			dynmap_seg_occupy(alloc, seg, zone << DYNMAP_ZONE_SHIFT, 1);
+		assert_int_equal(dynmap_zones_add(alloc, seg, zone, flags), 0);
+		dynmap_zone_set_dirty(alloc, seg, zone);
+	}
+}
+
+/* A long list none of whose zones is empty does not keep those of another one from going back. */
+static void test_long_list(void **state)
+{
+	static const u64 blocks[] = { 1 << 20, 0 };
+	static struct fixture fixture;
+	struct dynmap_alloc *alloc = &fixture.pool.alloc;
+	u32 i;
+
+	(void)state;
+	fixture_init(&fixture, blocks, 16, 2);
+	claim(&fixture, 1, 1200, DYNMAP_ZONE_META_A, true);
+	claim(&fixture, 12, 12, DYNMAP_ZONE_META_B, false);
+	assert_true(dynmap_zones_may_go(alloc));
+	for (i = 0; dynmap_pool_is_changed(&fixture.pool); i++) {
+		assert_true(i < 10);
+		assert_int_equal(dynmap_pool_checkpoint(&fixture.pool), 0);
+	}
+	assert_int_equal(alloc->zones[0][1].count, alloc->total_blocks / 512 / DYNMAP_ZONE_BLOCKS);
+	fixture_exit(&fixture);
+}
+
 /* A new pool keeps the zones that it was made with. */
 static void test_first_zones_stay(void **state)
 {
@@ -631,6 +678,7 @@ int main(void)
 		cmocka_unit_test(test_zones_go_back),
 		cmocka_unit_test(test_zones_go_back_late),
 		cmocka_unit_test(test_first_zones_stay),
+		cmocka_unit_test(test_long_list),
 		cmocka_unit_test(test_zones_and_cuts),
 	};
 
