@@ -7,48 +7,16 @@
  * are no more of these than entries of it in divergence trees. Then what was found is compared
  * with what the pool says.
  *
- * What is known of blocks is kept for a window of segments. When memory runs out the window
- * is cut at its end, and what is behind it comes in another pass over all nodes.
+ * What is known of blocks may be kept for a part of them only (seen.h): then all nodes are
+ * visited in several passes.
  */
 #include <stdlib.h>
 
 #include "tools/check.h"
-#include "tools/holders.h"
+#include "tools/seen.h"
 
-#define CHUNK_BLOCKS		4096
-#define CHUNKS			(DYNMAP_SEGMENT_BLOCKS / CHUNK_BLOCKS)
-#define IS_NODE			(1U << 31)	/* in walk_block.user */
-#define NO_USER			(IS_NODE - 1)	/* likewise */
 #define MOST_EXPLAINED		16
 #define DEFAULT_MEMORY		(128ULL << 20)
-
-/*
- * A shared block. @birth: 0: none told of it yet; @user: the last one of those who use it, see
- * holders.h, and what it holds; @weight: what its entries in divergence trees weigh more than
- * its users so far call for.
- */
-struct walk_block {
-	u32 birth;
-	u32 user;
-	u64 weight;
-};
-
-/* A part of a segment. @all: what is known of all blocks, as long as @block is NULL. */
-struct walk_chunk {
-	struct walk_block all;
-	struct walk_block *block;
-};
-
-/*
- * A segment. @seen: blocks reached; @alone: those that one tree reached that shares none;
- * @data: how many hold data; @chunk: of those that are shared.
- */
-struct walk_segment {
-	u64 seen[DYNMAP_SEGMENT_WORDS];
-	u64 alone[DYNMAP_SEGMENT_WORDS];
-	u64 data;
-	struct walk_chunk chunk[CHUNKS];
-};
 
 /*
  * A node to be visited: what its parent tells of it, the volume that is the only one to use
@@ -79,8 +47,7 @@ struct walk_event {
 };
 
 /*
- * @segment: all of them, device after device; @base: the first one of each device;
- * @from, @end: the window; @memory: bytes that may be used, @used: for blocks;
+ * @seen: what is known of blocks; @data: how many hold data;
  * @node, @event: nodes that are shared, or hold what is, and when who uses them;
  * @kill: kills that wait, and of which a side of a snapshot node is still told;
  * @own: of each snapshot node: data blocks born between its parent and itself;
@@ -94,12 +61,7 @@ struct walk {
 	struct dynmap_check *check;
 	const struct dynmap_check_how *how;
 	struct holders holders;
-	struct walk_segment **segment;
-	u32 base[DYNMAP_MAX_DEVICES + 1];
-	u32 from;
-	u32 end;
-	u64 memory;
-	u64 used;
+	struct seen seen;
 	u64 data;
 	struct walk_items node;
 	struct walk_event *event;
@@ -140,200 +102,10 @@ struct walk {
 		(ret) = dynmap_pool_help((walk)->pool, op, ret);		\
 	} while (!(ret))
 
-static u32 segment_at(const struct walk *walk, u64 pbn)
-{
-	u32 segment = dynmap_pbn_segment(pbn);
-
-	return walk->base[dynmap_segment_dev(segment)] + dynmap_segment_slot(segment);
-}
-
-static void drop_segment(struct walk *walk, u32 at)
-{
-	struct walk_segment *segment = walk->segment[at];
-	u32 i;
-
-	if (!segment)
-		return;
-	for (i = 0; i < CHUNKS; i++) {
-		if (segment->chunk[i].block)
-			walk->used -= CHUNK_BLOCKS * sizeof(struct walk_block);
-		dynmap_free(segment->chunk[i].block);
-	}
-	walk->used -= sizeof(*segment);
-	dynmap_free(segment);
-	walk->segment[at] = NULL;
-}
-
-/* Memory for segment @at of the window; NULL if the window does not reach there any more. */
-static void *walk_alloc(struct walk *walk, u32 at, size_t bytes)
-{
-	u64 sets = sizeof(u32) * walk->holders.set_room;
-	void *memory;
-
-	while (walk->end > walk->from + 1 && walk->used + bytes + sets > walk->memory)
-		drop_segment(walk, --walk->end);
-	if (at >= walk->end)
-		return NULL;
-	memory = dynmap_zalloc(bytes);
-	walk->no_memory |= !memory;
-	walk->used += memory ? bytes : 0;
-	return memory;
-}
-
-/* What is known of the segment of a block; NULL: it is not in the window. */
-static struct walk_segment *walk_segment(struct walk *walk, u64 pbn)
-{
-	u32 at = segment_at(walk, pbn);
-
-	if (at < walk->from || at >= walk->end)
-		return NULL;
-	if (!walk->segment[at])
-		walk->segment[at] = walk_alloc(walk, at, sizeof(**walk->segment));
-	return walk->segment[at];
-}
-
-/* What is known of each block of a chunk; NULL: it is not in the window any more. */
-static struct walk_block *walk_blocks(struct walk *walk, u64 pbn, struct walk_chunk *chunk)
-{
-	struct walk_block *block;
-	u32 i;
-
-	if (chunk->block)
-		return chunk->block;
-	/* To make room this segment may go. */
-	block = walk_alloc(walk, segment_at(walk, pbn), CHUNK_BLOCKS * sizeof(*block));
-	for (i = 0; block && i < CHUNK_BLOCKS; i++)
-		block[i] = chunk->all;
-	if (block)
-		chunk->block = block;
-	return block;
-}
-
-/*
- * What is told of a shared block: when it was born, and either who uses it, from @first to
- * @last, or that it is entered in a divergence tree, with the weight @given.
- */
-struct walk_news {
-	u32 birth;
-	u32 first;
-	u32 last;
-	u32 kind;
-	u64 given;
-};
-
-/* Something is told of a block. */
-static void tell(struct walk *walk, u64 pbn, struct walk_block *block,
-		 const struct walk_news *news)
-{
-	u32 before = block->user & ~IS_NODE;
-	u64 weight = 0;
-
-	if (!block->birth) {
-		block->birth = news->birth;
-		before = NO_USER;
-	}
-	if (block->birth != news->birth) {
-		damaged(walk, "block %llu: born in generation %u, and in %u",
-			(unsigned long long)pbn, block->birth, news->birth);
-		return;
-	}
-	block->weight += news->given;
-	block->user = before | news->kind | (block->user & IS_NODE);
-	if (news->first == HOLDERS_NONE)
-		return;
-	if (before != NO_USER && news->first <= before) {
-		damaged(walk, "block %llu is used twice by one volume", (unsigned long long)pbn);
-		return;
-	}
-	if (!holders_step(&walk->holders, before == NO_USER ? HOLDERS_NONE : before, news->first,
-			  news->last, news->birth, &weight))
-		damaged(walk, "block %llu: used by volumes that cannot share it",
-			(unsigned long long)pbn);
-	block->weight -= weight;
-	block->user = news->last | (block->user & IS_NODE);
-}
-
-static bool is_same(const struct walk_block *a, const struct walk_block *b)
-{
-	return a->birth == b->birth && a->user == b->user && a->weight == b->weight;
-}
-
-/* Something is told of a run. */
-static void walk_tell(struct walk *walk, u64 pbn, u64 len, const struct walk_news *news)
-{
-	struct walk_block before, after, *block = NULL;
-	struct walk_segment *segment;
-	struct walk_chunk *chunk;
-	bool told = false;
-	u32 index;
-
-	for (; len; pbn++, len--) {
-		segment = walk_segment(walk, pbn);
-		if (!segment)
-			return;
-		index = dynmap_pbn_index(pbn) % CHUNK_BLOCKS;
-		chunk = &segment->chunk[dynmap_pbn_index(pbn) / CHUNK_BLOCKS];
-		if (!index && len >= CHUNK_BLOCKS && !chunk->block) {
-			tell(walk, pbn, &chunk->all, news);
-			pbn += CHUNK_BLOCKS - 1;
-			len -= CHUNK_BLOCKS - 1;
-			block = NULL;
-			continue;
-		}
-		if (!block || !index)
-			block = walk_blocks(walk, pbn, chunk);
-		if (!block)
-			return;
-		/* Neighbours are often alike. */
-		if (told && is_same(&block[index], &before)) {
-			block[index] = after;
-			continue;
-		}
-		before = block[index];
-		tell(walk, pbn, &block[index], news);
-		after = block[index];
-		told = true;
-	}
-}
-
-/* Was it born by @newest? */
-static bool walk_birth(struct walk *walk, u64 pbn, u32 birth, u32 newest)
-{
-	if (birth && birth <= newest)
-		return true;
-	damaged(walk, "block %llu: born in generation %u", (unsigned long long)pbn, birth);
-	return false;
-}
-
-/* Enter a run, which lies in one segment; what is shared may be met again. */
-static void walk_mark(struct walk *walk, u64 pbn, u64 len, u32 birth, bool is_node, bool shared)
-{
-	struct walk_segment *segment = walk_segment(walk, pbn);
-	u32 index = dynmap_pbn_index(pbn), end = index + len, word, last;
-	u64 bits, clash;
-
-	if (!segment || !walk_birth(walk, pbn, birth, walk->pool->cache.generation))
-		return;
-	for (; index < end; index = last) {
-		word = index / 64;
-		last = min(end, (word + 1) * 64);
-		bits = ~0ULL >> (64 - (last - index)) << index % 64;
-		clash = bits & (shared ? segment->alone : segment->seen)[word];
-		if (clash)
-			damaged(walk, "blocks from %llu, mask %016llx: used twice",
-				(unsigned long long)(pbn - dynmap_pbn_index(pbn) + word * 64),
-				(unsigned long long)clash);
-		segment->data += is_node ? 0 : hweight64(bits & ~segment->seen[word]);
-		segment->seen[word] |= bits;
-		if (!shared)
-			segment->alone[word] |= bits;
-	}
-}
-
 /* In the first pass what does not depend on blocks is counted and told. */
 static bool first_pass(const struct walk *walk)
 {
-	return !walk->from;
+	return !walk->seen.from;
 }
 
 static void compare_copies(struct walk *walk, struct dynmap_buf *buf)
@@ -363,8 +135,8 @@ static void walk_node(struct walk *walk, struct dynmap_buf *buf, bool shared)
 
 	for (copy = 0; copy < 2; copy++)
 		if (buf->pbn[copy] != DYNMAP_PBN_NONE)
-			walk_mark(walk, buf->pbn[copy], 1, le32_to_cpu(head->generation), true,
-				  shared);
+			seen_mark(&walk->seen, buf->pbn[copy], 1,
+				  le32_to_cpu(head->generation), true, shared);
 	if (!first_pass(walk))
 		return;
 	walk->check->nodes++;
@@ -591,7 +363,7 @@ static void walk_record(struct walk *walk, const struct walk_item *item,
 	u64 pbn = (u64)(high & ((1U << DYNMAP_MAP_KIND_SHIFT) - 1)) << 16 |
 		  le16_to_cpu(map->pbn_low);
 	u32 kind = high >> DYNMAP_MAP_KIND_SHIFT, len = le16_to_cpu(map->len) + 1, written;
-	struct walk_news news = {
+	struct seen_news news = {
 		.birth = le32_to_cpu(map->birth),
 		.first = event->first,
 		.last = event->last,
@@ -603,9 +375,9 @@ static void walk_record(struct walk *walk, const struct walk_item *item,
 		written = hweight64((u64)le16_to_cpu(map->len));
 		len = DYNMAP_WINDOW_BLOCKS;
 	}
-	walk_mark(walk, pbn, len, news.birth, false, shared);
+	seen_mark(&walk->seen, pbn, len, news.birth, false, shared);
 	if (shared)
-		walk_tell(walk, pbn, len, &news);
+		seen_tell(&walk->seen, pbn, len, &news);
 	count->mapped += written;
 	count->reserved += len - written;
 	count->exclusive += shared ? 0 : len;
@@ -779,7 +551,7 @@ static void walk_remains(struct walk *walk, struct dynmap_volume *volume,
 			return;
 		if (mapping.kind == DYNMAP_HOLE || mapping.shared)
 			continue;
-		walk_mark(walk, mapping.pbn, mapping.len, mapping.birth, false, false);
+		seen_mark(&walk->seen, mapping.pbn, mapping.len, mapping.birth, false, false);
 		*exclusive += mapping.len;
 	}
 }
@@ -889,18 +661,18 @@ static void visit_waiting(struct walk *walk, const struct holders_node *node,
 {
 	u32 user = dynmap_snap_dead_side(node->snap) ? node->middle : node->first;
 	u64 pbn = le64_to_cpu(entry->pbn), len = le32_to_cpu(entry->len);
-	struct walk_news news = {
+	struct seen_news news = {
 		.birth = le32_to_cpu(entry->birth),
 		.first = node->dead ? HOLDERS_NONE : user,
 		.last = user,
-		.kind = entry->is_node ? IS_NODE : 0,
+		.kind = entry->is_node ? SEEN_NODE : 0,
 	};
 
-	if (!walk_segment(walk, pbn) || may_be_gone(node, entry) ||
-	    !walk_birth(walk, pbn, news.birth, le32_to_cpu(node->snap->disk.generation)))
+	if (!seen_covers(&walk->seen, pbn) || may_be_gone(node, entry) ||
+	    !seen_birth(&walk->seen, pbn, news.birth, le32_to_cpu(node->snap->disk.generation)))
 		return;
-	walk_mark(walk, pbn, len, news.birth, entry->is_node, true);
-	walk_tell(walk, pbn, len, &news);
+	seen_mark(&walk->seen, pbn, len, news.birth, entry->is_node, true);
+	seen_tell(&walk->seen, pbn, len, &news);
 }
 
 /*
@@ -952,7 +724,7 @@ static void walk_kills(struct walk *walk)
 		for (kill.kill = kills->bin[i]; kill.kill; kill.kill = kill.kill->next) {
 			if (!place_kill(walk, &kill))
 				continue;
-			walk_mark(walk, kill.kill->pbn, kill.kill->len, kill.kill->birth,
+			seen_mark(&walk->seen, kill.kill->pbn, kill.kill->len, kill.kill->birth,
 				  kill.kill->is_node, true);
 			if (kill.node == HOLDERS_NONE)
 				continue;
@@ -973,31 +745,31 @@ static void walk_kills(struct walk *walk)
 static void tell_kill(struct walk *walk, const struct walk_kill *kill, u32 user)
 {
 	const struct holders_node *node = &walk->holders.node[kill->node];
-	struct walk_news news = {
+	struct seen_news news = {
 		.birth = kill->kill->birth,
 		.first = user,
 		.last = user,
-		.kind = kill->kill->is_node ? IS_NODE : 0,
+		.kind = kill->kill->is_node ? SEEN_NODE : 0,
 		/* Told is a volume of that side; meant is one that is a child of the node. */
 		.given = walk->holders.leaf[user].above - node->above - node->weight[!kill->side],
 	};
 
-	walk_tell(walk, kill->kill->pbn, kill->kill->len, &news);
+	seen_tell(&walk->seen, kill->kill->pbn, kill->kill->len, &news);
 }
 
 static void visit_entry(struct walk *walk, const struct holders_node *node,
 			const struct dynmap_disk_divergence *entry)
 {
 	u64 pbn = le64_to_cpu(entry->pbn);
-	struct walk_news news = {
+	struct seen_news news = {
 		.birth = le32_to_cpu(entry->birth),
 		.first = HOLDERS_NONE,
 		.given = node->weight[entry->side],
 	};
 
-	if (walk_segment(walk, pbn) &&
-	    walk_birth(walk, pbn, news.birth, le32_to_cpu(node->snap->disk.generation)))
-		walk_tell(walk, pbn, le32_to_cpu(entry->len), &news);
+	if (seen_covers(&walk->seen, pbn) &&
+	    seen_birth(&walk->seen, pbn, news.birth, le32_to_cpu(node->snap->disk.generation)))
+		seen_tell(&walk->seen, pbn, le32_to_cpu(entry->len), &news);
 }
 
 static int compare_events(const void *a, const void *b)
@@ -1012,17 +784,17 @@ static int compare_events(const void *a, const void *b)
 static void tell_inner(struct walk *walk, const struct walk_item *item,
 		       const struct walk_event *event)
 {
-	struct walk_news news = {
+	struct seen_news news = {
 		.birth = item->want.ptr.generation,
 		.first = event->first,
 		.last = event->last,
-		.kind = IS_NODE,
+		.kind = SEEN_NODE,
 	};
 	u32 copy;
 
 	for (copy = 0; copy < 2; copy++)
 		if (item->want.ptr.pbn[copy] != DYNMAP_PBN_NONE)
-			walk_tell(walk, item->want.ptr.pbn[copy], 1, &news);
+			seen_tell(&walk->seen, item->want.ptr.pbn[copy], 1, &news);
 }
 
 /* Who uses what, in the order of the users. */
@@ -1113,16 +885,16 @@ static void explain(struct walk *walk, u64 pbn)
 }
 
 /* The entries of shared blocks that are alike, and the counters, call for what volumes use. */
-static void compare_blocks(struct walk *walk, u64 pbn, const struct walk_block *block, u32 count)
+static void compare_blocks(struct walk *walk, u64 pbn, const struct seen_block *block, u32 count)
 {
-	u32 user = block->user & ~IS_NODE, top, tree;
+	u32 user = block->user & ~SEEN_NODE, top, tree;
 
 	if (!block->birth)
 		return;
-	if (user != NO_USER) {
+	if (user != SEEN_NO_USER) {
 		top = holders_top(&walk->holders, user, block->birth);
 		tree = walk->holders.leaf[user].tree;
-		if (top != HOLDERS_NONE && !(block->user & IS_NODE))
+		if (top != HOLDERS_NONE && !(block->user & SEEN_NODE))
 			walk->own[top] += count;
 		/* What users have that cannot be read is not known. */
 		if (tree != HOLDERS_NONE && walk->missing[tree])
@@ -1140,14 +912,14 @@ static void compare_blocks(struct walk *walk, u64 pbn, const struct walk_block *
 }
 
 /* Allocated in a segment is exactly what was reached. */
-static void compare_segment(struct walk *walk, u32 number, const struct walk_segment *reached)
+static void compare_segment(struct walk *walk, u32 number, const struct seen_segment *reached)
 {
 	struct dynmap_seg *seg = dynmap_alloc_seg(&walk->pool->alloc, number);
 	u64 seen, bits, pbn;
 	u32 word, i, index;
 
 	for (word = 0; word < DYNMAP_SEGMENT_WORDS && (seg || reached); word++) {
-		seen = reached ? reached->seen[word] : 0;
+		seen = reached ? reached->reached[word] : 0;
 		bits = seg ? seg->allocated[word] : 0;
 		pbn = dynmap_segment_pbn(number) + word * 64;
 		if (seen & ~bits)
@@ -1161,10 +933,10 @@ static void compare_segment(struct walk *walk, u32 number, const struct walk_seg
 		return;
 	walk->data += reached->data;
 	pbn = dynmap_segment_pbn(number);
-	for (i = 0; i < CHUNKS && !walk->unreadable; i++, pbn += CHUNK_BLOCKS) {
+	for (i = 0; i < SEEN_CHUNKS && !walk->unreadable; i++, pbn += SEEN_CHUNK_BLOCKS) {
 		if (!reached->chunk[i].block)
-			compare_blocks(walk, pbn, &reached->chunk[i].all, CHUNK_BLOCKS);
-		for (index = 0; reached->chunk[i].block && index < CHUNK_BLOCKS; index++)
+			compare_blocks(walk, pbn, &reached->chunk[i].all, SEEN_CHUNK_BLOCKS);
+		for (index = 0; reached->chunk[i].block && index < SEEN_CHUNK_BLOCKS; index++)
 			compare_blocks(walk, pbn + index, &reached->chunk[i].block[index], 1);
 	}
 }
@@ -1174,15 +946,15 @@ static void compare_window(struct walk *walk)
 {
 	u32 dev = 0, at;
 
-	for (at = walk->from; at < walk->end; at++) {
-		while (at >= walk->base[dev + 1])
+	for (at = walk->seen.from; at < walk->seen.end; at++) {
+		while (at >= walk->seen.base[dev + 1])
 			dev++;
-		compare_segment(walk, dynmap_segment_number(dev, at - walk->base[dev]),
-				walk->segment[at]);
-		drop_segment(walk, at);
+		compare_segment(walk, dynmap_segment_number(dev, at - walk->seen.base[dev]),
+				walk->seen.segment[at]);
+		seen_drop(&walk->seen, at);
 	}
-	walk->from = walk->end;
-	walk->end = walk->base[walk->pool->geo.nr_devs];
+	walk->seen.from = walk->seen.end;
+	walk->seen.end = walk->seen.base[walk->pool->geo.nr_devs];
 }
 
 /* The counters of the snapshot nodes that no dying parent still counts for. */
@@ -1237,7 +1009,7 @@ static void walk_pass(struct walk *walk)
 		if (!is_alive(walk->holders.volume[i]))
 			walk_deleted(walk, walk->holders.volume[i]);
 	walk_divergence(walk);
-	walk->no_memory |= walk->holders.no_memory;
+	walk->no_memory |= walk->holders.no_memory || walk->seen.no_memory;
 	if (walk->no_memory)
 		return;
 	if (first_pass(walk)) {
@@ -1252,19 +1024,13 @@ static void walk_pass(struct walk *walk)
 
 static bool walk_init(struct walk *walk)
 {
-	const struct dynmap_geometry *geo = &walk->pool->geo;
-	u32 dev;
-
-	walk->memory = walk->how->memory ? walk->how->memory : DEFAULT_MEMORY;
-	for (dev = 0; dev < geo->nr_devs; dev++)
-		walk->base[dev + 1] = walk->base[dev] + geo->dev[dev].slots;
-	walk->end = walk->base[geo->nr_devs];
 	load_holders(walk);
-	walk->segment = dynmap_zalloc(walk->end * sizeof(*walk->segment));
 	walk->own = dynmap_zalloc((walk->holders.nr_nodes + 1) * sizeof(*walk->own));
 	walk->missing = dynmap_zalloc((walk->holders.nr_nodes + 1) * sizeof(*walk->missing));
 	walk->counted = dynmap_zalloc((walk->holders.nr_leaves + 1) * sizeof(*walk->counted));
-	return walk->segment && walk->own && walk->missing && walk->counted &&
+	return seen_init(&walk->seen, walk->pool, &walk->holders, walk->check,
+			 walk->how->memory ? walk->how->memory : DEFAULT_MEMORY) &&
+	       walk->own && walk->missing && walk->counted &&
 	       !walk->holders.no_memory && !walk->no_memory;
 }
 
@@ -1273,12 +1039,11 @@ int dynmap_check_pool(struct dynmap_pool *pool, const struct dynmap_check_how *h
 {
 	static const struct dynmap_check_how as_usual;
 	struct walk walk = { .pool = pool, .check = check, .how = how ? how : &as_usual };
-	u32 at;
 
 	memset(check, 0, sizeof(*check));
 	if (!walk_init(&walk))
 		walk.no_memory = true;
-	while (walk.from < walk.end && !walk.no_memory)
+	while (walk.seen.from < walk.seen.end && !walk.no_memory)
 		walk_pass(&walk);
 	if (!walk.no_memory) {
 		compare_own(&walk);
@@ -1292,10 +1057,8 @@ int dynmap_check_pool(struct dynmap_pool *pool, const struct dynmap_check_how *h
 			dynmap_err("of %llu more blocks the divergence trees do not tell who uses them",
 				   (unsigned long long)walk.unexplained);
 	}
-	for (at = 0; walk.segment && at < walk.base[pool->geo.nr_devs]; at++)
-		drop_segment(&walk, at);
+	seen_exit(&walk.seen);
 	holders_exit(&walk.holders);
-	dynmap_free(walk.segment);
 	dynmap_free(walk.own);
 	dynmap_free(walk.missing);
 	free(walk.node.item);
