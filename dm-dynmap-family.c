@@ -627,7 +627,7 @@ static const char *dynmap_kill_verify(const struct dynmap_family *family, u64 nu
 {
 	if (le64_to_cpu(disk->number) != number)
 		return "number";
-	if (le64_to_cpu(disk->node) >= family->next_id)
+	if (!disk->node || le64_to_cpu(disk->node) >= family->next_id)
 		return "snapshot node";
 	if (!disk->birth || le32_to_cpu(disk->birth) > family->cache->generation)
 		return "birth";
@@ -765,14 +765,30 @@ int dynmap_family_deleted(struct dynmap_family *family, u64 parent, u64 *id, str
 	return 0;
 }
 
+/* What the survivor's side of a dying node gave up, as entry @slot of a leaf tells; else false. */
+static bool dynmap_drain_kill(const struct dynmap_snap *snap, struct dynmap_buf *leaf, int slot,
+			      struct dynmap_kill *kill)
+{
+	const struct dynmap_disk_divergence *entry = dynmap_divergence(leaf, slot);
+
+	if (entry->side == dynmap_snap_dead_side(snap))
+		return false;
+	*kill = (struct dynmap_kill){
+		.pbn = le64_to_cpu(entry->pbn),
+		.len = le32_to_cpu(entry->len),
+		.birth = le32_to_cpu(entry->birth),
+		.is_node = entry->is_node,
+	};
+	return true;
+}
+
 int dynmap_family_drain(struct dynmap_family *family, u64 id, struct dynmap_op *op)
 {
-	const struct dynmap_disk_divergence *entry;
 	struct dynmap_share above;
 	struct dynmap_kill kill;
 	struct dynmap_snap *snap;
 	struct dynmap_path path;
-	int ret, i;
+	int ret, i, count;
 
 	ret = dynmap_snap_get(family, id, &snap, op);
 	if (!ret)
@@ -785,24 +801,15 @@ int dynmap_family_drain(struct dynmap_family *family, u64 id, struct dynmap_op *
 					   8, op);
 	if (ret)
 		return ret;
-	for (i = 0; i < (int)dynmap_node_count(path.buf[0]); i++) {
-		entry = dynmap_divergence(path.buf[0], i);
-		if (entry->side == dynmap_snap_dead_side(snap))
-			continue;
-		kill = (struct dynmap_kill){
-			.pbn = le64_to_cpu(entry->pbn),
-			.len = le32_to_cpu(entry->len),
-			.birth = le32_to_cpu(entry->birth),
-			.is_node = entry->is_node,
-			.node = dynmap_snap_parent(snap),
-			.side = dynmap_snap_side(snap),
-		};
-		if (kill.birth > above.generation) {
-			kill.node = 0;	/* it is free */
-			snap->own -= kill.is_node ? 0 : kill.len;
-		}
-		dynmap_kills_add(family->cache, &kill);
-	}
+	count = dynmap_node_count(path.buf[0]);
+	for (i = 0; i < count && !ret; i++)
+		if (dynmap_drain_kill(snap, path.buf[0], i, &kill))
+			ret = dynmap_kill_check(family, &kill, kill.len, above.generation);
+	if (ret)
+		return ret;
+	for (i = 0; i < count; i++)
+		if (dynmap_drain_kill(snap, path.buf[0], i, &kill))
+			dynmap_kill_rise(family, snap, &kill, kill.len, above.generation);
 	dynmap_btree_cut_last(&snap->divergence, &path);
 	dynmap_snap_changed(snap);
 	return 0;

@@ -487,7 +487,7 @@ struct dynmap_disk_divergence {
  * OFFSET SIZE DESCRIPTION
  *      0    8 number
  *      8    8 first pbn
- *     16    8 snapshot node, 0: nobody uses the blocks any more
+ *     16    8 snapshot node
  *     24    4 length in blocks
  *     28    4 birth
  *     32    1 side that stopped using them, 0 or 1
