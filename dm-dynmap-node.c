@@ -208,7 +208,7 @@ struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dy
 				     struct dynmap_buf *buf)
 {
 	struct dynmap_store *store = cache->geo->store;
-	u32 first = (miss->ptr.pbn[0] ^ cache->epoch) & 1, i, copy, dev;
+	u32 first = (miss->ptr.pbn[0] ^ miss->epoch) & 1, i, copy, dev;
 	int error = -EIO, ret;
 	u64 block;
 	u8 bad = 0;
@@ -239,7 +239,8 @@ struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dy
 			error = ret;
 	}
 	dynmap_buf_free(buf);
-	return ERR_PTR(cache->epoch == miss->epoch ? error : -ESTALE);
+	/* No lock is held: a checkpoint may begin another epoch at any time. */
+	return ERR_PTR(READ_ONCE(cache->epoch) == miss->epoch ? error : -ESTALE);
 }
 
 /* Evict clean nodes until there are no more than @most. */
@@ -584,7 +585,7 @@ void dynmap_cache_seal(struct dynmap_cache *cache)
 	}
 	list_splice_tail_init(&cache->dirty, &cache->sealed);
 	cache->nr_dirty = 0;
-	cache->epoch++;
+	WRITE_ONCE(cache->epoch, cache->epoch + 1);
 }
 
 void dynmap_cache_write(struct dynmap_cache *cache)

@@ -423,7 +423,7 @@ static inline struct dynmap_buf *dynmap_cache_look(struct dynmap_cache *cache, u
 
 /**
  * dynmap_node_fetch() - read and verify a node
- * @cache: the cache, of which only constant fields are used
+ * @cache: the cache, of which only constant fields and the epoch are used
  * @miss: the node, from a struct dynmap_op
  * @buf: a buffer for it
  *

@@ -29,6 +29,7 @@
  * @segments: the segment tree
  * @super: superblock of the last checkpoint, or of the one under way
  * @io_block: copies of it being written to two devices
+ * @gave_back: epoch in which zones of metadata went back to data last
  * @failed: a commit or a checkpoint failed; nothing may change any more
  * @replayed: records replayed when the pool was opened
  */
@@ -42,6 +43,7 @@ struct dynmap_pool {
 	struct dynmap_tree segments;
 	struct dynmap_disk_super *super;
 	void *io_block[2];
+	u64 gave_back;
 	bool failed;
 	u64 replayed;
 };
@@ -237,9 +239,9 @@ void dynmap_pool_commit_end(struct dynmap_pool *pool, int error);
 
 /*
  * A checkpoint, likewise.
- * Step 0, optional: bring what is derived up to date in bounded steps, so that
- * step 1 holds the lock for a short time. 0: go on; -EINPROGRESS: call again;
- * else as step 1.
+ * Step 0, optional: settle kills as far as there is room, let empty zones of metadata go
+ * back to data, and bring what is derived up to date, in bounded steps, so that step 1
+ * holds the lock for a short time. 0: go on; -EINPROGRESS: call again; else as step 1.
  */
 int __must_check dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *op);
 /* Step 1: all changes into nodes, seal them. 0 or -EAGAIN, -ENOMEM, -ENOSPC... */

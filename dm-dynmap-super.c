@@ -363,7 +363,9 @@ int dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *o
 		return ret;
 	if (!pool->cache.nr_spare)
 		return -ENOMEM;
-	dynmap_zones_give_back(&pool->alloc);
+	if (pool->gave_back != pool->cache.epoch)
+		dynmap_zones_give_back(&pool->alloc);
+	pool->gave_back = pool->cache.epoch;
 	return dynmap_alloc_checkpoint(&pool->alloc, DYNMAP_PREPARE_ZONES, op);
 }
 
@@ -1136,6 +1138,11 @@ static int dynmap_pool_recover(struct dynmap_pool *pool, u64 opening)
 
 	pool->journal.replaying = true;
 	dynmap_helped(ret, pool, &op, dynmap_family_load(&pool->table.family, &op));
+	/* Without kills nothing is free too early: to be read the pool opens all the same. */
+	if (ret && readonly && ret != -ENOMEM) {
+		dynmap_err("kills that wait cannot be read: error %d", ret);
+		ret = 0;
+	}
 	if (!ret)
 		ret = dynmap_replay_learn(pool, pool->journal.tail, &pool->journal.head);
 	if (!ret)

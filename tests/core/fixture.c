@@ -262,14 +262,23 @@ void fixture_check(struct fixture *fixture)
 	fixture_find_nothing(fixture);
 }
 
+int fixture_checkpoint_at_once(struct fixture *fixture)
+{
+	struct dynmap_pool *pool = &fixture->pool;
+	int ret = HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op));
+
+	if (ret)
+		return ret;
+	ret = dynmap_pool_checkpoint_io(pool);
+	dynmap_pool_checkpoint_end(pool, ret);
+	return ret ? ret : dynmap_pool_commit(pool);
+}
+
 void fixture_check_waiting(struct fixture *fixture)
 {
 	struct dynmap_pool *pool = &fixture->pool;
 
-	assert_int_equal(HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op)), 0);
-	assert_int_equal(dynmap_pool_checkpoint_io(pool), 0);
-	dynmap_pool_checkpoint_end(pool, 0);
-	assert_int_equal(dynmap_pool_commit(pool), 0);
+	assert_int_equal(fixture_checkpoint_at_once(fixture), 0);
 	assert_int_equal(pool->table.family.waited, pool->cache.kills.count);
 	fixture_find_nothing(fixture);
 }

@@ -50,6 +50,13 @@ static void make_family(struct fixture *fixture)
 	fixture_check(fixture);
 }
 
+/* What was spoilt is found, in one pass and in many. */
+static void is_found(struct fixture *fixture)
+{
+	assert_true(check_with(fixture, 0).damaged);
+	assert_true(check_with(fixture, 1).damaged);
+}
+
 /* Spoil an entry in one of four ways, see that it is found, and mend it; false: no such way. */
 static bool spoil(struct fixture *fixture, struct dynmap_disk_divergence *entry, u32 way)
 {
@@ -66,8 +73,7 @@ static bool spoil(struct fixture *fixture, struct dynmap_disk_divergence *entry,
 		entry->pbn = cpu_to_le64(le64_to_cpu(entry->pbn) + 1);
 	else
 		return false;
-	assert_true(check_with(fixture, 0).damaged);
-	assert_true(check_with(fixture, 1).damaged);
+	is_found(fixture);
 	*entry = good;
 	return true;
 }
@@ -113,8 +119,7 @@ static bool spoil_kill(struct fixture *fixture, struct dynmap_kill *kill, u32 wa
 		kill->node = 77;
 	else
 		return false;
-	assert_true(check_with(fixture, 0).damaged);
-	assert_true(check_with(fixture, 1).damaged);
+	is_found(fixture);
 	*kill = good;
 	return true;
 }

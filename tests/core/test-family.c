@@ -659,8 +659,8 @@ static void test_bad_divergence(void **state)
 	assert_int_equal(HELPED(fixture, dynmap_btree_put(&snap->divergence, 5000, &entry, &op)),
 			 0);
 	delete(fixture, 2);
-	assert_int_equal(HELPED(fixture, dynmap_family_drain(family, 1, &op)), 0);
-	assert_int_equal(HELPED(fixture, dynmap_family_settle(family, ~0U, &op)), -EUCLEAN);
+	assert_int_equal(HELPED(fixture, dynmap_family_drain(family, 1, &op)), -EUCLEAN);
+	assert_int_equal(snap->own, 0);
 	assert_int_equal(fixture->pool.alloc.data_allocated, before);
 }
 
@@ -833,7 +833,7 @@ static void test_bad_kills(void **state)
 	fixture_check_waiting(fixture);
 	assert_true(family->waited > 2);
 	assert_int_equal(HELPED(fixture, dynmap_btree_get(&family->waiting, 1, &good, &op)), 0);
-	for (way = 0; way < 4; way++) {
+	for (way = 0; way < 5; way++) {
 		bad = good;
 		if (way == 0)
 			bad.node = cpu_to_le64(family->next_id);
@@ -841,11 +841,13 @@ static void test_bad_kills(void **state)
 			bad.birth = 0;
 		else if (way == 2)
 			bad.birth = cpu_to_le32(fixture->pool.cache.generation + 1);
+		else if (way == 3)
+			bad.node = 0;
 		else
 			bad.number = cpu_to_le64(family->waited + 9);
 		assert_int_equal(HELPED(fixture, dynmap_alloc_reserve(family->alloc, 9, 2, &op)),
 				 0);
-		if (way == 3)
+		if (way == 4)
 			assert_int_equal(HELPED(fixture, dynmap_btree_remove(&family->waiting, 1,
 									     &op)), 0);
 		else
@@ -855,6 +857,42 @@ static void test_bad_kills(void **state)
 		assert_int_equal(HELPED(fixture, dynmap_family_load(family, &op)), -EUCLEAN);
 		assert_int_equal(family->waited, 1);
 	}
+}
+
+/*
+ * One copy of the kill tree's root is destroyed: the other one serves. Both are: the pool opens
+ * only to be read, with all that its volumes hold, and the checker says what is wrong.
+ */
+static void test_unreadable_kills(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_tree *waiting = &fixture->pool.table.family.waiting;
+	struct dynmap_check check;
+	u64 at[2], waited, i;
+	u32 dev[2];
+
+	fixture_create(fixture, 1);
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), 0, 20, 1), 0);
+	snapshot(fixture, 2, 1);
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 2), 3, 9, 2), 0);
+	fixture_check_waiting(fixture);
+	waited = fixture->pool.table.family.waited;
+	assert_true(waited > 2);
+	for (i = 0; i < 2; i++)
+		at[i] = dynmap_pbn_locate(&fixture->pool.geo, waiting->root.pbn[i], &dev[i]);
+	for (i = 0; i < 2; i++) {
+		memset(store_mem_block(&fixture->mem, dev[i], at[i]), 0, DYNMAP_BLOCK_BYTES);
+		fixture_close(fixture);
+		assert_int_equal(fixture_open(fixture, true), 0);
+		assert_int_equal(fixture->pool.table.family.waited, i ? 0 : waited);
+		assert_int_equal(fixture->pool.cache.kills.count, i ? 0 : waited);
+	}
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 1), 5), 1);
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 2), 5), 2);
+	assert_int_equal(dynmap_check_pool(&fixture->pool, NULL, &check), 0);
+	assert_true(check.damaged > 0);
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), -EBADMSG);
 }
 
 /* The checker comes to an end on nodes that are each other's children. */
@@ -920,6 +958,7 @@ int main(void)
 		cmocka_unit_test(test_many_kills),
 		cmocka_unit_test(test_kills_wait_over_checkpoints),
 		FIXTURE_TEST(test_bad_kills, two),
+		FIXTURE_TEST(test_unreadable_kills, two),
 		FIXTURE_TEST(test_ring_of_nodes, one),
 		FIXTURE_TEST(test_born_too_late, one),
 	};

@@ -252,6 +252,34 @@ static int run_checkpoint(struct fixture *fixture)
 	return dynmap_pool_checkpoint(&fixture->pool);
 }
 
+/* A snapshot, and then writes to its origin: what they give up waits. */
+static void prepare_kills(struct fixture *fixture)
+{
+	struct dynmap_volume *volume = fixture_load(fixture, 2);
+	u8 uuid[DYNMAP_UUID_BYTES] = { 4 };
+
+	assert_int_equal(fixture_write(fixture, volume, 700, 30, 70), 0);
+	assert_int_equal(HELPED(fixture, dynmap_volume_snapshot(table_of(fixture), 4, 2, uuid, 5,
+								&op)), 0);
+	assert_int_equal(fixture_write(fixture, volume, 710, 6, 71), 0);
+	assert_true(fixture->pool.cache.kills.count > 1);
+}
+
+static void prepare_kills_on_disk(struct fixture *fixture)
+{
+	prepare_kills(fixture);
+	assert_int_equal(fixture_checkpoint_at_once(fixture), 0);
+	assert_true(fixture->pool.table.family.waited > 1);
+	fixture_close(fixture);
+}
+
+static void verify_kills(struct fixture *fixture)
+{
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 2), 712), 71);
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 2), 720), 70);
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 4), 712), 70);
+}
+
 /* The first device is longer, and there is another one. */
 static void prepare_grow(struct fixture *fixture)
 {
@@ -318,6 +346,11 @@ static const struct operation operations[] = {
 	{ "commit", 2, false, prepare_commit, run_commit, verify_commit },
 	{ "checkpoint", 2, false, prepare_commit, run_checkpoint, verify_commit },
 	{ "checkpoint, one copy", 1, false, prepare_commit, run_checkpoint, verify_commit },
+	{ "checkpoint with kills", 2, false, prepare_kills, run_checkpoint, verify_kills },
+	{ "checkpoint, kills wait", 2, false, prepare_kills, fixture_checkpoint_at_once,
+	  verify_kills },
+	{ "open, kills wait", 2, false, prepare_kills_on_disk, run_open, verify_kills },
+	{ "open, kills wait, one copy", 1, false, prepare_kills_on_disk, run_open, verify_kills },
 	{ "grow", 2, false, prepare_grow, fixture_grow, verify_grow },
 	{ "lookup", 1, false, NULL, run_lookup, NULL },
 	{ "highest", 1, false, NULL, run_highest, NULL },

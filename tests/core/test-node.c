@@ -174,9 +174,10 @@ static void test_written_node_comes_back(void **state)
 }
 
 /* The next read of the node begins with this copy. */
-static void read_first(struct bench *bench, const struct dynmap_miss *miss, u32 copy)
+static void read_first(struct bench *bench, struct dynmap_miss *miss, u32 copy)
 {
 	bench->cache.epoch += (miss->ptr.pbn[0] ^ bench->cache.epoch ^ copy) & 1;
+	miss->epoch = bench->cache.epoch;
 }
 
 /* Each byte of a copy spoilt in turn: found out, and the other copy serves. */
@@ -370,7 +371,6 @@ static void test_moved_is_not_healed(void **state)
 		memset(cache->uuid, 0xab, DYNMAP_UUID_BYTES);
 		disk_copy(bench, &miss, 0)->payload[7] ^= 1;
 		read_first(bench, &miss, 0);
-		miss.epoch = cache->epoch;
 		buf = dynmap_node_fetch(cache, &miss, dynmap_buf_alloc());
 		cache->epoch += moves == 2;
 		dynmap_cache_insert(cache, buf);

@@ -140,16 +140,23 @@ static void test_full_stays_full(void **state)
 	empty(&full);
 }
 
+/* All that was deleted is emptied. */
+static void reap(struct fixture *fixture)
+{
+	int ret;
+
+	do
+		ret = HELPED(fixture, dynmap_volume_reap(&fixture->pool.table, &op));
+	while (!ret);
+	assert_int_equal(ret, -ENOENT);
+}
+
 static void reaped(struct fixture *fixture, u64 id)
 {
 	struct dynmap_table *table = &fixture->pool.table;
-	int ret;
 
 	assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, id, &op)), 0);
-	do
-		ret = HELPED(fixture, dynmap_volume_reap(table, &op));
-	while (!ret);
-	assert_int_equal(ret, -ENOENT);
+	reap(fixture);
 	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
 }
 
@@ -208,10 +215,7 @@ static void test_snapshots_to_the_end(void **state)
 	for (id = 0; id <= last; id++)
 		while (HELPED(&fixture, dynmap_volume_delete(table, id * 7919 % (last + 1), &op)))
 			assert_int_equal(HELPED(&fixture, dynmap_volume_reap(table, &op)), 0);
-	do
-		ret = HELPED(&fixture, dynmap_volume_reap(table, &op));
-	while (!ret);
-	assert_int_equal(ret, -ENOENT);
+	reap(&fixture);
 	assert_int_equal(dynmap_pool_checkpoint(&fixture.pool), 0);
 	assert_int_equal(fixture.pool.alloc.data_allocated, 0);
 	/* All is counted once: there is nothing more to come. */
@@ -270,7 +274,6 @@ static void test_emptied_with_little_left(void **state)
 	u8 uuid[DYNMAP_UUID_BYTES] = { 1 };
 	struct dynmap_volume *origin;
 	u64 lbn, before;
-	int ret;
 
 	(void)state;
 	fixture_init(&fixture, blocks, 1, 2);
@@ -285,10 +288,7 @@ static void test_emptied_with_little_left(void **state)
 	fixture_check(&fixture);
 	alloc->floor = 6 * (dynmap_alloc_places(alloc) - dynmap_alloc_owed(alloc));
 	assert_false(dynmap_alloc_room(alloc, 1, DYNMAP_URGENT));
-	do {
-		ret = HELPED(&fixture, dynmap_volume_reap(table, &op));
-	} while (!ret);
-	assert_int_equal(ret, -ENOENT);
+	reap(&fixture);
 	fixture_check(&fixture);
 	assert_int_equal(alloc->data_allocated, before);
 	fixture_exit(&fixture);
@@ -370,17 +370,13 @@ static void delete_all(struct fixture *fixture, u64 before)
 	struct dynmap_table *table = &fixture->pool.table;
 	struct dynmap_disk_volume disk;
 	u64 id = 0, after;
-	int ret;
 
 	while (!HELPED(fixture, dynmap_volume_next(table, id, &disk, &op))) {
 		id = le64_to_cpu(disk.id);
 		while (HELPED(fixture, dynmap_volume_delete(table, id, &op)))
 			assert_int_equal(HELPED(fixture, dynmap_volume_reap(table, &op)), 0);
 	}
-	do
-		ret = HELPED(fixture, dynmap_volume_reap(table, &op));
-	while (!ret);
-	assert_int_equal(ret, -ENOENT);
+	reap(fixture);
 	/* As often as the kernel does when nothing else happens. */
 	for (id = 0; dynmap_pool_is_changed(&fixture->pool); id++) {
 		assert_true(id < 20);
@@ -529,15 +525,13 @@ static void test_zones_go_back_late(void **state)
 	struct dynmap_alloc *alloc = &full.fixture.pool.alloc;
 	struct dynmap_table *table = &full.fixture.pool.table;
 	u64 id, last, most, given, floor;
-	int ret = 0;
 
 	(void)state;
 	last = fill_with_snapshots(&full, blocks);
 	full.fixture.pool.cache.max_clean = 16384;
 	for (id = 1; id <= last; id++)
 		assert_int_equal(HELPED(&full.fixture, dynmap_volume_delete(table, id, &op)), 0);
-	while (!ret)
-		ret = HELPED(&full.fixture, dynmap_volume_reap(table, &op));
+	reap(&full.fixture);
 	/* Nothing goes back before this checkpoint. */
 	fixture_check_waiting(&full.fixture);
 	assert_int_equal(alloc->quarantined, 0);
@@ -634,16 +628,13 @@ static void test_zones_and_cuts(void **state)
 	struct fixture *fixture = &full.fixture;
 	struct dynmap_table *table = &fixture->pool.table;
 	u64 last, id, most, anew;
-	int ret = 0;
 
 	(void)state;
 	last = fill_with_snapshots(&full, blocks);
 	fixture->pool.cache.max_clean = 16384;
 	for (id = 1; id <= last; id++)
 		assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, id, &op)), 0);
-	while (!ret)
-		ret = HELPED(fixture, dynmap_volume_reap(table, &op));
-	assert_int_equal(ret, -ENOENT);
+	reap(fixture);
 	assert_int_equal(fixture_unmap(fixture, full.volume, 0, 1 << 16), 0);
 	most = fixture->pool.alloc.meta_total;
 	for (id = 0; dynmap_pool_is_changed(&fixture->pool); id++)

@@ -203,4 +203,8 @@ void dynmap_message(const char *level, const char *format, ...);
 bool dynmap_warn_on(bool condition, const char *file, int line);
 #define WARN_ON_ONCE(condition)	dynmap_warn_on((condition), __FILE__, __LINE__)
 
+/* There is one thread. */
+#define READ_ONCE(x)		(x)
+#define WRITE_ONCE(x, value)	((x) = (value))
+
 #endif /* DM_DYNMAP_TOOLS_ENV_H */
