@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Allocator: which pool blocks are free.
+ * Allocator: which pool blocks are given out.
  *
- * Owns: the allocation bitmaps (in memory whole for every segment that was
- * ever touched, on disk the space tree), the search for free space, the zones
- * claimed for metadata, the reserve that lets a full pool be emptied, and the
- * quarantine of freed blocks.
+ * Owns: what is allocated where, the zones claimed for metadata, the reserve that
+ * lets a full pool be emptied, and the quarantine of freed blocks. Bitmaps and the
+ * search for what is free are in dm-dynmap-space.h.
  *
  * Invariants
  *  A1 a block is "allocated" exactly when a tree reaches it: that is what a
@@ -28,9 +27,7 @@
 #ifndef DM_DYNMAP_ALLOC_H
 #define DM_DYNMAP_ALLOC_H
 
-#include "dm-dynmap-btree.h"
-
-#define DYNMAP_SEGMENT_WORDS	(DYNMAP_SEGMENT_BLOCKS / 64)
+#include "dm-dynmap-space.h"
 
 /*
  * Of several devices, data takes aligned pieces of this length in turn: an allocation
@@ -39,77 +36,17 @@
 #define DYNMAP_PIECE_BLOCKS	256
 
 /**
- * struct dynmap_seg - a touched segment in memory
- * @list: in the allocator's list of segments with dirty zones, or empty
- * @number: which segment
- * @allocated: the bitmap as the next checkpoint will write it
- * @busy: blocks that must not be given out; beyond a short segment's end too
- * @zone_flags: DYNMAP_ZONE_* of each zone
- * @zone_dirty: zones whose record is out of date
- * @free: blocks not busy
- * @hint: the search for free data blocks begins at this index
- * @piece_hint: of several devices, the search for a free piece
- * @max_run: no run of free data blocks is longer than this
- */
-struct dynmap_seg {
-	struct list_head list;
-	u32 number;
-	u64 allocated[DYNMAP_SEGMENT_WORDS];
-	u64 busy[DYNMAP_SEGMENT_WORDS];
-	u8 zone_flags[DYNMAP_SEGMENT_ZONES];
-	u64 zone_dirty[DYNMAP_SEGMENT_ZONES / 64];
-	u32 free;
-	u32 hint;
-	u32 piece_hint;
-	u32 max_run;
-};
-
-/**
- * struct dynmap_zones - the zones of one device claimed for one copy of nodes
- * @pbn: first block of each
- * @count: how many
- * @capacity: length of @pbn
- * @cursor: where the search for free places goes on
- * @look: where the search for empty ones goes on, towards the first one
- * @empty: zones that are entirely free
- * @free: blocks in them that are not busy
- */
-struct dynmap_zones {
-	u64 *pbn;
-	u32 count;
-	u32 capacity;
-	u32 cursor;
-	u32 look;
-	u32 empty;
-	u64 free;
-};
-
-/**
  * struct dynmap_alloc - allocator of one pool
  * @cache: node cache
  * @geo: geometry
- * @space: the space tree
- * @seg: per device, per slot: the segment, NULL while untouched (entirely free)
- * @dirty: segments with dirty zones
- * @nr_dirty_zones: zones whose records are out of date
- * @slots: per device, length of @seg that is in use
+ * @space: what is free
  * @cursor: per device, slot where the last data allocation was
- * @dev_free: per device, blocks that are not busy, metadata zones left out
- * @dev_total: per device, all usable blocks
  * @data_turns: whose turn it is to give data blocks
- * @free_blocks: blocks not busy, metadata zones included
- * @zones: per device, zones claimed for copies A and B of nodes
  * @node_turns: whose turn it is to give places for nodes
- * @zone_from: per device, no zone is claimed while @dev_free is less: there was none
- * @meta_total: blocks in metadata zones
- * @meta_free: of them, those that are not busy
+ * @zone_from: per device, no zone is claimed while its free blocks are less: there was none
  * @data_allocated: blocks allocated to data
  * @meta_allocated: blocks allocated to nodes
- * @total_blocks: all usable blocks
  * @floor: blocks that data may not take
- * @vacated: counts each time that busy blocks became free, or new ones were added: what
- *	found no space finds none while it stays the same
- * @loaded: the bitmaps are known: they tell where nodes can lie
  * @quarantined: data blocks freed and not yet released
  * @freed: data blocks freed, the record not yet durable
  * @committing: the same, the record being committed
@@ -122,27 +59,14 @@ struct dynmap_zones {
 struct dynmap_alloc {
 	struct dynmap_cache *cache;
 	struct dynmap_geometry *geo;
-	struct dynmap_tree space;
-	struct dynmap_seg **seg[DYNMAP_MAX_DEVICES];
-	u32 slots[DYNMAP_MAX_DEVICES];
-	struct list_head dirty;
-	u64 nr_dirty_zones;
+	struct dynmap_space space;
 	u32 cursor[DYNMAP_MAX_DEVICES];
-	u64 dev_free[DYNMAP_MAX_DEVICES];
-	u64 dev_total[DYNMAP_MAX_DEVICES];
 	struct dynmap_turns data_turns;
-	u64 free_blocks;
-	struct dynmap_zones zones[DYNMAP_MAX_DEVICES][2];
 	struct dynmap_turns node_turns;
 	u64 zone_from[DYNMAP_MAX_DEVICES];
-	u64 meta_total;
-	u64 meta_free;
 	u64 data_allocated;
 	u64 meta_allocated;
-	u64 total_blocks;
 	u64 floor;
-	u64 vacated;
-	bool loaded;
 	u64 quarantined;
 	struct dynmap_runlist freed;
 	struct dynmap_runlist committing;
@@ -152,18 +76,6 @@ struct dynmap_alloc {
 	struct dynmap_runlist late_freed;
 	struct dynmap_runlist late_sealed;
 };
-
-/* An existing segment in memory; NULL while it is untouched. */
-static inline struct dynmap_seg *dynmap_alloc_seg(const struct dynmap_alloc *alloc, u32 segment)
-{
-	return alloc->seg[dynmap_segment_dev(segment)][dynmap_segment_slot(segment)];
-}
-
-/* The segment of a pool block that was allocated once. */
-static inline struct dynmap_seg *dynmap_alloc_seg_of(const struct dynmap_alloc *alloc, u64 pbn)
-{
-	return dynmap_alloc_seg(alloc, dynmap_pbn_segment(pbn));
-}
 
 /**
  * dynmap_alloc_init() - an allocator for a geometry, everything free
@@ -178,54 +90,33 @@ int __must_check dynmap_alloc_init(struct dynmap_alloc *alloc, struct dynmap_cac
 void dynmap_alloc_exit(struct dynmap_alloc *alloc);
 
 /**
- * dynmap_alloc_grow_begin() - a device is about to grow or to be added
+ * dynmap_alloc_open() - learn what is allocated
  * @alloc: the allocator
- * @dev: the device, whose entry in the geometry is still the old one
+ * @data: blocks allocated to data
+ * @op: told what is missing
  *
- * Return: 0; -ENOMEM, nothing has changed.
+ * Return: 0, -EAGAIN, -EUCLEAN.
  */
-int __must_check dynmap_alloc_grow_begin(struct dynmap_alloc *alloc, u32 dev);
+int __must_check dynmap_alloc_open(struct dynmap_alloc *alloc, u64 data, struct dynmap_op *op);
 
-/**
- * dynmap_alloc_grow_end() - the growth is durable: its blocks are free
- * @alloc: the allocator
- * @dev: the device, whose entry in the geometry is the new one
- * @seg: zeroed array as long as it has slots now, taken over
- *
- * Return: the array that is no longer needed, or NULL.
- */
-struct dynmap_seg **dynmap_alloc_grow_end(struct dynmap_alloc *alloc, u32 dev,
-					  struct dynmap_seg **seg);
+/* A growth is durable, see dynmap_space_grow_end(). */
+void dynmap_alloc_grow_end(struct dynmap_alloc *alloc, u32 dev, struct dynmap_parts **top);
 
-/**
- * dynmap_alloc_load() - load one zone record at opening
- * @alloc: the allocator
- * @record: the record
- *
- * Allocates memory; may sleep. Counts the blocks as metadata; when all records
- * are loaded, the caller tells data apart and calls dynmap_alloc_settle().
- * Return: 0, -ENOMEM, -EUCLEAN.
- */
-int __must_check dynmap_alloc_load(struct dynmap_alloc *alloc,
-				   const struct dynmap_disk_zone *record);
-
-/**
- * dynmap_alloc_loaded() - all zone records are loaded
- *
- * From now on nodes are accepted only from allocated blocks of metadata zones.
- * Return: 0; -EUCLEAN if one that was read before lies elsewhere.
- */
-int __must_check dynmap_alloc_loaded(struct dynmap_alloc *alloc);
-
-/* Make a fetched node part of the cache; one that cannot lie there is of no use. */
+/* Make a fetched node part of the cache; one that is known not to lie there is of no use. */
 void dynmap_alloc_insert(struct dynmap_alloc *alloc, struct dynmap_buf *buf);
+
+/*
+ * Before a checkpoint writes bad copies of nodes anew: those that lie where no node can are
+ * left alone. 0, -EAGAIN, -ENOMEM.
+ */
+int __must_check dynmap_alloc_check_heal(struct dynmap_alloc *alloc, struct dynmap_op *op);
 
 /**
  * dynmap_alloc_format() - claim the first metadata zones of a new pool
  *
  * Return: 0, -ENOMEM, -ENOSPC.
  */
-int __must_check dynmap_alloc_format(struct dynmap_alloc *alloc);
+int __must_check dynmap_alloc_format(struct dynmap_alloc *alloc, struct dynmap_op *op);
 
 /**
  * dynmap_alloc_reserve() - first phase: all that an operation needs of space
@@ -241,8 +132,8 @@ int __must_check dynmap_alloc_format(struct dynmap_alloc *alloc);
 int __must_check dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32 bufs,
 				      struct dynmap_op *op);
 
-/* Learn what the node cache took and gave up. 0 or -ENOMEM (buffers). */
-int __must_check dynmap_alloc_drain(struct dynmap_alloc *alloc);
+/* Learn what the node cache took and gave up. 0, -ENOMEM (buffers); as dynmap_space_load(). */
+int __must_check dynmap_alloc_drain(struct dynmap_alloc *alloc, struct dynmap_op *op);
 
 #define DYNMAP_KILLS_MANY	4096	/* some are seen to then */
 #define DYNMAP_KILL_NODES	2	/* that each may add for good: by a split, a root */
@@ -252,17 +143,19 @@ int __must_check dynmap_alloc_drain(struct dynmap_alloc *alloc);
 
 /*
  * Blocks that a checkpoint takes which makes @nodes nodes DIRTY, all of the space tree among
- * them, and finds @zones dirty zones. Each place that is taken or given up may make one more
- * zone dirty. Records of zones are added, and leaves are split by them: each leaf twice at
- * first, as one that a stream has filled keeps a sixteenth free, then less often.
+ * them, and puts @records records into it. Each place that is taken or given up may call for
+ * the record of one more zone, and of the parts that it lies in. Records are added, and
+ * leaves are split by them: each leaf twice at first, as one that a stream has filled keeps a
+ * sixteenth free, then less often.
  */
-static inline u64 dynmap_alloc_owed_by(const struct dynmap_alloc *alloc, u64 nodes, u64 zones)
+static inline u64 dynmap_alloc_owed_by(const struct dynmap_alloc *alloc, u64 nodes, u64 records)
 {
 	u32 copies = alloc->cache->copies;
+	u64 places = 2 * copies * nodes;
 
-	zones += 2 * copies * nodes;
-	nodes += min(zones, 2 * alloc->cache->tally[DYNMAP_TREE_SPACE].nodes[0]) +
-		 zones / DYNMAP_SPLIT_RECORDS + 2;
+	records += places + min(DYNMAP_PART_LEVELS * places, alloc->space.nr_parts);
+	nodes += min(records, 2 * alloc->cache->tally[DYNMAP_TREE_SPACE].nodes[0]) +
+		 records / DYNMAP_SPLIT_RECORDS + 2;
 	return nodes * copies;
 }
 
@@ -301,7 +194,7 @@ static inline u64 dynmap_alloc_owed(const struct dynmap_alloc *alloc)
 				    dynmap_tally_owed(&tally[DYNMAP_TREE_SNAPSHOT]) +
 				    dynmap_kills_owed(alloc->cache) +
 				    dynmap_tally_clean(space, 0) + dynmap_tally_clean(space, 1),
-				    alloc->nr_dirty_zones);
+				    alloc->space.nr_dirty);
 }
 
 /* The same just after a checkpoint, when nothing has changed. */
@@ -317,7 +210,7 @@ static inline u64 dynmap_alloc_owed_least(const struct dynmap_alloc *alloc)
 /* Blocks that nodes could take. */
 static inline u64 dynmap_alloc_places(const struct dynmap_alloc *alloc)
 {
-	return alloc->free_blocks + alloc->cache->nr_stock[0] + alloc->cache->nr_stock[1];
+	return alloc->space.free_blocks + alloc->cache->nr_stock[0] + alloc->cache->nr_stock[1];
 }
 
 /* Blocks that operations of this urgency, below DYNMAP_URGENT_CHECKPOINT, leave to others. */
@@ -375,7 +268,7 @@ static inline bool dynmap_alloc_many_kills(const struct dynmap_alloc *alloc)
 /* Is there space on one device only? While a second one is added, the first one is alone. */
 static inline bool dynmap_alloc_is_lone(const struct dynmap_alloc *alloc)
 {
-	return !alloc->slots[1];
+	return !alloc->space.slots[1];
 }
 
 /* No allocation of data is longer than that. */
@@ -392,12 +285,13 @@ static inline u32 dynmap_alloc_piece(const struct dynmap_alloc *alloc)
  * @want: blocks wanted, at most 65536
  * @pbn: set to the first block
  * @len: set to the number, between 1 and @want
+ * @op: told what is missing
  *
  * Return: 0; -ENOSPC; -EBUSY if blocks are in quarantine that a commit and
- * checkpoint will free; -ENOMEM (memory for a segment).
+ * checkpoint will free; as dynmap_space_load().
  */
 int __must_check dynmap_alloc_data(struct dynmap_alloc *alloc, u64 goal, u32 want,
-				   u64 *pbn, u32 *len);
+				   u64 *pbn, u32 *len, struct dynmap_op *op);
 
 /**
  * dynmap_alloc_hold() - as dynmap_alloc_data(), but no tree reaches the blocks yet
@@ -407,20 +301,29 @@ int __must_check dynmap_alloc_data(struct dynmap_alloc *alloc, u64 goal, u32 wan
  * beginning of a piece, if one is free, so that it can go on there.
  */
 int __must_check dynmap_alloc_hold(struct dynmap_alloc *alloc, u64 goal, u32 want,
-				   u64 *pbn, u32 *len);
+				   u64 *pbn, u32 *len, struct dynmap_op *op);
 /* Second phase: held blocks become allocated. */
 void dynmap_alloc_take_held(struct dynmap_alloc *alloc, u64 pbn, u32 len);
 /* Held blocks become free; nothing points to them, and no I/O to them is under way. */
 void dynmap_alloc_unhold(struct dynmap_alloc *alloc, u64 pbn, u32 len);
 
-/* Replay: allocate exactly these data blocks. -EUCLEAN if one is allocated. */
-int __must_check dynmap_alloc_data_at(struct dynmap_alloc *alloc, u64 pbn, u32 len);
+/*
+ * Replay: allocate exactly these data blocks. -EUCLEAN if one is allocated; as
+ * dynmap_space_load().
+ */
+int __must_check dynmap_alloc_data_at(struct dynmap_alloc *alloc, u64 pbn, u32 len,
+				      struct dynmap_op *op);
 
-/* Replay: metadata must not use these blocks. -EUCLEAN or -ENOMEM. */
-int __must_check dynmap_alloc_avoid(struct dynmap_alloc *alloc, u64 pbn, u32 len);
+/* Replay: metadata must not use these blocks. -EUCLEAN; as dynmap_space_load(). */
+int __must_check dynmap_alloc_avoid(struct dynmap_alloc *alloc, u64 pbn, u32 len,
+				    struct dynmap_op *op);
 
-/* First phase: can these be data blocks that are in use? -EUCLEAN if not. */
-int __must_check dynmap_alloc_may_free(struct dynmap_alloc *alloc, u64 pbn, u32 len);
+/*
+ * First phase: can these be data blocks that are in use? -EUCLEAN if not; as
+ * dynmap_space_load().
+ */
+int __must_check dynmap_alloc_may_free(struct dynmap_alloc *alloc, u64 pbn, u32 len,
+				       struct dynmap_op *op);
 
 /* Second phase: free data blocks, into quarantine. One spare buffer reserved. */
 void dynmap_alloc_free(struct dynmap_alloc *alloc, u64 pbn, u32 len);
@@ -452,8 +355,8 @@ bool dynmap_alloc_release(struct dynmap_alloc *alloc, struct dynmap_runlist *lis
 bool dynmap_alloc_release_replayed(struct dynmap_alloc *alloc);
 
 /*
- * With no I/O in flight and no epoch open (after loading, after recovery): only
- * allocated and stocked blocks are busy; quarantine ends, all is counted anew.
+ * With no I/O in flight and no epoch open (after recovery): only allocated and stocked blocks
+ * are busy; quarantine ends.
  */
 void dynmap_alloc_settle(struct dynmap_alloc *alloc);
 
@@ -463,7 +366,7 @@ void dynmap_alloc_settle(struct dynmap_alloc *alloc);
  * @most: put that many records at most
  * @op: told what is missing
  *
- * Return: 0 once no zone is dirty; -EINPROGRESS: @most were put, call again;
+ * Return: 0 once no record is out of date; -EINPROGRESS: @most were put, call again;
  * -EAGAIN, -ENOMEM, -ENOSPC, -EUCLEAN.
  */
 int __must_check dynmap_alloc_checkpoint(struct dynmap_alloc *alloc, u32 most,
@@ -483,7 +386,7 @@ void dynmap_alloc_sealed_durable(struct dynmap_alloc *alloc);
  * durable and the I/O that began before has ended: half of what is free stays free. Reads of
  * nodes that were looked up before then find another epoch (struct dynmap_miss).
  */
-void dynmap_zones_give_back(struct dynmap_alloc *alloc);
+int __must_check dynmap_zones_give_back(struct dynmap_alloc *alloc, struct dynmap_op *op);
 
 /* Will the next checkpoint give some zones back? */
 bool dynmap_zones_may_go(const struct dynmap_alloc *alloc);
@@ -511,60 +414,20 @@ static inline u64 dynmap_alloc_node_mark(const struct dynmap_alloc *alloc)
  */
 #define DYNMAP_GOOD_RUN		16	/* where fewer free blocks are is not a good place */
 
-static inline int dynmap_zone_class(u8 flags)
-{
-	return flags & DYNMAP_ZONE_META_B ? 1 : 0;
-}
-
-static inline u32 dynmap_zone_of(u32 index)
-{
-	return index >> DYNMAP_ZONE_SHIFT;
-}
-
 /* Metadata blocks that checkpoints will make free. */
 static inline u64 dynmap_meta_quarantined(const struct dynmap_alloc *alloc)
 {
 	return alloc->meta_freed.blocks + alloc->meta_sealed.blocks;
 }
 
-/* The segment in memory, made on first touch; NULL if memory is short. */
-struct dynmap_seg *dynmap_seg_get(struct dynmap_alloc *alloc, u32 segment);
-
-/* Make blocks busy, those that are already stay so; make places that were in stock free. */
-void dynmap_seg_occupy(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index, u32 len);
-void dynmap_seg_put_back(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 index, u32 len);
-
-/* The record of a zone is out of date. */
-static __always_inline void dynmap_zone_set_dirty(struct dynmap_alloc *alloc,
-						  struct dynmap_seg *seg, u32 zone)
-{
-	u64 bit = 1ULL << (zone & 63);
-
-	alloc->nr_dirty_zones += !(seg->zone_dirty[zone >> 6] & bit);
-	seg->zone_dirty[zone >> 6] |= bit;
-	if (list_empty(&seg->list))
-		list_add_tail(&seg->list, &alloc->dirty);
-}
-
-/* Blocks of a zone, fewer at the end of a device, where there may be none; those not busy. */
-u32 dynmap_zone_blocks(const struct dynmap_alloc *alloc, u32 segment, u32 zone);
-u32 dynmap_zone_free(const struct dynmap_alloc *alloc, u32 segment, u32 zone);
-
-/* Count the empty zones of a device anew. */
-void dynmap_zones_recount(struct dynmap_alloc *alloc, u32 dev);
-
-/* Make a zone one of metadata, for copies as @flags says. 0, -ENOMEM. */
-int __must_check dynmap_zones_add(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 zone,
-				  u8 flags);
-
 /**
  * dynmap_stock_fill() - fill the stock, of all copies alike
  * @alloc: the allocator
  * @nodes: to at least so many places
- * @urgent: see struct dynmap_op
+ * @op: op->urgent says how far into the floor it may go
  *
- * Return: 0; -EBUSY: a checkpoint will free metadata blocks; -ENOSPC; -ENOMEM.
+ * Return: 0; -EBUSY: a checkpoint will free metadata blocks; -ENOSPC; as dynmap_space_load().
  */
-int __must_check dynmap_stock_fill(struct dynmap_alloc *alloc, u32 nodes, u8 urgent);
+int __must_check dynmap_stock_fill(struct dynmap_alloc *alloc, u32 nodes, struct dynmap_op *op);
 
 #endif /* DM_DYNMAP_ALLOC_H */

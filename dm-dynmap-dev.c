@@ -30,11 +30,13 @@ int dynmap_dev_layout(struct dynmap_dev *dev, u64 blocks)
 
 int dynmap_dev_grow(struct dynmap_dev *dev, u64 blocks)
 {
+	struct dynmap_dev grown = *dev;
 	u64 slots;
 
 	if (blocks < dev->blocks)
 		return -EINVAL;
-	slots = (blocks - 1 - dev->data_start + DYNMAP_SEGMENT_BLOCKS - 1) >> DYNMAP_SEGMENT_SHIFT;
+	grown.blocks = blocks;
+	slots = DIV_ROUND_UP(dynmap_dev_data_blocks(&grown), DYNMAP_SEGMENT_BLOCKS);
 	if (slots > DYNMAP_MAX_SLOTS)
 		return -EFBIG;
 	dev->blocks = blocks;
@@ -61,7 +63,7 @@ const char *dynmap_dev_load(struct dynmap_dev *dev, const struct dynmap_disk_dev
 	    dev->journal_start + dev->journal_blocks > dev->data_start)
 		return "journal place";
 	if (dev->data_start >= blocks - 1 || dynmap_dev_grow(dev, blocks) ||
-	    dev->slots != le32_to_cpu(disk->slots))
+	    !dev->slots || dev->slots != le32_to_cpu(disk->slots))
 		return "device table";
 	return NULL;
 }

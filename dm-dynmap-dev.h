@@ -110,17 +110,22 @@ void dynmap_dev_store(const struct dynmap_dev *dev, struct dynmap_disk_device *d
  */
 int __must_check dynmap_dev_grow(struct dynmap_dev *dev, u64 blocks);
 
+/* Usable blocks of a device: whole zones. The last block is the backup superblock's. */
+static inline u64 dynmap_dev_data_blocks(const struct dynmap_dev *dev)
+{
+	return (dev->blocks - 1 - dev->data_start) & ~(DYNMAP_ZONE_BLOCKS - 1ULL);
+}
+
 /**
  * dynmap_dev_slot_blocks() - usable blocks of a segment slot
  * @dev: the device
  * @slot: slot number, less than @dev->slots
  *
- * Return: 65536, or less for the last slot.
+ * Return: 65536, or less for the last slot: whole zones.
  */
 static inline u32 dynmap_dev_slot_blocks(const struct dynmap_dev *dev, u32 slot)
 {
-	u64 data = dev->blocks - 1 - dev->data_start;
-	u64 left = data - ((u64)slot << DYNMAP_SEGMENT_SHIFT);
+	u64 left = dynmap_dev_data_blocks(dev) - ((u64)slot << DYNMAP_SEGMENT_SHIFT);
 
 	return left < DYNMAP_SEGMENT_BLOCKS ? left : DYNMAP_SEGMENT_BLOCKS;
 }

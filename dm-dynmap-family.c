@@ -297,12 +297,12 @@ static int dynmap_divergence_find(struct dynmap_snap *snap, u64 pbn, struct dynm
 
 /* May the first blocks of a kill be freed, if it comes to that? -EUCLEAN if not. */
 static int dynmap_kill_check(struct dynmap_family *family, const struct dynmap_kill *kill,
-			     u32 len, u32 floor)
+			     u32 len, u32 floor, struct dynmap_op *op)
 {
 	/* Of a node dynmap_alloc_drain() finds out. */
 	if (kill->is_node || kill->birth <= floor)
 		return 0;
-	return dynmap_alloc_may_free(family->alloc, kill->pbn, len);
+	return dynmap_alloc_may_free(family->alloc, kill->pbn, len, op);
 }
 
 /* The first blocks of a kill, which were checked, are free, or killed at the node's parent. */
@@ -348,7 +348,7 @@ static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *s
 	if (ret)
 		return ret;
 	stop = min(end, kill->pbn + kill->len);
-	ret = dynmap_kill_check(family, kill, stop - kill->pbn, above.generation);
+	ret = dynmap_kill_check(family, kill, stop - kill->pbn, above.generation, op);
 	if (ret)
 		return ret;
 	if (first < kill->pbn) {
@@ -553,7 +553,7 @@ static int dynmap_kill_free(struct dynmap_family *family, struct dynmap_kill *ki
 	int ret = dynmap_alloc_reserve(family->alloc, 0, 4, op);
 
 	if (!ret)
-		ret = dynmap_kill_check(family, kill, kill->len, 0);
+		ret = dynmap_kill_check(family, kill, kill->len, 0, op);
 	if (ret)
 		return ret;
 	dynmap_alloc_free_late(family->alloc, kill->pbn, kill->len, kill->is_node);
@@ -804,7 +804,7 @@ int dynmap_family_drain(struct dynmap_family *family, u64 id, struct dynmap_op *
 	count = dynmap_node_count(path.buf[0]);
 	for (i = 0; i < count && !ret; i++)
 		if (dynmap_drain_kill(snap, path.buf[0], i, &kill))
-			ret = dynmap_kill_check(family, &kill, kill.len, above.generation);
+			ret = dynmap_kill_check(family, &kill, kill.len, above.generation, op);
 	if (ret)
 		return ret;
 	for (i = 0; i < count; i++)

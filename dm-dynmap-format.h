@@ -396,6 +396,37 @@ struct dynmap_disk_zone {
 };
 
 /*
+ * Summary of a part of a device, behind the zone records in the same tree. A part without
+ * one is entirely free. There are parts of level 1: segments; of level 2: 256 segments
+ * (64 GiB); of level 3: 128 parts of level 2 (8 TiB). Each is aligned on its device.
+ *
+ * OFFSET SIZE DESCRIPTION
+ *      0    8 key: level << 40 | number of its first segment / segments in such a part
+ *      8    4 blocks of the part when this was written; those added since are free
+ *     12    4 allocated blocks in zones of data
+ *     16    8 blocks in metadata zones for copies A, and for copies B
+ *     24    8 of them, those that are allocated
+ *     32    8 such zones without an allocated block
+ *     40    4 length of the longest run of free blocks in zones of data, inside one segment
+ *     44    4 free blocks of the zone of data that has most of them
+ */
+struct dynmap_disk_summary {
+	__le64 key;
+	__le32 blocks;
+	__le32 used;
+	__le32 node_blocks[2];
+	__le32 node_used[2];
+	__le32 empty[2];
+	__le32 run;
+	__le32 zone;
+};
+
+#define DYNMAP_SUMMARY_SHIFT	40
+#define DYNMAP_PART_LEVELS	3
+#define DYNMAP_PART_SHIFT_1	8	/* log2 of the segments in a part of level 2 */
+#define DYNMAP_PART_SHIFT_2	7	/* log2 of the parts of level 2 in one of level 3 */
+
+/*
  * Claimed for metadata: for copies A or for copies B of nodes, if the pool has one device.
  * On several ones the zones of even devices have the first, those of odd ones the second
  * flag, zones from when the first device was alone either; any copies may lie in them.
@@ -734,6 +765,11 @@ DYNMAP_ASSERT_AT(dynmap_disk_zone, flags, 8);
 DYNMAP_ASSERT_AT(dynmap_disk_zone, used, 10);
 DYNMAP_ASSERT_AT(dynmap_disk_zone, zero, 12);
 DYNMAP_ASSERT_AT(dynmap_disk_zone, bitmap, 16);
+DYNMAP_ASSERT_SIZE(dynmap_disk_summary, 48);
+DYNMAP_ASSERT_AT(dynmap_disk_summary, blocks, 8);
+DYNMAP_ASSERT_AT(dynmap_disk_summary, node_blocks, 16);
+DYNMAP_ASSERT_AT(dynmap_disk_summary, empty, 32);
+DYNMAP_ASSERT_AT(dynmap_disk_summary, zone, 44);
 
 DYNMAP_ASSERT_SIZE(dynmap_disk_segment, 32);
 DYNMAP_ASSERT_AT(dynmap_disk_segment, count, 8);

@@ -271,7 +271,8 @@ static inline u64 dynmap_tally_clean(const struct dynmap_tally *tally, int inner
  * @nr_clean: length of @lru
  * @nr_dirty: length of @dirty
  * @nr_spare: length of @spare
- * @max_clean: bound of @nr_clean
+ * @max_clean: bound of @nr_clean and @elsewhere
+ * @elsewhere: memory of bitmaps and summaries (dm-dynmap-space.h), in buffers
  * @stock: free places for new nodes, per copy
  * @nr_stock: how many
  * @events: places taken and given up since the allocator last looked
@@ -302,6 +303,7 @@ struct dynmap_cache {
 	u32 nr_dirty;
 	u32 nr_spare;
 	u32 max_clean;
+	u32 elsewhere;
 	u64 stock[2][DYNMAP_STOCK];
 	u32 nr_stock[2];
 	struct dynmap_runlist events;
@@ -323,7 +325,7 @@ static inline struct dynmap_disk_node *dynmap_node_head(struct dynmap_buf *buf)
  * dynmap_cache_init() - make an empty cache
  * @cache: to be filled in
  * @geo: the pool's geometry
- * @max_clean: bound of the clean nodes kept
+ * @max_clean: bound of the memory of clean nodes, bitmaps and summaries, in buffers
  *
  * Return: 0 or -ENOMEM.
  */

@@ -135,7 +135,7 @@ int __must_check dynmap_pool_format(struct dynmap_store *store,
  * @pool: to be filled in
  * @store: the devices; store index n is entry n of the superblock's device table
  * @super: the newest superblock, from dynmap_super_read()
- * @max_clean: bound of clean nodes in memory
+ * @max_clean: bound of clean nodes, bitmaps and summaries in memory, in units of 4 KiB
  * @opening: a random number; DYNMAP_OPEN_READ_ONLY: write nothing (the journal is replayed
  *	in memory only)
  *
@@ -157,7 +157,8 @@ int __must_check dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store 
  * struct dynmap_growth - a pool about to get longer or more devices
  * @nr_devs: number of devices afterwards
  * @dev: what they will look like
- * @seg: room for their segments, where they change
+ * @grows: which of them get longer or are new
+ * @top: parts of new ones, for their summaries
  * @changes: does anything change?
  * @old_nr_devs: number of devices before
  * @old_dev: what they looked like
@@ -167,7 +168,8 @@ int __must_check dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store 
 struct dynmap_growth {
 	u32 nr_devs;
 	struct dynmap_dev dev[DYNMAP_MAX_DEVICES];
-	struct dynmap_seg **seg[DYNMAP_MAX_DEVICES];
+	bool grows[DYNMAP_MAX_DEVICES];
+	struct dynmap_parts *top[DYNMAP_MAX_DEVICES];
 	bool changes;
 	u32 old_nr_devs;
 	struct dynmap_dev old_dev[DYNMAP_MAX_DEVICES];
@@ -192,7 +194,7 @@ int __must_check dynmap_growth_prepare(struct dynmap_growth *growth, const struc
 
 /*
  * Steps 2 to 5, no commit or checkpoint meanwhile but the one of step 4: enter
- * it into geometry and superblock (lock held; -ENOMEM: nothing changed); give
+ * it into geometry and superblock (lock held; -EROFS: nothing changed); give
  * new devices their first superblock (no lock); a checkpoint, after which the
  * growth is durable; write all superblocks (no lock) and use the space (lock).
  */

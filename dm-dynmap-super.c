@@ -13,8 +13,8 @@
 #define DYNMAP_SB_DEVICES	2	/* a checkpoint writes that many superblocks */
 #define DYNMAP_MAX_EPOCH	(1ULL << 62)	/* none gets there by counting */
 #define DYNMAP_MAX_DIRTY	2048	/* nodes sealed in one hold of the lock, about */
-#define DYNMAP_ZONES_PER_NODE	16	/* dirty zones that will make a node dirty, at least */
-#define DYNMAP_PREPARE_ZONES	64	/* zone records put in one hold of the lock */
+#define DYNMAP_RECORDS_PER_NODE	16	/* records of the space tree that will make a node dirty */
+#define DYNMAP_PREPARE_RECORDS	64	/* put in one hold of the lock */
 
 static u32 dynmap_super_crc(const struct dynmap_disk_super *sb)
 {
@@ -340,14 +340,14 @@ void dynmap_pool_close(struct dynmap_pool *pool)
 bool dynmap_pool_wants_checkpoint(const struct dynmap_pool *pool)
 {
 	return dynmap_journal_wants_checkpoint(&pool->journal) || pool->cache.nr_heal ||
-	       pool->cache.nr_dirty + pool->alloc.nr_dirty_zones / DYNMAP_ZONES_PER_NODE >
+	       pool->cache.nr_dirty + pool->alloc.space.nr_dirty / DYNMAP_RECORDS_PER_NODE >
 	       DYNMAP_MAX_DIRTY;
 }
 
 bool dynmap_pool_is_changed(const struct dynmap_pool *pool)
 {
 	return pool->cache.nr_dirty || pool->cache.nr_heal || pool->cache.given_up ||
-	       pool->alloc.nr_dirty_zones || dynmap_journal_pending(&pool->journal) ||
+	       pool->alloc.space.nr_dirty || dynmap_journal_pending(&pool->journal) ||
 	       dynmap_alloc_kills_move(&pool->alloc) || dynmap_zones_may_go(&pool->alloc);
 }
 
@@ -358,15 +358,18 @@ int dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *o
 	if (pool->failed)
 		return -EROFS;
 	op->urgent = DYNMAP_URGENT_CHECKPOINT;
-	ret = dynmap_family_settle_most(&pool->table.family, DYNMAP_PREPARE_ZONES, op);
+	ret = dynmap_family_settle_most(&pool->table.family, DYNMAP_PREPARE_RECORDS, op);
 	if (ret)
 		return ret;
 	if (!pool->cache.nr_spare)
 		return -ENOMEM;
-	if (pool->gave_back != pool->cache.epoch)
-		dynmap_zones_give_back(&pool->alloc);
-	pool->gave_back = pool->cache.epoch;
-	return dynmap_alloc_checkpoint(&pool->alloc, DYNMAP_PREPARE_ZONES, op);
+	if (pool->gave_back != pool->cache.epoch) {
+		ret = dynmap_zones_give_back(&pool->alloc, op);
+		if (ret)
+			return ret;
+		pool->gave_back = pool->cache.epoch;
+	}
+	return dynmap_alloc_checkpoint(&pool->alloc, DYNMAP_PREPARE_RECORDS, op);
 }
 
 int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
@@ -380,7 +383,9 @@ int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 	op->urgent = DYNMAP_URGENT_CHECKPOINT;
 	places = dynmap_alloc_places(&pool->alloc);
 	owed = dynmap_alloc_owed(&pool->alloc);
-	ret = dynmap_family_checkpoint(&pool->table.family, op);
+	ret = dynmap_alloc_check_heal(&pool->alloc, op);
+	if (!ret)
+		ret = dynmap_family_checkpoint(&pool->table.family, op);
 	if (!ret)
 		ret = dynmap_table_checkpoint(&pool->table, op);
 	if (!ret)
@@ -391,10 +396,10 @@ int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 	WARN_ON_ONCE(places > dynmap_alloc_places(&pool->alloc) + owed);
 	dynmap_table_seal(&pool->table);
 	dynmap_family_seal(&pool->table.family);
-	dynmap_btree_seal(&pool->alloc.space);
+	dynmap_btree_seal(&pool->alloc.space.tree);
 	dynmap_btree_seal(&pool->segments);
 	dynmap_btree_root(&pool->table.volumes, &sb->volume_root);
-	dynmap_btree_root(&pool->alloc.space, &sb->space_root);
+	dynmap_btree_root(&pool->alloc.space.tree, &sb->space_root);
 	dynmap_btree_root(&pool->segments, &sb->segment_root);
 	dynmap_btree_root(&pool->table.family.snaps, &sb->snapshot_root);
 	dynmap_btree_root(&pool->table.family.waiting, &sb->kill_root);
@@ -454,7 +459,7 @@ static u32 dynmap_pool_members(const struct dynmap_pool *pool)
 {
 	u32 nr = 0;
 
-	while (nr < pool->geo.nr_devs && pool->alloc.slots[nr])
+	while (nr < pool->geo.nr_devs && pool->alloc.space.slots[nr])
 		nr++;
 	return nr;
 }
@@ -653,8 +658,11 @@ int dynmap_growth_prepare(struct dynmap_growth *growth, const struct dynmap_pool
 		if (i < pool->geo.nr_devs) {
 			*dev = pool->geo.dev[i];
 			ret = dynmap_dev_grow(dev, blocks[i]);
-			if (!ret && dev->blocks - 1 - dev->data_start == pool->alloc.dev_total[i])
+			/* What is less than a zone is left alone. */
+			if (!ret && dynmap_dev_data_blocks(dev) == pool->alloc.space.dev_total[i]) {
+				*dev = pool->geo.dev[i];
 				continue;
+			}
 		} else {
 			ret = dynmap_dev_layout(dev, blocks[i]);
 			memcpy(dev->uuid, uuids + i * DYNMAP_UUID_BYTES, sizeof(dev->uuid));
@@ -662,8 +670,11 @@ int dynmap_growth_prepare(struct dynmap_growth *growth, const struct dynmap_pool
 		if (ret)
 			break;
 		growth->changes = true;
-		growth->seg[i] = dynmap_zalloc((u64)dev->slots * sizeof(*growth->seg[i]));
-		if (!growth->seg[i])
+		growth->grows[i] = true;
+		if (i < pool->geo.nr_devs)
+			continue;
+		growth->top[i] = dynmap_space_new_top(i);
+		if (!growth->top[i])
 			ret = -ENOMEM;
 	}
 	return ret;
@@ -672,14 +683,10 @@ int dynmap_growth_prepare(struct dynmap_growth *growth, const struct dynmap_pool
 int dynmap_growth_begin(struct dynmap_growth *growth, struct dynmap_pool *pool)
 {
 	struct dynmap_disk_super *sb = pool->super;
-	int ret = pool->failed ? -EROFS : 0;
 	u32 i;
 
-	for (i = 0; i < growth->nr_devs && !ret; i++)
-		if (growth->seg[i])
-			ret = dynmap_alloc_grow_begin(&pool->alloc, i);
-	if (ret)
-		return ret;
+	if (pool->failed)
+		return -EROFS;
 	growth->old_nr_devs = pool->geo.nr_devs;
 	growth->old_journal_devices = sb->journal_devices;
 	for (i = 0; i < growth->nr_devs; i++) {
@@ -761,8 +768,8 @@ void dynmap_growth_end(struct dynmap_growth *growth, struct dynmap_pool *pool)
 	u32 i;
 
 	for (i = 0; i < growth->nr_devs; i++)
-		if (growth->seg[i])
-			growth->seg[i] = dynmap_alloc_grow_end(&pool->alloc, i, growth->seg[i]);
+		if (growth->grows[i])
+			dynmap_alloc_grow_end(&pool->alloc, i, &growth->top[i]);
 }
 
 void dynmap_growth_exit(struct dynmap_growth *growth)
@@ -770,7 +777,7 @@ void dynmap_growth_exit(struct dynmap_growth *growth)
 	u32 i;
 
 	for (i = 0; i < DYNMAP_MAX_DEVICES; i++)
-		dynmap_free(growth->seg[i]);
+		dynmap_free(growth->top[i]);
 }
 
 static int dynmap_grow_steps(struct dynmap_pool *pool, struct dynmap_growth *growth)
@@ -874,7 +881,8 @@ static int dynmap_format_wipe(struct dynmap_pool *pool)
 
 static int dynmap_format_fill(struct dynmap_pool *pool)
 {
-	int ret = dynmap_alloc_format(&pool->alloc);
+	struct dynmap_op op = {};
+	int ret = dynmap_alloc_format(&pool->alloc, &op);
 
 	if (!ret)
 		ret = dynmap_format_wipe(pool);
@@ -916,33 +924,12 @@ free:
 
 static int dynmap_open_space(struct dynmap_pool *pool)
 {
-	u64 data = le64_to_cpu(pool->super->data_blocks), zone = 0;
-	struct dynmap_disk_zone record;
+	u64 data = le64_to_cpu(pool->super->data_blocks);
 	struct dynmap_op op = {};
 	int ret;
 
-	for (;;) {
-		dynmap_helped(ret, pool, &op, dynmap_btree_next(&pool->alloc.space, zone, &record,
-								&zone, &op));
-		if (ret == -ENOENT)
-			break;
-		if (!ret)
-			ret = dynmap_alloc_load(&pool->alloc, &record);
-		if (ret)
-			return ret;
-		zone++;
-	}
-	ret = dynmap_alloc_loaded(&pool->alloc);
-	if (ret)
-		return ret;
-	if (data > pool->alloc.meta_allocated) {
-		dynmap_err("superblock: more data blocks than allocated ones");
-		return -EUCLEAN;
-	}
-	pool->alloc.data_allocated = data;
-	pool->alloc.meta_allocated -= data;
-	dynmap_alloc_settle(&pool->alloc);
-	return 0;
+	dynmap_helped(ret, pool, &op, dynmap_alloc_open(&pool->alloc, data, &op));
+	return ret;
 }
 
 /* Metadata must not use what the records of a journal block, from @first on, reserve. */
@@ -950,14 +937,16 @@ static int dynmap_replay_avoid(struct dynmap_pool *pool, const struct dynmap_dis
 			       u32 first)
 {
 	const struct dynmap_disk_record *record;
+	struct dynmap_op op = {};
 	int ret = 0;
 	u32 i;
 
 	for (i = first; !ret && i < le16_to_cpu(block->count); i++) {
 		record = &block->record[i];
 		if (record->kind == DYNMAP_REC_RESERVE || record->kind == DYNMAP_REC_REDIRECT)
-			ret = dynmap_alloc_avoid(&pool->alloc, le64_to_cpu(record->map.pbn),
-						 le16_to_cpu(record->len) + 1);
+			dynmap_helped(ret, pool, &op,
+				      dynmap_alloc_avoid(&pool->alloc, le64_to_cpu(record->map.pbn),
+							 le16_to_cpu(record->len) + 1, &op));
 		if (ret)
 			dynmap_err("journal block %llu, record %u: bad place",
 				   (unsigned long long)le64_to_cpu(block->seq), i);
@@ -1154,7 +1143,7 @@ static int dynmap_pool_recover(struct dynmap_pool *pool, u64 opening)
 		ret = dynmap_recover_group(pool);
 	pool->journal.replaying = false;
 	if (!ret)
-		dynmap_helped(ret, pool, &op, dynmap_alloc_drain(&pool->alloc));
+		dynmap_helped(ret, pool, &op, dynmap_alloc_drain(&pool->alloc, &op));
 	if (ret || readonly)
 		return ret;
 	pool->table.family.durable = pool->table.family.deaths;

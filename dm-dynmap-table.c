@@ -292,7 +292,7 @@ static int dynmap_reserve_piece(struct dynmap_table *table, struct dynmap_volume
 		if (dynmap_extent_end(&left) == start)
 			goal = left.pbn + left.len;
 	}
-	ret = dynmap_alloc_data(table->alloc, goal, end - start, &pbn, &len);
+	ret = dynmap_alloc_data(table->alloc, goal, end - start, &pbn, &len, op);
 	if (ret)
 		return ret;
 	at = max(start, min(lbn, end - len));
@@ -411,7 +411,7 @@ static int dynmap_table_reserve_at(struct dynmap_table *table, struct dynmap_vol
 		}
 		ret = dynmap_map_prepare(table, volume, op);
 		if (!ret)
-			ret = dynmap_alloc_data_at(table->alloc, pbn, n);
+			ret = dynmap_alloc_data_at(table->alloc, pbn, n, op);
 		if (ret)
 			return ret;
 		dynmap_map_reserve(table, volume, lbn, n, pbn, &path);
@@ -632,11 +632,11 @@ static __hot int dynmap_redirect_piece(struct dynmap_table *table, struct dynmap
 		return 0;
 	if (extent.kind != DYNMAP_HOLE)
 		ret = dynmap_alloc_may_free(table->alloc, extent.pbn + (lbn - extent.lbn),
-					    piece.len);
+					    piece.len, op);
 	if (!ret)
 		ret = dynmap_map_prepare(table, volume, op);
 	if (!ret && table->journal->replaying)
-		ret = dynmap_alloc_data_at(table->alloc, pbn, piece.len);
+		ret = dynmap_alloc_data_at(table->alloc, pbn, piece.len, op);
 	else if (!ret)
 		dynmap_alloc_take_held(table->alloc, pbn, piece.len);
 	if (ret)
@@ -693,7 +693,7 @@ int dynmap_table_unmap(struct dynmap_table *table, struct dynmap_volume *volume,
 	to = min(end, dynmap_extent_end(&extent));
 	if (extent.kind != DYNMAP_HOLE) {
 		ret = dynmap_alloc_may_free(table->alloc, extent.pbn + (from - extent.lbn),
-					    to - from);
+					    to - from, op);
 		if (!ret)
 			ret = dynmap_map_prepare(table, volume, op);
 		if (ret)
@@ -855,7 +855,7 @@ int dynmap_table_highest(struct dynmap_volume *volume, u64 *end, struct dynmap_o
 
 /* Can the blocks of a leaf that are not shared be data in use? */
 static int dynmap_cut_check(struct dynmap_table *table, struct dynmap_volume *volume,
-			    struct dynmap_buf *leaf)
+			    struct dynmap_buf *leaf, struct dynmap_op *op)
 {
 	struct dynmap_extent extent;
 	int i, ret = 0;
@@ -863,7 +863,7 @@ static int dynmap_cut_check(struct dynmap_table *table, struct dynmap_volume *vo
 	for (i = 0; i < (int)dynmap_node_count(leaf) && !ret; i++) {
 		dynmap_extent_read(leaf, i, &extent);
 		if (!dynmap_share_has(&volume->map.share, extent.birth))
-			ret = dynmap_alloc_may_free(table->alloc, extent.pbn, extent.len);
+			ret = dynmap_alloc_may_free(table->alloc, extent.pbn, extent.len, op);
 	}
 	return ret;
 }
@@ -880,7 +880,7 @@ int dynmap_table_cut(struct dynmap_table *table, struct dynmap_volume *volume,
 		return found;
 	ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&volume->map), 4, op);
 	if (!ret && !found)
-		ret = dynmap_cut_check(table, volume, path.buf[0]);
+		ret = dynmap_cut_check(table, volume, path.buf[0], op);
 	if (ret)
 		return ret;
 	for (i = 0; !found && i < (int)dynmap_node_count(path.buf[0]); i++) {

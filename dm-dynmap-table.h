@@ -166,7 +166,7 @@ static inline int __must_check dynmap_table_hold(struct dynmap_table *table,
 	int ret = dynmap_volume_refresh(table, volume, op);
 
 	if (!ret)
-		ret = dynmap_alloc_hold(table->alloc, volume->goal, want, pbn, len);
+		ret = dynmap_alloc_hold(table->alloc, volume->goal, want, pbn, len, op);
 	if (!ret)
 		volume->goal = *pbn + *len;
 	return ret;

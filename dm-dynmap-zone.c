@@ -18,93 +18,69 @@
 
 #define DYNMAP_FIRST_ZONES	64	/* a new pool claims at most that many per copy */
 #define DYNMAP_STOCK_CHUNK	8	/* places that a device gives in its turn */
-#define DYNMAP_LOOK_ZONES	1024	/* looked at in one step for empty ones */
-
-int dynmap_zones_add(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 zone, u8 flags)
-{
-	u32 dev = dynmap_segment_dev(seg->number), free;
-	struct dynmap_zones *zones = &alloc->zones[dev][dynmap_zone_class(flags)];
-	u32 capacity = zones->capacity ? 2 * zones->capacity : 16;
-	u64 *grown;
-
-	if (zones->count == zones->capacity) {
-		grown = dynmap_zalloc(capacity * sizeof(*grown));
-		if (!grown)
-			return -ENOMEM;
-		if (zones->count)
-			memcpy(grown, zones->pbn, zones->count * sizeof(*grown));
-		dynmap_free(zones->pbn);
-		zones->pbn = grown;
-		zones->capacity = capacity;
-	}
-	zones->pbn[zones->count++] = dynmap_segment_pbn(seg->number) + (zone << DYNMAP_ZONE_SHIFT);
-	seg->zone_flags[zone] = flags;
-	free = dynmap_zone_free(alloc, seg->number, zone);
-	alloc->dev_free[dev] -= free;
-	zones->free += free;
-	zones->empty += free == dynmap_zone_blocks(alloc, seg->number, zone);
-	alloc->meta_free += free;
-	alloc->meta_total += dynmap_zone_blocks(alloc, seg->number, zone);
-	return 0;
-}
+#define DYNMAP_LOOK_CLAIM	16	/* segments looked at for a better zone to claim */
+#define DYNMAP_LOOK_EMPTY	64	/* segments looked at in one step for empty zones */
 
 /* Best zone of a segment to claim: 256 for none. *free is its free blocks. */
-static u32 dynmap_seg_best_zone(struct dynmap_alloc *alloc, u32 segment, u32 first, u32 *free)
+static u32 dynmap_seg_best_zone(struct dynmap_seg *seg, u32 first, u32 *free)
 {
-	struct dynmap_seg *seg = dynmap_alloc_seg(alloc, segment);
 	u32 best = DYNMAP_SEGMENT_ZONES, i, zone, count;
 
 	*free = 0;
-	for (i = 0; i < DYNMAP_SEGMENT_ZONES; i++) {
+	for (i = 0; i < DYNMAP_SEGMENT_ZONES && *free < DYNMAP_ZONE_BLOCKS; i++) {
 		zone = (first + i) % DYNMAP_SEGMENT_ZONES;
-		if (seg && seg->zone_flags[zone])
+		if (seg->zone_flags[zone])
 			continue;
-		count = dynmap_zone_free(alloc, segment, zone);
+		count = dynmap_zone_free(seg, zone);
 		if (count <= *free)
 			continue;
 		best = zone;
 		*free = count;
-		if (count == DYNMAP_ZONE_BLOCKS)
-			break;
 	}
+	dynmap_seg_room(seg)->zone = *free;
 	return best;
 }
 
 /**
  * struct dynmap_zone_choice - the best zone to claim so far
- * @segment: its segment
+ * @seg: its segment
  * @zone: its number there
  * @free: its free blocks, 0: none was found
  */
 struct dynmap_zone_choice {
-	u32 segment;
+	struct dynmap_seg *seg;
 	u32 zone;
 	u32 free;
 };
 
-/* Look for a better zone on a device; copies B of a lone device begin in its middle. */
-static void dynmap_dev_best_zone(struct dynmap_alloc *alloc, u32 dev, int class,
-				 struct dynmap_zone_choice *best)
+/*
+ * Find a zone of a device with at least @least free blocks, the best one of a few; copies B of
+ * a lone device begin in its middle. If there is none, best->free is less.
+ */
+static int dynmap_dev_best_zone(struct dynmap_alloc *alloc, u32 dev, int class, u32 least,
+				struct dynmap_zone_choice *best, struct dynmap_op *op)
 {
-	u32 slots = alloc->slots[dev], start = 0, first = 0, i, segment, zone, free;
+	u32 start = 0, first = 0, slot, zone, free, tries;
+	struct dynmap_space *space = &alloc->space;
 	struct dynmap_seg *seg;
+	int ret;
 
 	if (class && dynmap_alloc_is_lone(alloc)) {
-		start = slots / 2;
+		start = space->slots[dev] / 2;
 		first = dynmap_zone_of(dynmap_segment_blocks(alloc->geo, start)) / 2;
 	}
-	for (i = 0; i < slots && best->free < DYNMAP_ZONE_BLOCKS; i++) {
-		segment = dynmap_segment_number(dev, (start + i) % slots);
-		seg = dynmap_alloc_seg(alloc, segment);
-		if (seg && seg->free <= best->free)
-			continue;
-		zone = dynmap_seg_best_zone(alloc, segment, first, &free);
-		if (free <= best->free)
-			continue;
-		best->segment = segment;
-		best->zone = zone;
-		best->free = free;
+	for (tries = 0; tries < DYNMAP_LOOK_CLAIM || best->free < least; tries++) {
+		ret = dynmap_space_find(space, dev, DYNMAP_NEED_ZONE, DYNMAP_ZONE_BLOCKS,
+					best->free, start, &slot, op);
+		if (!ret)
+			ret = dynmap_space_load(space, dynmap_segment_number(dev, slot), &seg, op);
+		if (ret)
+			return ret == -ENOENT ? 0 : ret;
+		zone = dynmap_seg_best_zone(seg, first, &free);
+		if (free > best->free)
+			*best = (struct dynmap_zone_choice){ seg, zone, free };
 	}
+	return 0;
 }
 
 /* For which copies a zone is claimed; on several devices it serves both. */
@@ -113,38 +89,33 @@ static int dynmap_dev_class(const struct dynmap_alloc *alloc, u32 dev, u32 copy)
 	return dynmap_alloc_is_lone(alloc) ? copy : dev & 1;
 }
 
-/* Claim one more zone of a device with at least @least free blocks. -ENOSPC, -ENOMEM. */
-static int dynmap_zone_claim(struct dynmap_alloc *alloc, u32 dev, int class, u32 least)
+/* Claim one more zone of a device with at least @least free blocks. -ENOSPC; else as above. */
+static int dynmap_dev_claim(struct dynmap_alloc *alloc, u32 dev, int class, u32 least,
+			    struct dynmap_op *op)
 {
 	struct dynmap_zone_choice best = {};
-	struct dynmap_seg *seg;
-	int ret;
+	int ret = 0;
 
-	if (alloc->dev_free[dev] >= least)
-		dynmap_dev_best_zone(alloc, dev, class, &best);
-	if (best.free < least)
-		return -ENOSPC;
-	seg = dynmap_seg_get(alloc, best.segment);
-	if (!seg)
-		return -ENOMEM;
-	ret = dynmap_zones_add(alloc, seg, best.zone,
-			       class ? DYNMAP_ZONE_META_B : DYNMAP_ZONE_META_A);
-	if (ret)
-		return ret;
-	dynmap_zone_set_dirty(alloc, seg, best.zone);
-	alloc->zones[dev][class].cursor = alloc->zones[dev][class].count - 1;
+	if (alloc->space.dev_free[dev] >= least)
+		ret = dynmap_dev_best_zone(alloc, dev, class, least, &best, op);
+	if (ret || best.free < least)
+		return ret ? ret : -ENOSPC;
+	dynmap_zone_claim(&alloc->space, best.seg, best.zone,
+			  class ? DYNMAP_ZONE_META_B : DYNMAP_ZONE_META_A);
+	alloc->space.zones[dev][class].cursor = dynmap_segment_slot(best.seg->number) *
+						DYNMAP_SEGMENT_ZONES + best.zone;
 	return 0;
 }
 
 /* Zones that a new pool claims for each copy. */
 static u32 dynmap_first_zones(const struct dynmap_alloc *alloc)
 {
-	u64 zones = alloc->total_blocks / 512 / DYNMAP_ZONE_BLOCKS;
+	u64 zones = alloc->space.total_blocks / 512 / DYNMAP_ZONE_BLOCKS;
 
 	return clamp_t(u64, zones, 1, DYNMAP_FIRST_ZONES);
 }
 
-int dynmap_alloc_format(struct dynmap_alloc *alloc)
+int dynmap_alloc_format(struct dynmap_alloc *alloc, struct dynmap_op *op)
 {
 	u32 zones = dynmap_first_zones(alloc), copy, i, dev;
 	struct dynmap_turns turns = {};
@@ -152,9 +123,10 @@ int dynmap_alloc_format(struct dynmap_alloc *alloc)
 
 	for (copy = 0; copy < alloc->cache->copies; copy++)
 		for (i = 0; i < zones; i++) {
-			dev = dynmap_turns_next(&turns, alloc->dev_free, alloc->geo->nr_devs,
+			dev = dynmap_turns_next(&turns, alloc->space.dev_free, alloc->geo->nr_devs,
 						DYNMAP_ZONE_BLOCKS / 2);
-			ret = dynmap_zone_claim(alloc, dev, dynmap_dev_class(alloc, dev, copy), 1);
+			ret = dynmap_dev_claim(alloc, dev, dynmap_dev_class(alloc, dev, copy), 1,
+					       op);
 			if (ret)
 				return ret;
 			dynmap_turns_charge(&turns, dev, DYNMAP_ZONE_BLOCKS);
@@ -162,28 +134,7 @@ int dynmap_alloc_format(struct dynmap_alloc *alloc)
 	return 0;
 }
 
-/* Is a zone of metadata entirely free? */
-static bool dynmap_zone_is_empty(const struct dynmap_alloc *alloc, u64 pbn)
-{
-	u32 segment = dynmap_pbn_segment(pbn), zone = dynmap_zone_of(dynmap_pbn_index(pbn));
-
-	return dynmap_zone_free(alloc, segment, zone) == dynmap_zone_blocks(alloc, segment, zone);
-}
-
-void dynmap_zones_recount(struct dynmap_alloc *alloc, u32 dev)
-{
-	struct dynmap_zones *zones;
-	u32 class, i;
-
-	for (class = 0; class < 2; class++) {
-		zones = &alloc->zones[dev][class];
-		zones->empty = 0;
-		for (i = 0; i < zones->count; i++)
-			zones->empty += dynmap_zone_is_empty(alloc, zones->pbn[i]);
-	}
-}
-
-/* The share of a list of zones in those of a new pool: one zone at least, if it is in use. */
+/* The share of some zones in those of a new pool: one zone at least, if they are in use. */
 static u32 dynmap_zones_share(const struct dynmap_alloc *alloc, u32 dev, u32 class)
 {
 	u32 first = dynmap_first_zones(alloc);
@@ -197,17 +148,18 @@ static u32 dynmap_zones_share(const struct dynmap_alloc *alloc, u32 dev, u32 cla
 }
 
 /*
- * Is a list longer than twice what its nodes need, so that zones are not claimed again in each
- * epoch, and than its share? Each list has its own, so that the copies of nodes find places on
- * different devices, or far apart, also when data has taken all others.
+ * Are there more zones than twice what their nodes need, so that zones are not claimed again in
+ * each epoch, and than their share? Those of each device and copy have their own, so that the
+ * copies of nodes find places on different devices, or far apart, also when data has taken all
+ * others.
  */
 static bool dynmap_zones_are_many(const struct dynmap_alloc *alloc, u32 dev, u32 class)
 {
-	const struct dynmap_zones *zones = &alloc->zones[dev][class];
-	u64 used = (u64)zones->count * DYNMAP_ZONE_BLOCKS - zones->free;
+	const struct dynmap_zones *zones = &alloc->space.zones[dev][class];
+	u64 used = zones->blocks - zones->free;
 
-	return zones->count * DYNMAP_ZONE_BLOCKS > 2 * used &&
-	       zones->count > dynmap_zones_share(alloc, dev, class);
+	return zones->blocks > 2 * used &&
+	       zones->blocks > (u64)dynmap_zones_share(alloc, dev, class) * DYNMAP_ZONE_BLOCKS;
 }
 
 /*
@@ -228,30 +180,25 @@ bool dynmap_zones_may_go(const struct dynmap_alloc *alloc)
 
 	for (dev = 0; dev < alloc->geo->nr_devs; dev++)
 		for (class = 0; class < 2; class++)
-			if (alloc->zones[dev][class].empty &&
+			if (alloc->space.zones[dev][class].empty &&
 			    dynmap_zones_are_many(alloc, dev, class))
 				return dynmap_zone_may_go(alloc);
 	return false;
 }
 
-/* An empty zone leaves its list, and is one of data from the next checkpoint on. */
-static void dynmap_zone_give_back(struct dynmap_alloc *alloc, struct dynmap_zones *zones, u32 at)
+/* An empty zone is one of data from the next checkpoint on. */
+static void dynmap_zone_give_back(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 zone)
 {
-	u64 pbn = zones->pbn[at];
-	struct dynmap_seg *seg = dynmap_alloc_seg_of(alloc, pbn);
-	u32 index = dynmap_pbn_index(pbn), zone = dynmap_zone_of(index), i;
-	u32 blocks = dynmap_zone_blocks(alloc, seg->number, zone);
+	u32 index = zone << DYNMAP_ZONE_SHIFT, i;
+	u64 pbn = dynmap_segment_pbn(seg->number) + index;
 
-	dynmap_seg_occupy(alloc, seg, index, blocks);
-	zones->pbn[at] = zones->pbn[--zones->count];
-	alloc->meta_total -= blocks;
-	seg->zone_flags[zone] = 0;
-	dynmap_zone_set_dirty(alloc, seg, zone);
+	dynmap_seg_occupy(&alloc->space, seg, index, DYNMAP_ZONE_BLOCKS);
+	dynmap_zone_disclaim(&alloc->space, seg, zone);
 	/* Nodes that kills gave up, or that were read late, after they had left. */
-	for (i = 0; i < blocks; i++)
+	for (i = 0; i < DYNMAP_ZONE_BLOCKS; i++)
 		dynmap_cache_forget(alloc->cache, pbn + i);
-	alloc->quarantined += blocks;
-	dynmap_runlist_add(alloc->cache, &alloc->late_freed, pbn, blocks, 0);
+	alloc->quarantined += DYNMAP_ZONE_BLOCKS;
+	dynmap_runlist_add(alloc->cache, &alloc->late_freed, pbn, DYNMAP_ZONE_BLOCKS, 0);
 }
 
 /*
@@ -267,57 +214,151 @@ static void dynmap_stock_empty(struct dynmap_alloc *alloc)
 	for (copy = 0; copy < cache->copies; copy++)
 		while (cache->nr_stock[copy]) {
 			pbn = cache->stock[copy][--cache->nr_stock[copy]];
-			dynmap_seg_put_back(alloc, dynmap_alloc_seg_of(alloc, pbn),
+			dynmap_seg_put_back(&alloc->space, dynmap_space_seg_of(&alloc->space, pbn),
 					    dynmap_pbn_index(pbn), 1);
 		}
 }
 
-/* Empty zones of a list that is long go back; *@most are looked at. */
-static void dynmap_zones_shrink(struct dynmap_alloc *alloc, u32 dev, u32 class, u32 *most)
+/* May one more of these zones go back, if it is empty? */
+static bool dynmap_zones_go_on(const struct dynmap_alloc *alloc, u32 dev, u32 class)
 {
-	struct dynmap_zones *zones = &alloc->zones[dev][class];
-	u32 looks = zones->count;
-
-	for (; looks-- && *most && zones->empty && dynmap_zones_are_many(alloc, dev, class);
-	     --*most) {
-		if (!alloc->cache->nr_spare || !dynmap_zone_may_go(alloc))
-			break;
-		if (!zones->look || zones->look > zones->count)
-			zones->look = zones->count;
-		if (dynmap_zone_is_empty(alloc, zones->pbn[--zones->look]))
-			dynmap_zone_give_back(alloc, zones, zones->look);
-	}
-	/* New nodes go to the first ones, so that the others become empty. */
-	zones->cursor = 0;
+	return alloc->space.zones[dev][class].empty && dynmap_zones_are_many(alloc, dev, class) &&
+	       alloc->cache->nr_spare && dynmap_zone_may_go(alloc);
 }
 
-void dynmap_zones_give_back(struct dynmap_alloc *alloc)
+/* Empty zones of a segment go back, the last ones first: new nodes go to the first ones. */
+static void dynmap_seg_give_back(struct dynmap_alloc *alloc, struct dynmap_seg *seg, u32 dev,
+				 u32 class)
 {
-	u32 most = DYNMAP_LOOK_ZONES, dev, class;
+	u32 zone = DYNMAP_SEGMENT_ZONES, left = 0;
+
+	while (zone--) {
+		if (!seg->zone_flags[zone] || dynmap_zone_class(seg->zone_flags[zone]) != class ||
+		    dynmap_zone_free(seg, zone) < DYNMAP_ZONE_BLOCKS)
+			continue;
+		if (dynmap_zones_go_on(alloc, dev, class))
+			dynmap_zone_give_back(alloc, seg, zone);
+		else
+			left++;
+	}
+	if (!left)
+		dynmap_seg_room(seg)->flags &= ~(DYNMAP_NEED_EMPTY_A << class);
+}
+
+/* Empty zones of a device go back; *@most segments are looked at. */
+static int dynmap_zones_shrink(struct dynmap_alloc *alloc, u32 dev, u32 class, u32 *most,
+			       struct dynmap_op *op)
+{
+	struct dynmap_space *space = &alloc->space;
+	struct dynmap_seg *seg;
+	u32 slot;
+	int ret;
+
+	for (; *most && dynmap_zones_go_on(alloc, dev, class); --*most) {
+		ret = dynmap_space_find(space, dev, DYNMAP_NEED_EMPTY_A << class, 1, 0, 0, &slot,
+					op);
+		if (!ret)
+			ret = dynmap_space_load(space, dynmap_segment_number(dev, slot), &seg, op);
+		if (ret)
+			return ret == -ENOENT ? 0 : ret;
+		dynmap_seg_give_back(alloc, seg, dev, class);
+	}
+	/* New nodes go to the first ones, so that the others become empty. */
+	space->zones[dev][class].cursor = 0;
+	return 0;
+}
+
+int dynmap_zones_give_back(struct dynmap_alloc *alloc, struct dynmap_op *op)
+{
+	u32 most = DYNMAP_LOOK_EMPTY, dev, class;
 	bool many = false;
+	int ret = 0;
 
 	for (dev = 0; dev < alloc->geo->nr_devs; dev++)
 		for (class = 0; class < 2; class++)
 			many |= dynmap_zones_are_many(alloc, dev, class);
 	if (!many)
-		return;
+		return 0;
 	dynmap_stock_empty(alloc);
-	for (dev = 0; dev < alloc->geo->nr_devs; dev++)
-		for (class = 0; class < 2; class++)
+	for (dev = 0; dev < alloc->geo->nr_devs && !ret; dev++)
+		for (class = 0; class < 2 && !ret; class++)
 			if (dynmap_zones_are_many(alloc, dev, class))
-				dynmap_zones_shrink(alloc, dev, class, &most);
+				ret = dynmap_zones_shrink(alloc, dev, class, &most, op);
+	return ret;
 }
 
-/* Take up to @most free places of one zone into the stock, lowest on top. */
-static u32 dynmap_stock_from_zone(struct dynmap_alloc *alloc, u32 copy, u64 pbn, u32 most)
+/**
+ * struct dynmap_spot - where a device has free places for nodes
+ * @seg: in this segment
+ * @zone: in this zone
+ * @free: so many
+ */
+struct dynmap_spot {
+	struct dynmap_seg *seg;
+	u32 zone;
+	u32 free;
+};
+
+/* The first zone of a segment, from @zone on, with free places. */
+static void dynmap_seg_spot(struct dynmap_seg *seg, u32 zone, u32 class,
+			    struct dynmap_spot *spot)
+{
+	*spot = (struct dynmap_spot){ .seg = seg };
+	for (; zone < DYNMAP_SEGMENT_ZONES; zone++) {
+		if (!seg->zone_flags[zone] || dynmap_zone_class(seg->zone_flags[zone]) != class)
+			continue;
+		spot->zone = zone;
+		spot->free = dynmap_zone_free(seg, zone);
+		if (spot->free)
+			break;
+	}
+}
+
+/* Find free places in zones of one kind, going on where the last ones were. -ENOENT: none. */
+static int dynmap_zones_spot(struct dynmap_alloc *alloc, u32 dev, u32 class,
+			     struct dynmap_spot *spot, struct dynmap_op *op)
+{
+	struct dynmap_space *space = &alloc->space;
+	struct dynmap_zones *zones = &space->zones[dev][class];
+	u8 need = DYNMAP_NEED_NODE_A << class;
+	struct dynmap_seg *seg;
+	u32 at, from, slot;
+	int ret;
+
+	while (zones->free) {
+		at = zones->cursor / DYNMAP_SEGMENT_ZONES % space->slots[dev];
+		from = zones->cursor % DYNMAP_SEGMENT_ZONES;
+		ret = dynmap_space_find(space, dev, need, 1, 0, at, &slot, op);
+		if (!ret)
+			ret = dynmap_space_load(space, dynmap_segment_number(dev, slot), &seg, op);
+		if (ret)
+			return ret;
+		if (slot != at)
+			from = 0;
+		dynmap_seg_spot(seg, from, class, spot);
+		if (spot->free) {
+			zones->cursor = slot * DYNMAP_SEGMENT_ZONES + spot->zone;
+			return 0;
+		}
+		zones->cursor = (slot + 1) % space->slots[dev] * DYNMAP_SEGMENT_ZONES;
+		if (!from)
+			dynmap_seg_room(seg)->flags &= ~need;
+	}
+	return -ENOENT;
+}
+
+/* Take up to @most free places into the stock of a copy, lowest on top. */
+static void dynmap_stock_from(struct dynmap_alloc *alloc, u32 copy, const struct dynmap_spot *spot,
+			      u32 most)
 {
 	struct dynmap_cache *cache = alloc->cache;
-	struct dynmap_seg *seg = dynmap_alloc_seg_of(alloc, pbn);
-	u32 index = dynmap_pbn_index(pbn), word, low = cache->nr_stock[copy], high, i;
+	u32 word = spot->zone * DYNMAP_ZONE_WORDS, end = word + DYNMAP_ZONE_WORDS;
+	u32 low = cache->nr_stock[copy], high, i;
+	struct dynmap_seg *seg = spot->seg;
 	u64 *stock = cache->stock[copy];
 	u64 bits;
 
-	for (word = index / 64; word < index / 64 + DYNMAP_ZONE_WORDS; word++) {
+	for (; word < end; word++) {
 		for (bits = ~seg->busy[word]; bits; bits &= bits - 1) {
 			if (cache->nr_stock[copy] - low == most)
 				break;
@@ -327,41 +368,27 @@ static u32 dynmap_stock_from_zone(struct dynmap_alloc *alloc, u32 copy, u64 pbn,
 	}
 	high = cache->nr_stock[copy];
 	for (i = low; i < high; i++)
-		dynmap_seg_occupy(alloc, seg, dynmap_pbn_index(stock[i]), 1);
-	most = high - low;
+		dynmap_seg_occupy(&alloc->space, seg, dynmap_pbn_index(stock[i]), 1);
 	for (; low + 1 < high; low++, high--)
 		swap(stock[low], stock[high - 1]);
-	return most;
-}
-
-/* Take up to @most free places of some zones into the stock of a copy; how many are missing. */
-static u32 dynmap_stock_from_zones(struct dynmap_alloc *alloc, struct dynmap_zones *zones,
-				   u32 copy, u32 most)
-{
-	u32 i;
-
-	for (i = 0; zones->free && i < zones->count && most; i++) {
-		zones->cursor = (zones->cursor + (i > 0)) % zones->count;
-		most -= dynmap_stock_from_zone(alloc, copy, zones->pbn[zones->cursor], most);
-	}
-	return most;
 }
 
 /* Free places of a device for a copy. */
 static u64 dynmap_dev_places(const struct dynmap_alloc *alloc, u32 dev, u32 copy)
 {
-	const struct dynmap_zones *zones = alloc->zones[dev];
+	const struct dynmap_zones *zones = alloc->space.zones[dev];
 
 	return dynmap_alloc_is_lone(alloc) ? zones[copy].free : zones[0].free + zones[1].free;
 }
 
-/* Take @count places of a device, which has them, into the stock of a copy. */
-static void dynmap_stock_from_dev(struct dynmap_alloc *alloc, u32 dev, u32 copy, u32 count)
+/* Find free places of a device, which has some, for a copy. */
+static int dynmap_dev_spot(struct dynmap_alloc *alloc, u32 dev, u32 copy, struct dynmap_spot *spot,
+			   struct dynmap_op *op)
 {
 	int class = dynmap_dev_class(alloc, dev, copy);
+	int ret = dynmap_zones_spot(alloc, dev, class, spot, op);
 
-	count = dynmap_stock_from_zones(alloc, &alloc->zones[dev][class], copy, count);
-	dynmap_stock_from_zones(alloc, &alloc->zones[dev][!class], copy, count);
+	return ret == -ENOENT ? dynmap_zones_spot(alloc, dev, !class, spot, op) : ret;
 }
 
 /* What each device weighs in the turns for nodes: what it has free, if it can give any. */
@@ -372,9 +399,9 @@ static void dynmap_node_weights(const struct dynmap_alloc *alloc, bool claim, u6
 
 	for (dev = 0; dev < nr; dev++) {
 		weight[dev] = dynmap_dev_places(alloc, dev, 0);
-		if (weight[dev] || (claim && alloc->dev_free[dev] >=
+		if (weight[dev] || (claim && alloc->space.dev_free[dev] >=
 					     max_t(u64, alloc->zone_from[dev], DYNMAP_GOOD_RUN)))
-			weight[dev] += alloc->dev_free[dev];
+			weight[dev] += alloc->space.dev_free[dev];
 		sum += weight[dev];
 	}
 	/* Of two copies none has more than one. */
@@ -383,7 +410,8 @@ static void dynmap_node_weights(const struct dynmap_alloc *alloc, bool claim, u6
 }
 
 /* The device whose turn it is to give places, claiming a zone if need be and it may. */
-static int dynmap_stock_dev(struct dynmap_alloc *alloc, u32 copy, bool claim, u64 *weight, u32 *dev)
+static int dynmap_stock_dev(struct dynmap_alloc *alloc, u32 copy, bool claim, u64 *weight, u32 *dev,
+			    struct dynmap_op *op)
 {
 	bool lone = dynmap_alloc_is_lone(alloc);
 	int ret;
@@ -396,97 +424,111 @@ static int dynmap_stock_dev(struct dynmap_alloc *alloc, u32 copy, bool claim, u6
 		weight[*dev] = 0;
 		if (dynmap_dev_places(alloc, *dev, copy))
 			return 0;
-		ret = claim ? dynmap_zone_claim(alloc, *dev, dynmap_dev_class(alloc, *dev, copy),
-						lone ? 1 : DYNMAP_GOOD_RUN) : -ENOSPC;
+		ret = claim ? dynmap_dev_claim(alloc, *dev, dynmap_dev_class(alloc, *dev, copy),
+					       lone ? 1 : DYNMAP_GOOD_RUN, op) : -ENOSPC;
 		if (ret == -ENOSPC)
-			alloc->zone_from[*dev] = alloc->dev_free[*dev] + DYNMAP_ZONE_BLOCKS;
+			alloc->zone_from[*dev] = alloc->space.dev_free[*dev] + DYNMAP_ZONE_BLOCKS;
 	} while (ret == -ENOSPC && !lone);
 	return ret;
 }
 
 /*
  * Take places for a few nodes from the devices whose turn it is, those of each copy from
- * another one. -ENOSPC: too few devices have any; -ENOMEM.
+ * another one. -ENOSPC: too few devices have any; as dynmap_space_load().
  */
-static int dynmap_stock_in_turn(struct dynmap_alloc *alloc, bool claim)
+static int dynmap_stock_in_turn(struct dynmap_alloc *alloc, bool claim, struct dynmap_op *op)
 {
-	u64 most = min(DYNMAP_STOCK - alloc->cache->nr_stock[0], (u32)DYNMAP_STOCK_CHUNK);
+	u32 most = min(DYNMAP_STOCK - alloc->cache->nr_stock[0], (u32)DYNMAP_STOCK_CHUNK);
 	u32 copies = alloc->cache->copies, copy, dev[2];
 	u64 weight[DYNMAP_MAX_DEVICES];
+	struct dynmap_spot spot[2];
 	int ret;
 
 	dynmap_node_weights(alloc, claim, weight);
 	for (copy = 0; copy < copies; copy++) {
-		ret = dynmap_stock_dev(alloc, copy, claim, weight, &dev[copy]);
+		ret = dynmap_stock_dev(alloc, copy, claim, weight, &dev[copy], op);
+		if (!ret)
+			ret = dynmap_dev_spot(alloc, dev[copy], copy, &spot[copy], op);
 		if (ret)
-			return ret;
-		most = min(most, dynmap_dev_places(alloc, dev[copy], copy));
+			return ret == -ENOENT ? -EUCLEAN : ret;
+		most = min(most, spot[copy].free);
 	}
 	for (copy = 0; copy < copies; copy++) {
-		dynmap_stock_from_dev(alloc, dev[copy], copy, most);
+		dynmap_stock_from(alloc, copy, &spot[copy], most);
 		dynmap_turns_charge(&alloc->node_turns, dev[copy], most);
 	}
 	return 0;
 }
 
 /*
- * Find zones of a device that have a free place for a copy, beside one that is to be
- * @taken from zones of the same device if @same. -ENOSPC, -ENOMEM.
+ * Find a free place of a device for a copy, in its own zones if that can be; if the other
+ * copy is on the @same device a zone is claimed before one of that copy is used. -ENOSPC;
+ * as dynmap_space_load().
  */
-static int dynmap_zones_find(struct dynmap_alloc *alloc, u32 dev, u32 copy, bool same,
-			     const struct dynmap_zones *taken, struct dynmap_zones **zones)
+static int dynmap_dev_any_spot(struct dynmap_alloc *alloc, u32 dev, u32 copy, bool same,
+			       struct dynmap_spot *spot, struct dynmap_op *op)
 {
-	struct dynmap_zones *other = &alloc->zones[dev][!copy];
 	int ret;
 
-	*zones = &alloc->zones[dev][copy];
-	if ((*zones)->free > (*zones == taken))
-		return 0;
-	ret = !same && other->free ? -ENOSPC : dynmap_zone_claim(alloc, dev, copy, 1);
-	if (ret != -ENOSPC)
+	if (!alloc->space.slots[dev])
+		return -ENOSPC;
+	ret = dynmap_zones_spot(alloc, dev, copy, spot, op);
+	if (ret != -ENOENT)
 		return ret;
-	*zones = other;
-	return other->free > (other == taken) ? 0 : -ENOSPC;
+	if (same || !alloc->space.zones[dev][!copy].free) {
+		ret = dynmap_dev_claim(alloc, dev, copy, 1, op);
+		if (!ret)
+			ret = dynmap_zones_spot(alloc, dev, copy, spot, op);
+		if (ret != -ENOSPC)
+			return ret;
+	}
+	ret = dynmap_zones_spot(alloc, dev, !copy, spot, op);
+	return ret == -ENOENT ? -ENOSPC : ret;
 }
 
 /*
  * The last resort: take places for one node wherever they are, those of two copies on
- * one device from different zones if that can be. -ENOSPC, -ENOMEM.
+ * one device from different zones if that can be. -ENOSPC; as dynmap_space_load().
  */
-static int dynmap_stock_anywhere(struct dynmap_alloc *alloc)
+static int dynmap_stock_anywhere(struct dynmap_alloc *alloc, struct dynmap_op *op)
 {
-	u32 nr = alloc->geo->nr_devs, copies = alloc->cache->copies, copy, i, dev, last = nr - 1;
-	struct dynmap_zones *from[2] = {};
-	int ret = -ENOSPC;
+	u32 nr = alloc->geo->nr_devs, copies = alloc->cache->copies, copy, i, dev = 0, last = nr - 1;
+	struct dynmap_cache *cache = alloc->cache;
+	struct dynmap_spot spot;
+	int ret = 0;
+	u64 pbn;
 
-	for (copy = 0; copy < copies; copy++) {
+	for (copy = 0; copy < copies && !ret; copy++) {
 		ret = -ENOSPC;
 		/* The device of the other copy comes last. */
 		for (i = 1; i <= nr && ret == -ENOSPC; i++) {
 			dev = (last + i) % nr;
-			ret = dynmap_zones_find(alloc, dev, copy, copy && i == nr, from[0],
-						&from[copy]);
+			ret = dynmap_dev_any_spot(alloc, dev, copy, copy && i == nr, &spot, op);
 		}
-		if (ret)
-			return ret;
 		last = dev;
+		if (!ret)
+			dynmap_stock_from(alloc, copy, &spot, 1);
 	}
-	for (copy = 0; copy < copies; copy++)
-		dynmap_stock_from_zones(alloc, from[copy], copy, 1);
-	return 0;
+	/* The stocks of both copies stay alike. */
+	if (ret && cache->nr_stock[0] > cache->nr_stock[copies - 1]) {
+		pbn = cache->stock[0][--cache->nr_stock[0]];
+		dynmap_seg_put_back(&alloc->space, dynmap_space_seg_of(&alloc->space, pbn),
+				    dynmap_pbn_index(pbn), 1);
+	}
+	return ret;
 }
 
-int dynmap_stock_fill(struct dynmap_alloc *alloc, u32 nodes, u8 urgent)
+int dynmap_stock_fill(struct dynmap_alloc *alloc, u32 nodes, struct dynmap_op *op)
 {
-	bool claim = urgent || dynmap_meta_quarantined(alloc) <= alloc->meta_total / 4;
+	bool claim = op->urgent || dynmap_meta_quarantined(alloc) <= alloc->space.meta_total / 4;
 	int ret = 0;
 
 	while (alloc->cache->nr_stock[0] < nodes && !ret) {
-		ret = dynmap_stock_in_turn(alloc, claim);
+		ret = dynmap_stock_in_turn(alloc, claim, op);
 		if (ret == -ENOSPC && !claim)
 			return -EBUSY;
 		if (ret == -ENOSPC)
-			ret = dynmap_stock_anywhere(alloc);
+			ret = dynmap_stock_anywhere(alloc, op);
 	}
 	return ret;
 }

@@ -139,7 +139,7 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @list_lock: over @flushes
  * @flushes: bios that wait for a commit
  * @no_space: writes that wait for space, only in the out-of-space modes; by @lock
- * @vacated: alloc.vacated at the end of the last hold of @lock
+ * @vacated: alloc.space.vacated at the end of the last hold of @lock
  * @waiting: a write had to wait, and the mode has not been WRITE since; by @lock
  * @waiting_since: when it began to, in jiffies
  * @no_space_expired: the time to wait is over: writes that find no space fail; by @lock
@@ -456,12 +456,12 @@ void dynmap_kpool_unlock(struct dynmap_kpool *pool);
 	} while (!(ret))
 
 /* kernel/space.c */
-void dynmap_space_init(struct dynmap_kpool *pool);
+void dynmap_kspace_init(struct dynmap_kpool *pool);
 /*
  * Set the mode of a pool that was opened, so that its first status tells if it is full. If no
  * block is free, what is reserved and not written is made free first, as it would be for a write.
  */
-void dynmap_space_open(struct dynmap_kpool *pool);
+void dynmap_kspace_open(struct dynmap_kpool *pool);
 /* The pool has stopped: what waits for space looks again, and fails. */
 void dynmap_space_stop(struct dynmap_kpool *pool);
 /*
@@ -477,7 +477,7 @@ void dynmap_rearm_node_mark(struct dynmap_kpool *pool);
  * @pool: the pool
  * @op: the operation
  * @error: what it returned
- * @seen: alloc.vacated before it was tried
+ * @seen: alloc.space.vacated before it was tried
  *
  * As dynmap_kpool_help(), and blocks that were freed or reserved are made free
  * first when there is no space.

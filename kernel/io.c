@@ -255,7 +255,7 @@ static void dynmap_end_default(struct bio *bio)
 
 /*
  * No space: wait for some, or fail, as configured. If blocks became free after the attempt,
- * before which alloc.vacated was @seen, nobody would wake this bio for them: it is tried again.
+ * before which alloc.space.vacated was @seen, nobody would wake this bio for them: it is tried again.
  */
 static void dynmap_io_no_space(struct dynmap_kpool *pool, struct bio *bio, u64 seen)
 {
@@ -263,7 +263,7 @@ static void dynmap_io_no_space(struct dynmap_kpool *pool, struct bio *bio, u64 s
 	bool again;
 
 	down_write(&pool->lock);
-	again = pool->core.alloc.vacated != seen;
+	again = pool->core.alloc.space.vacated != seen;
 	if (!again) {
 		dynmap_set_no_space(pool);
 		status = dynmap_kpool_wait(pool, bio);
@@ -360,7 +360,7 @@ static int dynmap_io_reserve(struct dynmap_kpool *pool, struct dynmap_volume *vo
 
 	while (lbn < end && !ret) {
 		down_write(&pool->lock);
-		seen = pool->core.alloc.vacated;
+		seen = pool->core.alloc.space.vacated;
 		ret = dynmap_reserve_step(pool, volume, &lbn, end, &op);
 		dynmap_kpool_unlock(pool);
 		ret = dynmap_wait_thaw(pool, ret);
@@ -517,7 +517,7 @@ static int dynmap_io_zero_part(struct dynmap_kpool *pool, struct dynmap_io *io, 
 	for (;;) {
 		dynmap_settle(pool);
 		down_write(&pool->lock);
-		seen = pool->core.alloc.vacated;
+		seen = pool->core.alloc.space.vacated;
 		ret = dynmap_zero_try(pool, io, lbn, &pbn, &op);
 		dynmap_kpool_unlock(pool);
 		if (ret >= 0)
@@ -543,7 +543,7 @@ static void dynmap_io_zeroes(struct dynmap_kpool *pool, struct bio *bio)
 	struct dynmap_io *io = dynmap_io(bio);
 	u64 from = bio->bi_iter.bi_sector, to = bio_end_sector(bio);
 	u64 lbn = DIV_ROUND_UP(from, DYNMAP_BLOCK_SECTORS), end = to / DYNMAP_BLOCK_SECTORS;
-	u64 seen = READ_ONCE(pool->core.alloc.vacated);
+	u64 seen = READ_ONCE(pool->core.alloc.space.vacated);
 	int ret;
 
 	dynmap_settle(pool);
@@ -624,7 +624,7 @@ static void dynmap_io_slow(struct dynmap_kpool *pool, struct bio *bio)
 	do {
 		dynmap_settle(pool);
 		down_write(&pool->lock);
-		seen = pool->core.alloc.vacated;
+		seen = pool->core.alloc.space.vacated;
 		ret = dynmap_slow_try(pool, bio, &padded, &op);
 		dynmap_kpool_unlock(pool);
 		if (ret >= 0 || ret == -ENODATA)

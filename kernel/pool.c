@@ -348,7 +348,7 @@ static struct dynmap_kpool *dynmap_kpool_alloc(void)
 	INIT_WORK(&pool->release_work, dynmap_release_work);
 	INIT_WORK(&pool->reap_work, dynmap_reap_work);
 	INIT_DELAYED_WORK(&pool->idle_work, dynmap_idle_work);
-	dynmap_space_init(pool);
+	dynmap_kspace_init(pool);
 	pool->inflight[0] = alloc_percpu(unsigned long);
 	pool->inflight[1] = alloc_percpu(unsigned long);
 	pool->io_wq = alloc_workqueue("dynmap-io", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
@@ -735,7 +735,7 @@ static int dynmap_grow_steps(struct dynmap_kpool *pool, struct dynmap_growth *gr
 	dynmap_growth_end(growth, &pool->core);
 	dynmap_kpool_unlock(pool);
 	DMINFO("pool has grown to %u devices, %llu blocks", growth->nr_devs,
-	       pool->core.alloc.total_blocks);
+	       pool->core.alloc.space.total_blocks);
 	return 0;
 }
 
@@ -825,7 +825,7 @@ struct dynmap_kpool *dynmap_kpool_create(struct dynmap_disks *disks, u32 alloc_b
 	if (read_only)
 		pool->mode = DYNMAP_MODE_READ_ONLY;
 	else
-		dynmap_space_open(pool);
+		dynmap_kspace_open(pool);
 	if (pool->core.replayed)
 		DMINFO("replayed %llu journal records", pool->core.replayed);
 	dynmap_kpool_begin(pool);

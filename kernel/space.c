@@ -95,9 +95,9 @@ static void dynmap_kpool_retry(struct dynmap_kpool *pool)
 void dynmap_kpool_unlock(struct dynmap_kpool *pool)
 {
 	const struct dynmap_alloc *alloc = &pool->core.alloc;
-	bool back = alloc->vacated != pool->vacated;
+	bool back = alloc->space.vacated != pool->vacated;
 
-	pool->vacated = alloc->vacated;
+	pool->vacated = alloc->space.vacated;
 	if (back && (pool->mode == DYNMAP_MODE_OUT_OF_DATA_SPACE ||
 		     pool->mode == DYNMAP_MODE_OUT_OF_METADATA_SPACE))
 		dynmap_kpool_retry(pool);
@@ -126,7 +126,7 @@ void dynmap_kpool_resume(struct dynmap_kpool *pool, u64 low_water_units)
 /* Take a part of the reserved space back, more than one writer needs. */
 static int dynmap_reclaim_round(struct dynmap_kpool *pool, u64 *freed)
 {
-	u64 want = max_t(u64, pool->core.alloc.total_blocks / 256, DYNMAP_RECLAIM_BLOCKS);
+	u64 want = max_t(u64, pool->core.alloc.space.total_blocks / 256, DYNMAP_RECLAIM_BLOCKS);
 	struct dynmap_reclaim reclaim;
 	struct dynmap_op op = {};
 	int ret;
@@ -166,7 +166,7 @@ static int dynmap_reclaim_alone(struct dynmap_kpool *pool)
 
 /*
  * Make blocks free that are in quarantine, or reserved and not written. Return 0 if any became
- * free since alloc.vacated was @seen, -ENOSPC if there are none. A round that can find nothing
+ * free since alloc.space.vacated was @seen, -ENOSPC if there are none. A round that can find nothing
  * is left out: it stops all first writes and looks at all volumes, and in a full pool each
  * write would ask for it.
  */
@@ -178,7 +178,7 @@ static int dynmap_kpool_reclaim(struct dynmap_kpool *pool, u64 seen)
 
 	mutex_lock(&pool->reclaim_mutex);
 	down_write(&pool->lock);
-	back = alloc->vacated != seen;
+	back = alloc->space.vacated != seen;
 	freed = alloc->quarantined;
 	reserved = dynmap_table_may_reclaim(&pool->core.table);
 	pool->reclaiming = !back && !freed && reserved;
@@ -283,7 +283,7 @@ static void dynmap_no_space_work(struct work_struct *work)
 					no_space_work));
 }
 
-void dynmap_space_init(struct dynmap_kpool *pool)
+void dynmap_kspace_init(struct dynmap_kpool *pool)
 {
 	bio_list_init(&pool->no_space);
 	INIT_DELAYED_WORK(&pool->no_space_work, dynmap_no_space_work);
@@ -318,10 +318,10 @@ void dynmap_kvolume_suspended(struct dynmap_kvolume *kvolume)
 	dynmap_kpool_unlock(kvolume->pool);
 }
 
-void dynmap_space_open(struct dynmap_kpool *pool)
+void dynmap_kspace_open(struct dynmap_kpool *pool)
 {
 	if (dynmap_alloc_data_free(&pool->core.alloc) ||
-	    dynmap_kpool_reclaim(pool, pool->core.alloc.vacated) != -ENOSPC)
+	    dynmap_kpool_reclaim(pool, pool->core.alloc.space.vacated) != -ENOSPC)
 		return;
 	down_write(&pool->lock);
 	dynmap_set_no_space(pool);

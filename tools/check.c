@@ -911,10 +911,30 @@ static void compare_blocks(struct walk *walk, u64 pbn, const struct seen_block *
 		walk->unexplained += count;
 }
 
+/* The bitmaps of a segment; NULL if nothing of it was ever in use, or they cannot be read. */
+static struct dynmap_seg *read_segment(struct walk *walk, u32 number)
+{
+	struct dynmap_space *space = &walk->pool->alloc.space;
+	struct dynmap_seg *seg = NULL;
+	struct dynmap_op op = {};
+	int ret;
+
+	do {
+		ret = dynmap_space_touched(space, number, &op);
+		if (ret > 0)
+			ret = dynmap_space_load(space, number, &seg, &op);
+	} while (ret < 0 && !(ret = dynmap_pool_help(walk->pool, &op, ret)));
+	if (ret == -ENOMEM)
+		walk->no_memory = true;
+	else if (ret < 0)
+		damaged(walk, "segment %u: its bitmaps cannot be read", number);
+	return seg;
+}
+
 /* Allocated in a segment is exactly what was reached. */
 static void compare_segment(struct walk *walk, u32 number, const struct seen_segment *reached)
 {
-	struct dynmap_seg *seg = dynmap_alloc_seg(&walk->pool->alloc, number);
+	struct dynmap_seg *seg = read_segment(walk, number);
 	u64 seen, bits, pbn;
 	u32 word, i, index;
 
@@ -998,7 +1018,7 @@ static void walk_pass(struct walk *walk)
 
 	walk->check->passes++;
 	walk_tree(walk, &pool->segments, HOLDERS_NONE);
-	walk_tree(walk, &pool->alloc.space, HOLDERS_NONE);
+	walk_tree(walk, &pool->alloc.space.tree, HOLDERS_NONE);
 	walk_tree(walk, &pool->table.volumes, HOLDERS_NONE);
 	walk_tree(walk, &pool->table.family.snaps, HOLDERS_NONE);
 	walk_tree(walk, &pool->table.family.waiting, HOLDERS_NONE);

@@ -1,23 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * core FOLDER [ROW...]: the core in user space, on pools that no virtual machine could hold:
+ * core [ROW...]: the core in user space, on pools that no virtual machine could hold:
  * how costs grow with size. Rows: opening, inserts, allocation, volumes, snapshots,
  * dying, emptied, check; with FULL=1 in the environment they go on to the sizes that take
  * minutes.
  *
- * Devices are a sparse file in FOLDER; only metadata is written, flushes do nothing. Times
- * are those of the processor, in the calls that hold the metadata lock: reading and writing
- * of nodes lies between them. Reads and writes are counted in blocks of 4 KiB.
+ * Devices are in memory, as far as they are written: only metadata is. Times are those of the
+ * processor, in the calls that hold the metadata lock: reading and writing of nodes lies
+ * between them. Reads and writes are counted in blocks of 4 KiB.
  */
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "dm-dynmap-pool.h"
+#include "sparse.h"
 #include "tools/check.h"
-#include "tools/env/store-file.h"
 
 #define CACHE_NODES	16384	/* 64 MiB */
 #define CHECK_NODES	4096	/* as many as the tool takes */
@@ -25,22 +24,16 @@
 
 /**
  * struct bench - a pool that is measured
- * @file: its device
- * @store: the same, counting, for the core
- * @path: of the file
+ * @disk: its device
+ * @blocks: length of it
  * @pool: the pool
- * @reads: blocks read
- * @writes: blocks written
  * @total: time of the calls measured, in ns
  * @longest: the longest of them
  */
 struct bench {
-	struct store_file file;
-	struct dynmap_store store;
-	char path[4096];
+	struct sparse disk;
+	u64 blocks;
 	struct dynmap_pool pool;
-	u64 reads;
-	u64 writes;
 	u64 total;
 	u64 longest;
 };
@@ -52,7 +45,6 @@ __attribute__((noreturn))
 static void die(const char *what, int error)
 {
 	fprintf(stderr, "core: %s: error %d\n", what, error);
-	unlink(bench.path);
 	exit(1);
 }
 
@@ -73,41 +65,6 @@ static u64 below(u64 n)
 	x ^= x << 17;
 	return x % n;
 }
-
-static int bench_read(struct dynmap_store *store, u32 dev, u64 block, void *data)
-{
-	bench.reads++;
-	return bench.file.store.ops->read(&bench.file.store, dev, block, data);
-}
-
-static void bench_write(struct dynmap_store *store, u32 batch, u32 dev, u64 block,
-			const void *data, u32 flags)
-{
-	bench.writes++;
-	bench.file.store.ops->write(&bench.file.store, batch, dev, block, data, 0);
-}
-
-static void bench_flush(struct dynmap_store *store, u32 batch, u32 dev)
-{
-}
-
-static int bench_wait(struct dynmap_store *store, u32 batch)
-{
-	return bench.file.store.ops->wait(&bench.file.store, batch);
-}
-
-static bool bench_take_written(struct dynmap_store *store, u32 dev)
-{
-	return false;
-}
-
-static const struct dynmap_store_ops bench_ops = {
-	.read = bench_read,
-	.write = bench_write,
-	.flush = bench_flush,
-	.wait = bench_wait,
-	.take_written = bench_take_written,
-};
 
 /* Call @expression, which may use @op, with help until it needs no more; measure the calls. */
 #define MEASURED(expression) ({							\
@@ -132,8 +89,8 @@ static const struct dynmap_store_ops bench_ops = {
 
 static void begin_to_measure(void)
 {
-	bench.reads = 0;
-	bench.writes = 0;
+	bench.disk.reads = 0;
+	bench.disk.writes = 0;
 	bench.total = 0;
 	bench.longest = 0;
 }
@@ -141,10 +98,10 @@ static void begin_to_measure(void)
 static void open_pool(bool readonly, u32 nodes)
 {
 	static struct dynmap_disk_super sb;
-	int ret = dynmap_super_read(&bench.store, 0, bench.file.blocks[0], &sb);
+	int ret = dynmap_super_read(&bench.disk.store, 0, bench.blocks, &sb);
 
 	if (!ret)
-		ret = dynmap_pool_open(&bench.pool, &bench.store, &sb, nodes,
+		ret = dynmap_pool_open(&bench.pool, &bench.disk.store, &sb, nodes,
 				       readonly ? DYNMAP_OPEN_READ_ONLY : 1 + below(1 << 30));
 	if (ret)
 		die("opening", ret);
@@ -160,16 +117,11 @@ static void make_pool(u64 blocks, u32 unit)
 		.alloc_blocks = unit,
 		.copies = 2,
 	};
-	FILE *made = fopen(bench.path, "w");
 	int ret;
 
-	if (!made || ftruncate(fileno(made), blocks * DYNMAP_BLOCK_BYTES) || fclose(made))
-		die("making a file", -errno);
-	store_file_init(&bench.file, STORE_FILE_WRITE);
-	ret = store_file_add(&bench.file, bench.path, STORE_FILE_WRITE);
-	bench.store.ops = &bench_ops;
-	if (!ret)
-		ret = dynmap_pool_format(&bench.store, &params);
+	sparse_init(&bench.disk);
+	bench.blocks = blocks;
+	ret = dynmap_pool_format(&bench.disk.store, &params);
 	if (ret)
 		die("formatting", ret);
 	open_pool(false, CACHE_NODES);
@@ -178,8 +130,7 @@ static void make_pool(u64 blocks, u32 unit)
 static void remove_pool(void)
 {
 	dynmap_pool_close(&bench.pool);
-	store_file_exit(&bench.file);
-	unlink(bench.path);
+	sparse_exit(&bench.disk);
 }
 
 static void checkpoint(void)
@@ -252,25 +203,56 @@ static void must_write(struct dynmap_volume *volume, u64 lbn)
 		die("a write", ret);
 }
 
-/* Pools of which each zone is in use, half of it. */
+/* Sizes of pools, in GiB, from one to a petabyte. */
+static const u64 sizes[] = { 1, 16, 256, 4096, 65536, 1 << 20 };
+#define SMALL_SIZES	4
+
+/* Open the pool, and write a block of volume 1: what both cost. */
+static void open_and_write(const char *how, u64 gib, u64 lbn)
+{
+	struct dynmap_volume *volume;
+	u64 begun = now();
+
+	begin_to_measure();
+	open_pool(false, CACHE_NODES);
+	printf("opening %s, %llu GiB: %.1f ms of processor, %llu reads, %llu records replayed; ",
+	       how, (unsigned long long)gib, (now() - begun) / 1e6,
+	       (unsigned long long)bench.disk.reads, (unsigned long long)bench.pool.replayed);
+	begin_to_measure();
+	if (MEASURED(dynmap_volume_load(&bench.pool.table, 1, &volume, &op)))
+		die("a volume", 0);
+	must_write(volume, lbn);
+	printf("a write: %llu reads, longest hold %.2f ms\n",
+	       (unsigned long long)bench.disk.reads, bench.longest / 1e6);
+}
+
+/* Pools of which each segment is in use. */
 static void row_opening(void)
 {
-	u64 gib, most = full ? 1024 : 64, begun, lbn;
+	u32 i, most = full ? ARRAY_SIZE(sizes) : SMALL_SIZES;
 	struct dynmap_volume *volume;
+	u64 segments, j;
 
-	for (gib = 1; gib <= most; gib *= 4) {
-		make_pool(gib * GIB, 128);
+	for (i = 0; i < most; i++) {
+		make_pool(sizes[i] * GIB, 128);
 		volume = create(1);
-		for (lbn = 0; lbn < gib * GIB * 9 / 10; lbn += 128)
-			must_write(volume, below(1ULL << 40) & ~127ULL);
+		segments = bench.pool.alloc.space.slots[0];
+		for (j = 0; j < segments; j++) {
+			bench.pool.alloc.cursor[0] = j;
+			must_write(volume, 128 * (j * 7919 % segments));
+			if (dynmap_pool_wants_checkpoint(&bench.pool))
+				checkpoint();
+		}
 		checkpoint();
 		dynmap_pool_close(&bench.pool);
-		begin_to_measure();
-		begun = now();
-		open_pool(true, CACHE_NODES);
-		printf("opening, %llu GiB: %.1f ms of processor, %llu reads\n",
-		       (unsigned long long)gib, (now() - begun) / 1e6,
-		       (unsigned long long)bench.reads);
+		open_and_write("clean", sizes[i], 128 * segments);
+		volume = create(2);
+		for (j = 0; j < 1000; j++)
+			must_write(volume, below(1ULL << 40));
+		if (dynmap_pool_commit(&bench.pool))
+			die("a commit", 0);
+		dynmap_pool_close(&bench.pool);
+		open_and_write("after a power failure", sizes[i], 128 * segments + 128);
 		remove_pool();
 	}
 }
@@ -296,50 +278,64 @@ static void row_inserts(void)
 		}
 		checkpoint();
 		printf("inserts, the last tenth of %llu: %.2f blocks written each, %.2f read, %.2f us; longest hold %.1f ms\n",
-		       (unsigned long long)count, (double)bench.writes / last,
-		       (double)bench.reads / last, bench.total / 1e3 / last, bench.longest / 1e6);
+		       (unsigned long long)count, (double)bench.disk.writes / last,
+		       (double)bench.disk.reads / last, bench.total / 1e3 / last, bench.longest / 1e6);
 		remove_pool();
 	}
 }
 
-/* Pools full of single blocks, of which a share was freed again, at random. */
-static void row_allocation(void)
+/* Take a pool's space, but for every @gap-th block, which is free alone. */
+static void take_but(u32 gap)
 {
-	static const u32 wanted[] = { 1, 16, 128 };
-	u64 gib, most = full ? 64 : 4, lbn, blocks, pbn;
-	struct dynmap_volume *volume;
-	u32 i, len, tries;
+	struct dynmap_alloc *alloc = &bench.pool.alloc;
+	struct dynmap_seg *seg;
+	u32 slot, at, len, blocks;
 	int ret;
 
-	for (gib = 1; gib <= most; gib *= 4) {
-		make_pool(gib * GIB, 128);
-		volume = create(1);
-		for (blocks = 0; ; blocks += 128)
-			if (write_block(volume, blocks))
-				break;
-		for (i = 0; i < blocks / 17; i++) {
-			lbn = below(blocks);
-			ret = MEASURED(dynmap_table_unmap(&bench.pool.table, volume, &lbn, lbn + 1,
-							  &op));
-			if (ret)
-				die("unmapping", ret);
+	for (slot = 0; slot < alloc->space.slots[0]; slot++) {
+		ret = MEASURED(dynmap_space_load(&alloc->space, slot, &seg, &op));
+		blocks = dynmap_segment_blocks(alloc->geo, slot);
+		for (at = 0; !ret && at < blocks; at += gap) {
+			len = min(gap - 1, blocks - at);
+			if (!seg->zone_flags[dynmap_zone_of(at)] &&
+			    !seg->zone_flags[dynmap_zone_of(at + len - 1)])
+				ret = MEASURED(dynmap_alloc_data_at(alloc, dynmap_segment_pbn(slot) +
+								    at, len, &op));
 		}
-		checkpoint();
-		for (i = 0; i < ARRAY_SIZE(wanted); i++) {
-			begin_to_measure();
-			for (tries = 0; tries < 1000; tries++) {
-				ret = MEASURED(dynmap_table_hold(&bench.pool.table, volume,
-								 wanted[i], &pbn, &len, &op));
-				if (ret)
-					break;
-				dynmap_alloc_unhold(&bench.pool.alloc, pbn, len);
-			}
-			printf("allocation, %llu GiB, 94%% full in pieces, %u wanted: average %.2f us, longest %.1f us%s\n",
-			       (unsigned long long)gib, wanted[i], bench.total / 1e3 / (tries + 1),
-			       bench.longest / 1e3, ret ? ", no space" : "");
-		}
-		remove_pool();
+		if (ret)
+			die("taking space", ret);
+		if (dynmap_pool_wants_checkpoint(&bench.pool))
+			checkpoint();
 	}
+	checkpoint();
+}
+
+/* Pools full of data, with single blocks free between; then some longer runs, far apart. */
+static void row_allocation(void)
+{
+	static const u32 wanted[] = { 1, 16, 128 }, gap[] = { 2, 17, 200 };
+	u32 i, j, k, len, tries, most = full ? 4 : 2;
+	struct dynmap_volume *volume;
+	u64 pbn;
+	int ret;
+
+	for (i = 0; i < most; i++)
+		for (j = 0; j < ARRAY_SIZE(gap); j++) {
+			make_pool(sizes[i] * GIB, 128);
+			volume = create(1);
+			take_but(gap[j]);
+			for (k = 0; k < ARRAY_SIZE(wanted); k++) {
+				begin_to_measure();
+				for (tries = ret = 0; tries < 10000 && !ret; tries++)
+					ret = MEASURED(dynmap_table_hold(&bench.pool.table, volume,
+									 wanted[k], &pbn, &len, &op));
+				printf("allocation, %llu GiB, one of %u blocks free, %u wanted: average %.2f us, longest %.1f us, %llu reads%s\n",
+				       (unsigned long long)sizes[i], gap[j], wanted[k],
+				       bench.total / 1e3 / tries, bench.longest / 1e3,
+				       (unsigned long long)bench.disk.reads, ret ? ", no space" : "");
+			}
+			remove_pool();
+		}
 }
 
 /* Volumes that all have changed since the last checkpoint. */
@@ -424,7 +420,7 @@ static void row_snapshots(void)
 			checkpoint();
 		}
 		printf("snapshots, %u blocks, %u random writes after each: %.2f KiB of metadata a write, %.2f us\n",
-		       blocks, writes[i], bench.writes * 4.0 * 2 / rounds / writes[i],
+		       blocks, writes[i], bench.disk.writes * 4.0 * 2 / rounds / writes[i],
 		       bench.total / 1e3 * 2 / rounds / writes[i]);
 		remove_pool();
 	}
@@ -569,7 +565,7 @@ static void check_row(u64 blocks, u32 snapshots, u32 writes)
 		die("the checker", ret);
 	printf("check, %llu blocks, %u snapshots, %u writes after each: %.2f s of processor, %llu nodes, %llu reads, %llu passes, %llu MiB of memory\n",
 	       (unsigned long long)blocks, snapshots, writes, (now() - begun) / 1e9,
-	       (unsigned long long)check.nodes, (unsigned long long)bench.reads,
+	       (unsigned long long)check.nodes, (unsigned long long)bench.disk.reads,
 	       (unsigned long long)check.passes,
 	       (unsigned long long)(memory_mib("VmHWM:") - before));
 	remove_pool();
@@ -607,14 +603,11 @@ int main(int argc, char **argv)
 	u32 i;
 	int j;
 
-	if (argc < 2)
-		return 2;
 	full = getenv("FULL") && *getenv("FULL");
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	snprintf(bench.path, sizeof(bench.path), "%s/device", argv[1]);
 	for (i = 0; i < ARRAY_SIZE(rows); i++) {
-		wanted = argc == 2;
-		for (j = 2; j < argc; j++)
+		wanted = argc == 1;
+		for (j = 1; j < argc; j++)
 			wanted |= !strcmp(argv[j], rows[i].name);
 		if (wanted)
 			rows[i].run();

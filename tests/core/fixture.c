@@ -282,3 +282,12 @@ void fixture_check_waiting(struct fixture *fixture)
 	assert_int_equal(pool->table.family.waited, pool->cache.kills.count);
 	fixture_find_nothing(fixture);
 }
+
+struct dynmap_seg *fixture_seg(struct fixture *fixture, u32 segment)
+{
+	struct dynmap_seg *seg = NULL;
+
+	assert_int_equal(FETCHED(fixture, dynmap_space_load(&fixture->pool.alloc.space, segment,
+							    &seg, &op)), 0);
+	return seg;
+}

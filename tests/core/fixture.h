@@ -33,6 +33,18 @@ struct fixture {
 	bool open;
 };
 
+/* Call @expression, which may use "op", until no node is missing; its result. */
+#define FETCHED(fixture, expression) ({						\
+	struct dynmap_op op = {};						\
+	int fetched;								\
+										\
+	do {									\
+		fetched = (expression);						\
+	} while (fetched == -EAGAIN &&						\
+		 !(fetched = dynmap_pool_help(&(fixture)->pool, &op, fetched)));	\
+	fetched;								\
+})
+
 /* Call @expression, which may use @op, with help until it needs no more. */
 #define HELPED(fixture, expression) ({						\
 	struct dynmap_op op = {};						\
@@ -89,5 +101,8 @@ void fixture_check(struct fixture *fixture);
 int fixture_checkpoint_at_once(struct fixture *fixture);
 /* The checker finds nothing after it. */
 void fixture_check_waiting(struct fixture *fixture);
+
+/* The bitmaps of a segment. */
+struct dynmap_seg *fixture_seg(struct fixture *fixture, u32 segment);
 
 #endif /* DM_DYNMAP_TESTS_FIXTURE_H */

@@ -554,6 +554,9 @@ static void open_pool(void)
 		open_pool();
 		return;
 	}
+	/* Bitmaps come and go. */
+	if (seed % 2)
+		pool.alloc.space.most_segs = pool.alloc.space.most_loaded = 0;
 	nr_replayed += pool.replayed;
 }
 
@@ -641,7 +644,7 @@ static void do_grow(void)
 	nr_grown++;
 	for (ret = 0; ret < MAX_GROWTHS + 3; ret++)
 		uuid[ret][0] = ret;
-	store_mem_grow(&mem, dev, dev < mem.nr_devs ? mem.blocks[dev] + 1 + below(500) :
+	store_mem_grow(&mem, dev, dev < mem.nr_devs ? mem.blocks[dev] + 256 + below(500) :
 						      1024 + below(400));
 	ret = dynmap_pool_grow(&pool, mem.nr_devs, mem.blocks, uuid[0]);
 	if (!expected_error(ret))

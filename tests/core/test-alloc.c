@@ -84,7 +84,8 @@ static u8 *entry(struct bench *bench, u64 pbn)
 /* Allocate and enter into the naive map, which must have had the blocks free. */
 static int take(struct bench *bench, u64 goal, u32 want, struct run *run)
 {
-	int ret = dynmap_alloc_data(alloc_of(bench), goal, want, &run->pbn, &run->len);
+	int ret = FETCHED(&bench->fixture, dynmap_alloc_data(alloc_of(bench), goal, want, &run->pbn,
+							      &run->len, &op));
 	u8 *taken;
 	u32 i;
 
@@ -98,6 +99,12 @@ static int take(struct bench *bench, u64 goal, u32 want, struct run *run)
 		taken[i] = 1;
 	}
 	return 0;
+}
+
+/* Allocate exactly these blocks. */
+static int take_at(struct bench *bench, u64 pbn, u32 len)
+{
+	return FETCHED(&bench->fixture, dynmap_alloc_data_at(alloc_of(bench), pbn, len, &op));
 }
 
 static void give_back(struct bench *bench, const struct run *run)
@@ -169,15 +176,15 @@ static void test_freed_blocks_stay_in_quarantine(void **state)
 	while (!take(bench, DYNMAP_PBN_NONE, 64, &other))
 		;
 	room = dynmap_alloc_data_free(alloc);
-	vacated = alloc->vacated;
+	vacated = alloc->space.vacated;
 	give_back(bench, &run);
-	assert_int_equal(alloc->vacated, vacated);
+	assert_int_equal(alloc->space.vacated, vacated);
 	assert_int_equal(alloc->quarantined, run.len);
 	assert_int_equal(dynmap_alloc_data_free(alloc), room);
 	assert_int_equal(take(bench, run.pbn, 1, &other), -EBUSY);
 	release(bench);
 	assert_int_equal(alloc->quarantined, 0);
-	assert_int_not_equal(alloc->vacated, vacated);
+	assert_int_not_equal(alloc->space.vacated, vacated);
 	assert_int_equal(take(bench, DYNMAP_PBN_NONE, 32, &other), 0);
 	assert_int_equal(other.pbn, run.pbn);
 	assert_int_equal(other.len, run.len);
@@ -226,13 +233,13 @@ static void test_devices_fill_evenly(void **state)
 	struct run run;
 	u32 dev;
 
-	while (total < alloc->total_blocks / 2) {
+	while (total < alloc->space.total_blocks / 2) {
 		assert_int_equal(take(bench, DYNMAP_PBN_NONE, 256, &run), 0);
 		taken[dynmap_pbn_dev(run.pbn)] += run.len;
 		total += run.len;
 	}
 	for (dev = 0; dev < 3; dev++) {
-		share = taken[dev] * 100 / alloc->dev_total[dev];
+		share = taken[dev] * 100 / alloc->space.dev_total[dev];
 		assert_in_range(share, 40, 60);
 	}
 }
@@ -282,12 +289,13 @@ static void test_a_full_device_is_passed_over(void **state)
 	struct dynmap_alloc *alloc = alloc_of(bench);
 	struct run run = { DYNMAP_PBN_NONE, 0 };
 	u64 pbn = dynmap_segment_pbn(dynmap_segment_number(2, 0)), taken[4] = {};
+	const struct dynmap_seg *seg = fixture_seg(&bench->fixture, dynmap_segment_number(2, 0));
 	u32 i, dev;
 
 	/* Device 2 has nothing left but its metadata zone. */
-	for (i = 0; i < alloc->dev_total[2]; i++)
-		if (!alloc->seg[2][0] || !alloc->seg[2][0]->zone_flags[i >> DYNMAP_ZONE_SHIFT])
-			assert_int_equal(dynmap_alloc_data_at(alloc, pbn + i, 1), 0);
+	for (i = 0; i < alloc->space.dev_total[2]; i++)
+		if (!seg->zone_flags[i >> DYNMAP_ZONE_SHIFT])
+			assert_int_equal(take_at(bench, pbn + i, 1), 0);
 	for (i = 0; i < 90; i++) {
 		go_on(bench, DYNMAP_PIECE_BLOCKS, &run);
 		assert_int_equal(run.len, DYNMAP_PIECE_BLOCKS);
@@ -330,15 +338,18 @@ static void test_streams_do_not_mix(void **state)
 
 			if (i < 3) {
 				goal = run[i].len ? goal : DYNMAP_PBN_NONE;
-				ret = dynmap_alloc_hold(alloc, goal, 1, &run[i].pbn, &run[i].len);
+				ret = FETCHED(&bench->fixture, dynmap_alloc_hold(alloc, goal, 1, &run[i].pbn,
+									  &run[i].len, &op));
 				dynmap_alloc_take_held(alloc, run[i].pbn, run[i].len);
 			} else {
 				/* Streams ask for whole pieces, the others for single blocks. */
 				if (i < 5 && step % 32)
 					continue;
 				want = i < 5 ? DYNMAP_PIECE_BLOCKS : 1;
-				ret = dynmap_alloc_data(alloc, i < 5 ? goal : DYNMAP_PBN_NONE, want,
-							&run[i].pbn, &run[i].len);
+				ret = FETCHED(&bench->fixture,
+					      dynmap_alloc_data(alloc, i < 5 ? goal : DYNMAP_PBN_NONE,
+								want, &run[i].pbn, &run[i].len,
+								&op));
 			}
 			assert_int_equal(ret, 0);
 			memset(entry(bench, run[i].pbn), i + 1, run[i].len);
@@ -389,6 +400,7 @@ static void test_nodes_on_all_devices(void **state)
 	struct bench *bench = *state;
 	struct dynmap_alloc *alloc = alloc_of(bench);
 	u64 places[4] = {}, pbn = dynmap_segment_pbn(dynmap_segment_number(1, 0)), free;
+	const struct dynmap_seg *seg = fixture_seg(&bench->fixture, dynmap_segment_number(1, 0));
 	u32 i;
 
 	take_places(bench, 1000, places);
@@ -397,11 +409,10 @@ static void test_nodes_on_all_devices(void **state)
 	assert_in_range(places[1], 270, 300);
 	assert_in_range(places[2], 700, 740);
 	/* One of them is full of data: the others serve. */
-	for (i = 0; i < alloc->dev_total[1]; i++)
-		if (!alloc->seg[1][0]->zone_flags[i >> DYNMAP_ZONE_SHIFT] &&
-		    !*entry(bench, pbn + i))
-			assert_int_equal(dynmap_alloc_data_at(alloc, pbn + i, 1), 0);
-	free = alloc->zones[1][0].free + alloc->zones[1][1].free;
+	for (i = 0; i < alloc->space.dev_total[1]; i++)
+		if (!seg->zone_flags[i >> DYNMAP_ZONE_SHIFT] && !*entry(bench, pbn + i))
+			assert_int_equal(take_at(bench, pbn + i, 1), 0);
+	free = alloc->space.zones[1][0].free + alloc->space.zones[1][1].free;
 	memset(places, 0, sizeof(places));
 	take_places(bench, 3000, places);
 	assert_in_range(places[1], 1, free);
@@ -413,22 +424,23 @@ static void test_nodes_on_one_of_two_devices(void **state)
 	struct bench *bench = *state;
 	struct dynmap_alloc *alloc = alloc_of(bench);
 	u64 places[4] = {}, pbn = dynmap_segment_pbn(dynmap_segment_number(1, 0));
+	const struct dynmap_seg *seg = fixture_seg(&bench->fixture, dynmap_segment_number(1, 0));
 	struct run run;
 	u32 i;
 
-	for (i = 0; i < alloc->dev_total[1]; i++) {
+	for (i = 0; i < alloc->space.dev_total[1]; i++) {
 		run = (struct run){ pbn + i, 1 };
-		if (alloc->seg[1][0] && alloc->seg[1][0]->zone_flags[i >> DYNMAP_ZONE_SHIFT])
+		if (seg->zone_flags[i >> DYNMAP_ZONE_SHIFT])
 			continue;
-		assert_int_equal(dynmap_alloc_data_at(alloc, pbn + i, 1), 0);
+		assert_int_equal(take_at(bench, pbn + i, 1), 0);
 		*entry(bench, pbn + i) = 1;
 	}
 	/* Its own zones are used up first. */
-	take_places(bench, alloc->zones[1][0].free + alloc->zones[1][1].free, places);
+	take_places(bench, alloc->space.zones[1][0].free + alloc->space.zones[1][1].free, places);
 	take_places(bench, 600, bench->together);
 	assert_int_equal(bench->together[0], 1200);
 	for (i = 0; i < 512; i++) {
-		run = (struct run){ pbn + alloc->dev_total[1] - 1 - i, 1 };
+		run = (struct run){ pbn + alloc->space.dev_total[1] - 1 - i, 1 };
 		give_back(bench, &run);
 	}
 	release(bench);
@@ -484,7 +496,7 @@ static void test_urgency_reaches_into_the_floor(void **state)
 		assert_true(ret == -ENOSPC || ret == -EBUSY);
 		if (urgent < DYNMAP_URGENT_CHECKPOINT)
 			owed = dynmap_alloc_owed(alloc);
-		seen[urgent] = alloc->free_blocks + alloc->cache->nr_stock[0] +
+		seen[urgent] = alloc->space.free_blocks + alloc->cache->nr_stock[0] +
 			       alloc->cache->nr_stock[1];
 	}
 	assert_in_range(seen[0], owed + alloc->floor / 2, owed + alloc->floor / 2 + 15);
@@ -531,43 +543,149 @@ static void test_replay_takes_exactly_what_it_is_told(void **state)
 {
 	struct bench *bench = *state;
 	struct dynmap_alloc *alloc = alloc_of(bench);
+	struct dynmap_op op = {};
 	struct run run;
 
 	assert_int_equal(take(bench, DYNMAP_PBN_NONE, 16, &run), 0);
-	assert_int_equal(dynmap_alloc_data_at(alloc, run.pbn + 8, 16), -EUCLEAN);
-	assert_int_equal(dynmap_alloc_data_at(alloc, run.pbn + 16, 16), 0);
-	assert_int_equal(dynmap_alloc_data_at(alloc, DYNMAP_PBN_NONE, 16), -EUCLEAN);
-	assert_int_equal(dynmap_alloc_data_at(alloc, run.pbn + 32, 0), -EUCLEAN);
-	assert_int_equal(dynmap_alloc_avoid(alloc, run.pbn + 32, 16), 0);
+	assert_int_equal(take_at(bench, run.pbn + 8, 16), -EUCLEAN);
+	assert_int_equal(take_at(bench, run.pbn + 16, 16), 0);
+	assert_int_equal(take_at(bench, DYNMAP_PBN_NONE, 16), -EUCLEAN);
+	assert_int_equal(take_at(bench, run.pbn + 32, 0), -EUCLEAN);
+	assert_int_equal(dynmap_alloc_avoid(alloc, run.pbn + 32, 16, &op), 0);
 	assert_int_equal(take(bench, run.pbn + 32, 1, &run), 0);
-	assert_int_equal(dynmap_alloc_avoid(alloc, DYNMAP_PBN_NONE, 1), -EUCLEAN);
+	assert_int_equal(dynmap_alloc_avoid(alloc, DYNMAP_PBN_NONE, 1, &op), -EUCLEAN);
 }
+
+/* Put a record into the space tree behind the allocator's back. */
+static void put_record(struct bench *bench, const void *record)
+{
+	struct dynmap_tree *tree = &alloc_of(bench)->space.tree;
+
+	assert_int_equal(HELPED(&bench->fixture, dynmap_alloc_reserve(alloc_of(bench), 20, 2, &op)),
+			 0);
+	assert_int_equal(HELPED(&bench->fixture,
+				dynmap_btree_put(tree, le64_to_cpu(*(const __le64 *)record), record,
+						 &op)), 0);
+}
+
+/* Load the second, short segment of the first device. */
+static int load_second(struct bench *bench)
+{
+	struct dynmap_seg *seg;
+
+	return FETCHED(&bench->fixture, dynmap_space_load(&alloc_of(bench)->space, 1, &seg, &op));
+}
+
+#define SECOND_ZONE	(DYNMAP_SEGMENT_ZONES + 7)
+#define SECOND_SUMMARY	(1ULL << DYNMAP_SUMMARY_SHIFT | 1)
 
 static void test_bad_zone_records(void **state)
 {
 	struct bench *bench = *state;
-	struct dynmap_alloc *alloc = alloc_of(bench);
 	const struct dynmap_disk_zone good = {
-		.zone = cpu_to_le64(20),
+		.zone = cpu_to_le64(SECOND_ZONE),
 		.used = cpu_to_le16(1),
 		.bitmap = { cpu_to_le64(1) },
 	};
+	const struct dynmap_disk_zone none = { .zone = good.zone };
 	struct dynmap_disk_zone bad = good;
 
 	bad.used = cpu_to_le16(2);
-	assert_int_equal(dynmap_alloc_load(alloc, &bad), -EUCLEAN);
+	put_record(bench, &bad);
+	assert_int_equal(load_second(bench), -EUCLEAN);
 	bad = good;
 	bad.flags = cpu_to_le16(DYNMAP_ZONE_META);
-	assert_int_equal(dynmap_alloc_load(alloc, &bad), -EUCLEAN);
+	put_record(bench, &bad);
+	assert_int_equal(load_second(bench), -EUCLEAN);
 	bad = good;
 	bad.flags = cpu_to_le16(4);
-	assert_int_equal(dynmap_alloc_load(alloc, &bad), -EUCLEAN);
-	bad = good;
-	bad.zone = cpu_to_le64(200);		/* behind the short segment's end */
-	assert_int_equal(dynmap_alloc_load(alloc, &bad), -EUCLEAN);
-	bad.zone = cpu_to_le64(1ULL << 40);
-	assert_int_equal(dynmap_alloc_load(alloc, &bad), -EUCLEAN);
-	assert_int_equal(dynmap_alloc_load(alloc, &good), 0);
+	put_record(bench, &bad);
+	assert_int_equal(load_second(bench), -EUCLEAN);
+	/* Its summary does not tell of it. */
+	put_record(bench, &good);
+	assert_int_equal(load_second(bench), -EUCLEAN);
+	put_record(bench, &none);
+	/* Behind the end of the device. */
+	bad = none;
+	bad.zone = cpu_to_le64(DYNMAP_SEGMENT_ZONES +
+			       dynmap_segment_blocks(&bench->fixture.pool.geo, 1) /
+			       DYNMAP_ZONE_BLOCKS);
+	put_record(bench, &bad);
+	assert_int_equal(load_second(bench), -EUCLEAN);
+	assert_int_equal(HELPED(&bench->fixture,
+				dynmap_btree_remove(&alloc_of(bench)->space.tree,
+						    le64_to_cpu(bad.zone), &op)), 0);
+	/* Without it all is well. */
+	assert_int_equal(load_second(bench), 0);
+}
+
+/* A bad summary, as the next opening finds it. */
+static void test_bad_summaries(void **state)
+{
+	struct bench *bench = *state;
+	const u32 blocks = dynmap_segment_blocks(&bench->fixture.pool.geo, 1);
+	const struct dynmap_disk_summary good = {
+		.key = cpu_to_le64(SECOND_SUMMARY),
+		.blocks = cpu_to_le32(blocks),
+		.run = cpu_to_le32(blocks),
+		.zone = cpu_to_le32(DYNMAP_ZONE_BLOCKS),
+	};
+	struct dynmap_disk_summary disk[] = { good, good, good, good, good, good, good, good };
+	u32 i;
+
+	disk[1].blocks = 0;
+	disk[2].blocks = cpu_to_le32(blocks + 256);
+	disk[3].used = cpu_to_le32(blocks + 1);
+	disk[4].node_used[0] = cpu_to_le32(1);
+	disk[5].empty[1] = cpu_to_le32(1);
+	disk[6].run = cpu_to_le32(blocks + 1);
+	/* The part above does not count this one. */
+	disk[7].used = cpu_to_le32(1);
+	for (i = 0; i < ARRAY_SIZE(disk); i++) {
+		put_record(bench, &disk[i]);
+		assert_int_equal(dynmap_pool_checkpoint(&bench->fixture.pool), 0);
+		fixture_close(&bench->fixture);
+		/* Nothing but the greatest parts is read. */
+		assert_int_equal(fixture_open(&bench->fixture, true), 0);
+		assert_int_equal(alloc_of(bench)->space.nr_loaded, 0);
+		assert_int_equal(load_second(bench), i ? -EUCLEAN : 0);
+		fixture_exit(&bench->fixture);
+		fixture_init(&bench->fixture, three_devices, 16, 2);
+	}
+}
+
+/* Bitmaps leave memory when nobody looks at them and are as they were when they come back. */
+static void test_bitmaps_come_and_go(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_space *space = &alloc_of(bench)->space;
+	struct run run;
+	u32 i;
+
+	space->most_segs = space->most_loaded = 0;
+	assert_int_equal(take(bench, dynmap_segment_pbn(1) + 1, 16, &run), 0);
+	assert_int_equal(run.pbn, dynmap_segment_pbn(1) + 1);
+	/* Its record is out of date. */
+	for (i = 0; i < 10; i++)
+		dynmap_space_shrink(space);
+	assert_non_null(dynmap_space_seg(space, 1));
+	assert_int_equal(dynmap_pool_checkpoint(&bench->fixture.pool), 0);
+	for (i = 0; i < 10; i++)
+		dynmap_space_shrink(space);
+	assert_null(dynmap_space_seg(space, 1));
+	assert_int_equal(dynmap_bits_count(fixture_seg(&bench->fixture, 1)->allocated,
+					   dynmap_pbn_index(run.pbn), run.len), run.len);
+	/* Freed blocks in quarantine are busy, and nothing on disk says so. */
+	give_back(bench, &run);
+	assert_int_equal(dynmap_pool_checkpoint_prepare(&bench->fixture.pool, &(struct dynmap_op){}), 0);
+	for (i = 0; i < 10; i++)
+		dynmap_space_shrink(space);
+	assert_non_null(dynmap_space_seg(space, 1));
+	release(bench);
+	for (i = 0; i < 10; i++)
+		dynmap_space_shrink(space);
+	assert_null(dynmap_space_seg(space, 1));
+	assert_int_equal(take(bench, run.pbn, run.len, &run), 0);
 }
 
 int main(void)
@@ -595,7 +713,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_kills_have_room, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_replay_takes_exactly_what_it_is_told,
 						setup_one, teardown),
-		cmocka_unit_test_setup_teardown(test_bad_zone_records, setup_one, teardown),
+		cmocka_unit_test_setup_teardown(test_bad_zone_records, setup_three, teardown),
+		cmocka_unit_test_setup_teardown(test_bad_summaries, setup_three, teardown),
+		cmocka_unit_test_setup_teardown(test_bitmaps_come_and_go, setup_three, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -293,7 +293,7 @@ static void test_entries_of_what_is_used_anew(void **state)
 	assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
 	volume = fixture_create(fixture, 4);
 	/* The pool is not filled to the last block: what is free in front goes first. */
-	dynmap_alloc_seg_of(&fixture->pool.alloc, block.pbn)->hint = 0;
+	fixture_seg(fixture, dynmap_pbn_segment(block.pbn))->hint = 0;
 	while (!fixture_write(fixture, volume, end, 1, 4))
 		end++;
 	for (lbn = 0; lbn < end; lbn += mapping.len) {

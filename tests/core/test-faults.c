@@ -283,7 +283,7 @@ static void verify_kills(struct fixture *fixture)
 /* The first device is longer, and there is another one. */
 static void prepare_grow(struct fixture *fixture)
 {
-	store_mem_grow(&fixture->mem, 0, fixture->mem.blocks[0] + 200);
+	store_mem_grow(&fixture->mem, 0, fixture->mem.blocks[0] + 256);
 	store_mem_grow(&fixture->mem, fixture->mem.nr_devs, 1024);
 }
 

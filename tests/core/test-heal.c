@@ -42,11 +42,11 @@ static void add_place(struct images *images, u32 dev, u64 block, bool journal)
 static void add_nodes(struct images *images, u32 segment)
 {
 	struct dynmap_pool *pool = &images->fixture->pool;
-	const struct dynmap_seg *seg = dynmap_alloc_seg(&pool->alloc, segment);
+	const struct dynmap_seg *seg = fixture_seg(images->fixture, segment);
 	u64 block;
 	u32 i, dev;
 
-	for (i = 0; seg && i < DYNMAP_SEGMENT_BLOCKS; i++) {
+	for (i = 0; i < DYNMAP_SEGMENT_BLOCKS; i++) {
 		if (!seg->zone_flags[i >> DYNMAP_ZONE_SHIFT] || !(seg->allocated[i / 64] >>
 								  (i % 64) & 1))
 			continue;

@@ -412,7 +412,7 @@ static u64 fill_with_snapshots(struct full *full, const u64 *blocks)
 								     0, uuid, 7, &op));
 	}
 	assert_int_equal(ret, -ENOSPC);
-	assert_true(fixture->pool.alloc.meta_total > fixture->pool.alloc.total_blocks / 8);
+	assert_true(fixture->pool.alloc.space.meta_total > fixture->pool.alloc.space.total_blocks / 8);
 	return (i - 2) / 64;
 }
 
@@ -479,24 +479,26 @@ static void test_zones_go_back(void **state)
 	fixture_exit(&full.fixture);
 }
 
-/* A node is brought late to the first place of each empty zone of a list. */
-static void bring_late(struct fixture *fixture, const struct dynmap_zones *zones)
+/* A node is brought late to the first place of each empty zone of metadata. */
+static void bring_late(struct fixture *fixture)
 {
 	struct dynmap_alloc *alloc = &fixture->pool.alloc;
 	struct dynmap_buf *buf;
-	u64 pbn;
-	u32 i;
+	struct dynmap_seg *seg;
+	u32 slot, zone;
 
-	for (i = 0; i < zones->count; i++) {
-		pbn = zones->pbn[i];
-		if (dynmap_zone_free(alloc, dynmap_pbn_segment(pbn),
-				     dynmap_zone_of(dynmap_pbn_index(pbn))) < DYNMAP_ZONE_BLOCKS)
-			continue;
-		buf = dynmap_buf_alloc();
-		buf->pbn[0] = pbn;
-		buf->pbn[1] = DYNMAP_PBN_NONE;
-		buf->fetched = alloc->cache->epoch;
-		dynmap_alloc_insert(alloc, buf);
+	for (slot = 0; slot < alloc->space.slots[0]; slot++) {
+		seg = fixture_seg(fixture, slot);
+		for (zone = 0; zone < DYNMAP_SEGMENT_ZONES; zone++) {
+			if (seg->zone_flags[zone] != DYNMAP_ZONE_META_A ||
+			    dynmap_zone_free(seg, zone) < DYNMAP_ZONE_BLOCKS)
+				continue;
+			buf = dynmap_buf_alloc();
+			buf->pbn[0] = dynmap_segment_pbn(slot) + (zone << DYNMAP_ZONE_SHIFT);
+			buf->pbn[1] = DYNMAP_PBN_NONE;
+			buf->fetched = alloc->cache->epoch;
+			dynmap_alloc_insert(alloc, buf);
+		}
 	}
 }
 
@@ -508,8 +510,8 @@ static u32 nodes_among_data(const struct fixture *fixture)
 	u32 count = 0;
 
 	list_for_each_entry(buf, &fixture->pool.cache.lru, list) {
-		seg = dynmap_alloc_seg_of(&fixture->pool.alloc, buf->pbn[0]);
-		count += !seg->zone_flags[dynmap_zone_of(dynmap_pbn_index(buf->pbn[0]))];
+		seg = dynmap_space_seg_of(&fixture->pool.alloc.space, buf->pbn[0]);
+		count += seg && !seg->zone_flags[dynmap_zone_of(dynmap_pbn_index(buf->pbn[0]))];
 	}
 	return count;
 }
@@ -540,14 +542,14 @@ static void test_zones_go_back_late(void **state)
 	alloc->floor = dynmap_alloc_places(alloc) - dynmap_alloc_owed(alloc) -
 		       dynmap_alloc_kills(alloc) - 5 * DYNMAP_ZONE_BLOCKS;
 	assert_true(dynmap_zones_may_go(alloc));
-	bring_late(&full.fixture, &alloc->zones[0][0]);
-	most = alloc->meta_total;
-	dynmap_zones_give_back(alloc);
-	given = most - alloc->meta_total;
+	bring_late(&full.fixture);
+	most = alloc->space.meta_total;
+	assert_int_equal(HELPED(&full.fixture, dynmap_zones_give_back(alloc, &op)), 0);
+	given = most - alloc->space.meta_total;
 	assert_in_range(given, DYNMAP_ZONE_BLOCKS, 3 * DYNMAP_ZONE_BLOCKS);
 	alloc->floor = floor;
-	dynmap_zones_give_back(alloc);
-	given = most - alloc->meta_total;
+	assert_int_equal(HELPED(&full.fixture, dynmap_zones_give_back(alloc, &op)), 0);
+	given = most - alloc->space.meta_total;
 	assert_true(given > 10 * DYNMAP_ZONE_BLOCKS);
 	assert_int_equal(nodes_among_data(&full.fixture), 0);
 	assert_int_equal(dynmap_pool_commit(&full.fixture.pool), 0);
@@ -561,19 +563,17 @@ static void test_zones_go_back_late(void **state)
 /* Claim zones of a list of a lone device, in the first of which a block is held by a write. */
 static void claim(struct fixture *fixture, u32 slot, u32 count, u8 flags, bool held)
 {
-	struct dynmap_alloc *alloc = &fixture->pool.alloc;
+	struct dynmap_space *space = &fixture->pool.alloc.space;
 	struct dynmap_seg *seg;
 	u32 zone, i;
 
 	for (i = 0; i < count; i++) {
-		seg = dynmap_seg_get(alloc, dynmap_segment_number(0, slot + i /
-								     DYNMAP_SEGMENT_ZONES));
+		seg = fixture_seg(fixture, slot + i / DYNMAP_SEGMENT_ZONES);
 		zone = i % DYNMAP_SEGMENT_ZONES;
 		assert_int_equal(seg->zone_flags[zone], 0);
 		if (held)
-			dynmap_seg_occupy(alloc, seg, zone << DYNMAP_ZONE_SHIFT, 1);
-		assert_int_equal(dynmap_zones_add(alloc, seg, zone, flags), 0);
-		dynmap_zone_set_dirty(alloc, seg, zone);
+			dynmap_seg_occupy(space, seg, zone << DYNMAP_ZONE_SHIFT, 1);
+		dynmap_zone_claim(space, seg, zone, flags);
 	}
 }
 
@@ -594,7 +594,8 @@ static void test_long_list(void **state)
 		assert_true(i < 10);
 		assert_int_equal(dynmap_pool_checkpoint(&fixture.pool), 0);
 	}
-	assert_int_equal(alloc->zones[0][1].count, alloc->total_blocks / 512 / DYNMAP_ZONE_BLOCKS);
+	assert_int_equal(alloc->space.zones[0][1].blocks / DYNMAP_ZONE_BLOCKS,
+			 alloc->space.total_blocks / 512 / DYNMAP_ZONE_BLOCKS);
 	fixture_exit(&fixture);
 }
 
@@ -603,7 +604,7 @@ static void test_first_zones_stay(void **state)
 {
 	static const u64 blocks[] = { 1 << 19, 0 };
 	static struct fixture fixture;
-	struct dynmap_zones *zones = fixture.pool.alloc.zones[0];
+	struct dynmap_zones *zones = fixture.pool.alloc.space.zones[0];
 	u32 i;
 
 	(void)state;
@@ -611,8 +612,8 @@ static void test_first_zones_stay(void **state)
 	for (i = 0; i < 3; i++) {
 		fixture_create(&fixture, i);
 		fixture_check(&fixture);
-		assert_int_equal(zones[0].count, 3);
-		assert_int_equal(zones[1].count, 3);
+		assert_int_equal(zones[0].blocks, 3 * DYNMAP_ZONE_BLOCKS);
+		assert_int_equal(zones[1].blocks, 3 * DYNMAP_ZONE_BLOCKS);
 	}
 	fixture_exit(&fixture);
 }
@@ -636,10 +637,10 @@ static void test_zones_and_cuts(void **state)
 		assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, id, &op)), 0);
 	reap(fixture);
 	assert_int_equal(fixture_unmap(fixture, full.volume, 0, 1 << 16), 0);
-	most = fixture->pool.alloc.meta_total;
+	most = fixture->pool.alloc.space.meta_total;
 	for (id = 0; dynmap_pool_is_changed(&fixture->pool); id++)
 		assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
-	assert_true(fixture->pool.alloc.meta_total < most / 8);
+	assert_true(fixture->pool.alloc.space.meta_total < most / 8);
 	most = dynmap_alloc_data_free(&fixture->pool.alloc);
 	id = fixture->pool.cache.epoch;
 	for (anew = 0; !fixture_write(fixture, full.volume, ANEW + anew, 256, 2); anew += 256)

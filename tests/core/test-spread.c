@@ -75,7 +75,7 @@ static bool quarter_full(const struct fixture *fixture)
 {
 	const struct dynmap_alloc *alloc = &fixture->pool.alloc;
 
-	return alloc->data_allocated * 4 >= alloc->total_blocks;
+	return alloc->data_allocated * 4 >= alloc->space.total_blocks;
 }
 
 /* Two writes in each commit, 16 commits in each checkpoint. */
@@ -109,7 +109,7 @@ static void fill_at_random(struct fixture *fixture)
 	u32 i;
 
 	for (i = 0; !quarter_full(fixture); i++) {
-		write_range(fixture, volume, fixture_below(fixture->pool.alloc.total_blocks), 1);
+		write_range(fixture, volume, fixture_below(fixture->pool.alloc.space.total_blocks), 1);
 		after_write(fixture, i);
 	}
 }
@@ -158,7 +158,7 @@ static void expect_parts(struct fixture *fixture, const char *how, enum kind kin
 
 static void expect_spread(struct fixture *fixture, const u64 *blocks, const char *how)
 {
-	const u64 *total = fixture->pool.alloc.dev_total;
+	const u64 *total = fixture->pool.alloc.space.dev_total;
 	u64 nodes[DYNMAP_MAX_DEVICES], carried[DYNMAP_MAX_DEVICES], sum = 0;
 	u32 dev;
 

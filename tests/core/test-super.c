@@ -496,10 +496,11 @@ static void test_growth_gives_its_blocks(void **state)
 		assert_int_equal(fixture_grow(fixture), 0);
 		assert_int_equal(fixture_grow(fixture), 0);	/* nothing left to do */
 		before = fill(fixture, volume, &lbn);
-		if (added > 200)
-			assert_in_range(before, added * 9 / 10 - 100, added);
+		/* In whole zones; a few blocks were owed. */
+		if (added > 500)
+			assert_in_range(before, added * 9 / 10 - 100 - 255, added + 255);
 		else
-			assert_true(before <= added + 10);	/* which were owed */
+			assert_true(before <= added + 255 + 10);
 		fixture_check(fixture);
 		fixture_close(fixture);
 		assert_int_equal(fixture_open(fixture, false), 0);
@@ -519,7 +520,7 @@ static void test_home_is_torn_after_growth(void **state)
 
 	fixture_create(fixture, 1);
 	/* The newest superblock lies in each of the slots once. */
-	for (blocks = 7000; blocks < 7000 + DYNMAP_SB_SLOTS; blocks++) {
+	for (blocks = 7000; blocks < 7000 + 256 * DYNMAP_SB_SLOTS; blocks += 256) {
 		store_mem_grow(&fixture->mem, 0, blocks);
 		assert_int_equal(fixture_grow(fixture), 0);
 		fixture_close(fixture);
@@ -600,7 +601,7 @@ static void test_devices_are_added(void **state)
 
 static bool is_busy(struct fixture *fixture, u64 pbn)
 {
-	const struct dynmap_seg *seg = dynmap_alloc_seg_of(&fixture->pool.alloc, pbn);
+	const struct dynmap_seg *seg = dynmap_space_seg_of(&fixture->pool.alloc.space, pbn);
 	u32 index = dynmap_pbn_index(pbn);
 
 	return seg->busy[index / 64] >> (index % 64) & 1;
@@ -618,7 +619,7 @@ static void test_old_nodes_keep_their_places(void **state)
 	old = pool->table.volumes.root;
 	fixture_create(fixture, 2);
 	assert_int_not_equal(pool->table.volumes.root.pbn[0], old.pbn[0]);
-	assert_int_equal(dynmap_alloc_drain(&pool->alloc), 0);
+	assert_int_equal(HELPED(fixture, dynmap_alloc_drain(&pool->alloc, &op)), 0);
 	assert_true(is_busy(fixture, old.pbn[0]) && is_busy(fixture, old.pbn[1]));
 	assert_int_equal(HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op)), 0);
 	assert_true(is_busy(fixture, old.pbn[0]) && is_busy(fixture, old.pbn[1]));
@@ -645,8 +646,8 @@ static void test_allocating_while_growing(void **state)
 	store_mem_grow(&fixture->mem, 0, grown);
 	assert_int_equal(dynmap_growth_prepare(&growth, pool, 1, &grown, uuid), 0);
 	assert_int_equal(dynmap_growth_begin(&growth, pool), 0);
-	assert_int_equal(dynmap_alloc_data(&pool->alloc, dynmap_segment_pbn(1), 16, &pbn, &len),
-			 0);
+	assert_int_equal(HELPED(fixture, dynmap_alloc_data(&pool->alloc, dynmap_segment_pbn(1), 16,
+							   &pbn, &len, &op)), 0);
 	assert_int_equal(dynmap_pbn_segment(pbn), 0);
 	dynmap_growth_exit(&growth);
 }

@@ -512,7 +512,7 @@ static void test_replay_refuses_what_does_not_fit(void **state)
 /* Flip "allocated" of a block behind the allocator's back, as damage does. */
 static void flip_allocated(struct fixture *fixture, u64 pbn)
 {
-	struct dynmap_seg *seg = dynmap_alloc_seg_of(&fixture->pool.alloc, pbn);
+	struct dynmap_seg *seg = fixture_seg(fixture, dynmap_pbn_segment(pbn));
 	u32 index = dynmap_pbn_index(pbn);
 
 	seg->allocated[index / 64] ^= 1ULL << (index % 64);
@@ -537,7 +537,8 @@ static void test_only_data_in_use_is_freed(void **state)
 	/* A segment that was never touched. */
 	store_mem_grow(&fixture->mem, 0, 70000);
 	assert_int_equal(fixture_grow(fixture), 0);
-	assert_int_equal(dynmap_alloc_may_free(&fixture->pool.alloc, dynmap_segment_pbn(1), 1),
+	assert_int_equal(HELPED(fixture, dynmap_alloc_may_free(&fixture->pool.alloc,
+							       dynmap_segment_pbn(1), 1, &op)),
 			 -EUCLEAN);
 }
 
@@ -549,7 +550,8 @@ static void test_blocks_of_nodes_are_not_freed(void **state)
 
 	assert_int_equal(fixture_write(fixture, volume, 0, 1, 5), 0);
 	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
-	assert_int_equal(dynmap_alloc_may_free(alloc, volume->map.root.pbn[0], 1), -EUCLEAN);
+	assert_int_equal(HELPED(fixture, dynmap_alloc_may_free(alloc, volume->map.root.pbn[0], 1, &op)),
+			 -EUCLEAN);
 }
 
 static void test_nodes_lie_in_allocated_blocks(void **state)

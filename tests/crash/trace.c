@@ -287,12 +287,18 @@ int trace_store_open(struct trace_store *store, struct dynmap_pool *pool, bool r
 {
 	static struct dynmap_disk_super supers[MAX_DISKS];
 	int errors[MAX_DISKS], ret;
+	u64 opening;
 
 	ret = dynmap_super_scan(&store->store, store->disks->nr, store->disks->blocks, supers,
 				errors);
 	/* Others may have been about to join. */
 	if (errors[0])
 		return errors[0];
-	return dynmap_pool_open(pool, &store->store, &supers[ret], 256, readonly ?
-				DYNMAP_OPEN_READ_ONLY : le64_to_cpu(supers[ret].epoch) + 1);
+	opening = le64_to_cpu(supers[ret].epoch) + 1;
+	ret = dynmap_pool_open(pool, &store->store, &supers[ret], 256,
+			       readonly ? DYNMAP_OPEN_READ_ONLY : opening);
+	/* After every second opening bitmaps come and go. */
+	if (!ret && opening % 2)
+		pool->alloc.space.most_segs = pool->alloc.space.most_loaded = 0;
+	return ret;
 }

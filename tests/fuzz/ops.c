@@ -448,7 +448,7 @@ static void do_grow(u32 how)
 
 	if (growths++ >= MAX_GROWTHS)
 		return;
-	store_mem_grow(&mem, dev, dev < mem.nr_devs ? mem.blocks[dev] + 1 + how : 1024 + how);
+	store_mem_grow(&mem, dev, dev < mem.nr_devs ? mem.blocks[dev] + 256 + how : 1024 + how);
 	if (failed(dynmap_pool_grow(&pool, mem.nr_devs, mem.blocks, uuid[0]), "grow"))
 		return;
 	committed();

@@ -52,6 +52,7 @@ typedef int64_t s64;
 #define prefetch(x)		__builtin_prefetch(x)
 #define hweight64(x)		((u32)__builtin_popcountll(x))
 #define __ffs64(x)		((u32)__builtin_ctzll(x))
+#define fls64(x)		((x) ? 64 - __builtin_clzll(x) : 0)
 
 static inline u32 hash_64(u64 value, u32 bits)
 {

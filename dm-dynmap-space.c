@@ -1,0 +1,1104 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Free space, see dm-dynmap-space.h. Callers: the allocator (dm-dynmap-alloc.c and
+ * dm-dynmap-zone.c), the pool when it grows, the checker.
+ *
+ * Searches go down from a device's greatest parts, at each level to the first one that may
+ * have what is wanted. What they find may have less, as bounds are not lowered when blocks
+ * are taken. Each such find lowers a bound for good, until something becomes free there; so
+ * searches in vain are paid for by allocations and frees before them.
+ */
+#include "dm-dynmap-space.h"
+
+#define DYNMAP_SEG_BUFS		DIV_ROUND_UP(sizeof(struct dynmap_seg), DYNMAP_BLOCK_BYTES)
+#define DYNMAP_PARTS_BUFS	DIV_ROUND_UP(sizeof(struct dynmap_part) << DYNMAP_PART_SHIFT_1, \
+					     DYNMAP_BLOCK_BYTES)
+#define DYNMAP_MIN_SEGS		128	/* bitmaps that stay in memory, however short it is */
+#define DYNMAP_MIN_LOADED	64	/* the same of parts of level 0 */
+#define DYNMAP_SHRINK		64	/* bitmaps, and parts, looked at in one step */
+
+/* Blocks of a part, which may lie partly or wholly behind the end of its device. */
+static u64 dynmap_part_blocks(const struct dynmap_space *space, const struct dynmap_parts *parts,
+			      u32 at)
+{
+	u64 first = ((u64)parts->first + ((u64)at << dynmap_part_shift(parts->level))) <<
+		    DYNMAP_SEGMENT_SHIFT;
+	u64 most = (u64)DYNMAP_SEGMENT_BLOCKS << dynmap_part_shift(parts->level);
+	u64 total = space->dev_total[parts->dev];
+
+	return first >= total ? 0 : min(total - first, most);
+}
+
+/* Key of the summary of a part. */
+static u64 dynmap_part_key(const struct dynmap_parts *parts, u32 at)
+{
+	u64 number = dynmap_segment_number(parts->dev, parts->first) >>
+		     dynmap_part_shift(parts->level);
+
+	return (u64)(parts->level + 1) << DYNMAP_SUMMARY_SHIFT | (number + at);
+}
+
+/* A part that nothing is known of, or that was shorter when it was written, is free. */
+static void dynmap_part_is_free(struct dynmap_part *part, u64 blocks)
+{
+	part->disk.run = min_t(u64, blocks, DYNMAP_SEGMENT_BLOCKS);
+	part->disk.zone = min_t(u64, blocks, DYNMAP_ZONE_BLOCKS);
+	part->room.run = part->disk.run;
+	part->room.zone = part->disk.zone;
+}
+
+static struct dynmap_parts *dynmap_parts_new(const struct dynmap_space *space, u32 level, u32 dev,
+					     u32 first)
+{
+	u32 count = dynmap_part_count(level), i;
+	struct dynmap_parts *parts = dynmap_zalloc(sizeof(*parts) + count * sizeof(parts->part[0]));
+
+	if (!parts)
+		return NULL;
+	INIT_LIST_HEAD(&parts->dirty);
+	parts->level = level;
+	parts->dev = dev;
+	parts->first = first;
+	for (i = 0; space && i < count; i++)
+		dynmap_part_is_free(&parts->part[i], dynmap_part_blocks(space, parts, i));
+	return parts;
+}
+
+struct dynmap_parts *dynmap_space_new_top(u32 dev)
+{
+	return dynmap_parts_new(NULL, DYNMAP_PART_LEVELS - 1, dev, 0);
+}
+
+/* Segments and greater parts of a device. */
+static u64 dynmap_dev_parts(u32 slots)
+{
+	u64 sum = 0;
+	u32 level;
+
+	for (level = 0; level < DYNMAP_PART_LEVELS; level++)
+		sum += DIV_ROUND_UP((u64)slots, 1ULL << dynmap_part_shift(level));
+	return sum;
+}
+
+int dynmap_space_init(struct dynmap_space *space, struct dynmap_cache *cache,
+		      const struct dynmap_disk_root *root)
+{
+	struct dynmap_geometry *geo = cache->geo;
+	u32 i;
+
+	space->cache = cache;
+	space->geo = geo;
+	INIT_LIST_HEAD(&space->segs);
+	INIT_LIST_HEAD(&space->parts);
+	INIT_LIST_HEAD(&space->dirty);
+	for (i = 0; i < ARRAY_SIZE(space->dirty_parts); i++)
+		INIT_LIST_HEAD(&space->dirty_parts[i]);
+	if (root && !dynmap_btree_root_valid(geo, root)) {
+		dynmap_err("superblock: bad root of the space tree");
+		return -EUCLEAN;
+	}
+	dynmap_btree_init(&space->tree, cache, DYNMAP_TREE_SPACE, 0, root);
+	for (i = 0; i < geo->nr_devs; i++) {
+		space->slots[i] = geo->dev[i].slots;
+		space->dev_total[i] = dynmap_dev_data_blocks(&geo->dev[i]);
+		space->dev_free[i] = space->dev_total[i];
+		space->total_blocks += space->dev_total[i];
+		space->nr_parts += dynmap_dev_parts(space->slots[i]);
+		space->top[i] = dynmap_parts_new(space, DYNMAP_PART_LEVELS - 1, i, 0);
+		if (!space->top[i])
+			return -ENOMEM;
+	}
+	space->free_blocks = space->total_blocks;
+	dynmap_space_limit(space, cache->max_clean);
+	return 0;
+}
+
+void dynmap_space_limit(struct dynmap_space *space, u32 bufs)
+{
+	space->most_segs = max_t(u32, DYNMAP_MIN_SEGS, bufs / 2 / DYNMAP_SEG_BUFS);
+	space->most_loaded = max_t(u32, DYNMAP_MIN_LOADED, bufs / 4 / DYNMAP_PARTS_BUFS);
+}
+
+/* Free parts and what they consist of. */
+static void dynmap_parts_free(struct dynmap_parts *parts)
+{
+	u32 i;
+
+	if (!parts)
+		return;
+	for (i = 0; i < dynmap_part_count(parts->level); i++) {
+		if (parts->level)
+			dynmap_parts_free(parts->part[i].parts);
+		else
+			dynmap_free(parts->part[i].seg);
+	}
+	dynmap_free(parts);
+}
+
+void dynmap_space_exit(struct dynmap_space *space)
+{
+	u32 dev;
+
+	for (dev = 0; dev < DYNMAP_MAX_DEVICES; dev++)
+		dynmap_parts_free(space->top[dev]);
+}
+
+/* What is wrong with a summary of a part of so many blocks. */
+static const char *dynmap_summary_check(const struct dynmap_disk_summary *disk, u64 blocks)
+{
+	u64 known = le32_to_cpu(disk->blocks), sum = le32_to_cpu(disk->used);
+	u32 class, nodes;
+
+	if (!known || known > blocks)
+		return "length";
+	for (class = 0; class < 2; class++) {
+		nodes = le32_to_cpu(disk->node_blocks[class]);
+		sum += nodes;
+		if (le32_to_cpu(disk->node_used[class]) > nodes ||
+		    le32_to_cpu(disk->empty[class]) > nodes)
+			return "nodes";
+	}
+	if (sum > known)
+		return "sum";
+	return le32_to_cpu(disk->run) > min_t(u64, known, DYNMAP_SEGMENT_BLOCKS) ||
+	       le32_to_cpu(disk->zone) > DYNMAP_ZONE_BLOCKS ? "room" : NULL;
+}
+
+/* Take the summary of a part as read from disk. */
+static void dynmap_part_take(struct dynmap_part *part, const struct dynmap_disk_summary *disk,
+			     u64 blocks)
+{
+	struct dynmap_summary *sum = &part->disk;
+	u32 class;
+
+	sum->used = le32_to_cpu(disk->used);
+	if (le32_to_cpu(disk->blocks) == blocks) {
+		sum->run = le32_to_cpu(disk->run);
+		sum->zone = le32_to_cpu(disk->zone);
+	}
+	part->room.run = sum->run;
+	part->room.zone = sum->zone;
+	for (class = 0; class < 2; class++) {
+		sum->node_blocks[class] = le32_to_cpu(disk->node_blocks[class]);
+		sum->node_used[class] = le32_to_cpu(disk->node_used[class]);
+		sum->empty[class] = le32_to_cpu(disk->empty[class]);
+		if (sum->node_blocks[class] > sum->node_used[class])
+			part->room.flags |= DYNMAP_NEED_NODE_A << class;
+		if (sum->empty[class])
+			part->room.flags |= DYNMAP_NEED_EMPTY_A << class;
+	}
+}
+
+static void dynmap_summary_add(struct dynmap_summary *sum, const struct dynmap_summary *part)
+{
+	u32 class;
+
+	sum->used += part->used;
+	for (class = 0; class < 2; class++) {
+		sum->node_blocks[class] += part->node_blocks[class];
+		sum->node_used[class] += part->node_used[class];
+		sum->empty[class] += part->empty[class];
+	}
+	sum->run = max(sum->run, part->run);
+	sum->zone = max(sum->zone, part->zone);
+}
+
+static void dynmap_parts_sum(const struct dynmap_parts *parts, struct dynmap_summary *sum)
+{
+	u32 i;
+
+	memset(sum, 0, sizeof(*sum));
+	for (i = 0; i < dynmap_part_count(parts->level); i++)
+		dynmap_summary_add(sum, &parts->part[i].disk);
+}
+
+/* Does a summary from disk count what there is, and promise no less than is free? */
+static bool dynmap_summary_agrees(const struct dynmap_summary *disk,
+				  const struct dynmap_summary *sum)
+{
+	return !memcmp(disk, sum, offsetof(struct dynmap_summary, run)) &&
+	       disk->run >= sum->run && disk->zone >= sum->zone;
+}
+
+/* Visit the records with keys in [first, end) of the space tree: @take them. */
+static int dynmap_space_scan(struct dynmap_space *space, u64 first, u64 end,
+			     int (*take)(struct dynmap_space *space, void *into, u64 at,
+					 const void *record),
+			     void *into, struct dynmap_op *op)
+{
+	struct dynmap_path path;
+	u64 key, at;
+	int slot, ret;
+
+	for (key = first; key < end; key = path.high) {
+		ret = dynmap_btree_find(&space->tree, key, &path, op);
+		if (ret)
+			return ret == -ENOENT ? 0 : ret;
+		for (slot = max(path.slot[0], 0); slot < (int)dynmap_node_count(path.buf[0]);
+		     slot++) {
+			at = dynmap_leaf_key(path.buf[0], slot);
+			if (at < key)
+				continue;
+			if (at >= end)
+				return 0;
+			ret = take(space, into, at - first, dynmap_leaf_record(path.buf[0], slot));
+			if (ret)
+				return ret;
+		}
+	}
+	return 0;
+}
+
+/* Take the summary of one of some parts. */
+static int dynmap_parts_take(struct dynmap_space *space, void *into, u64 at, const void *record)
+{
+	struct dynmap_parts *parts = into;
+	u64 blocks = dynmap_part_blocks(space, parts, at);
+	const char *failed = dynmap_summary_check(record, blocks);
+
+	if (failed) {
+		dynmap_err("summary %llx: bad %s", (unsigned long long)dynmap_part_key(parts, at),
+			   failed);
+		return -EUCLEAN;
+	}
+	dynmap_part_take(&parts->part[at], record, blocks);
+	return 0;
+}
+
+/* Read the summaries of parts, all of which have been taken for free. */
+static int dynmap_parts_read(struct dynmap_space *space, struct dynmap_parts *parts,
+			     struct dynmap_op *op)
+{
+	u64 first = dynmap_part_key(parts, 0);
+
+	return dynmap_space_scan(space, first, first + dynmap_part_count(parts->level),
+				 dynmap_parts_take, parts, op);
+}
+
+u64 dynmap_space_allocated(const struct dynmap_space *space)
+{
+	struct dynmap_summary sum;
+	u64 allocated = 0;
+	u32 dev, i;
+
+	for (dev = 0; dev < space->geo->nr_devs; dev++)
+		for (i = 0; i < dynmap_part_count(DYNMAP_PART_LEVELS - 1); i++) {
+			sum = space->top[dev]->part[i].disk;
+			allocated += (u64)sum.used + sum.node_used[0] + sum.node_used[1];
+		}
+	return allocated;
+}
+
+/* What a part of the highest level has in use is not free. */
+static void dynmap_space_count(struct dynmap_space *space, u32 dev,
+			       const struct dynmap_summary *sum)
+{
+	struct dynmap_zones *zones;
+	u64 blocks, free;
+	u32 class;
+
+	space->dev_free[dev] -= sum->used;
+	space->free_blocks -= sum->used;
+	for (class = 0; class < 2; class++) {
+		zones = &space->zones[dev][class];
+		blocks = sum->node_blocks[class];
+		free = blocks - sum->node_used[class];
+		zones->blocks += blocks;
+		zones->free += free;
+		zones->empty += sum->empty[class];
+		space->dev_free[dev] -= blocks;
+		space->free_blocks -= sum->node_used[class];
+		space->meta_total += blocks;
+		space->meta_free += free;
+	}
+}
+
+int dynmap_space_open(struct dynmap_space *space, struct dynmap_op *op)
+{
+	u32 dev, i;
+	int ret;
+
+	for (dev = 0; dev < space->geo->nr_devs; dev++) {
+		ret = dynmap_parts_read(space, space->top[dev], op);
+		if (ret)
+			return ret;
+	}
+	for (dev = 0; dev < space->geo->nr_devs; dev++)
+		for (i = 0; i < dynmap_part_count(DYNMAP_PART_LEVELS - 1); i++)
+			dynmap_space_count(space, dev, &space->top[dev]->part[i].disk);
+	return 0;
+}
+
+/* Bring what a part of level 1 or 2 consists of into memory. */
+static int dynmap_parts_load(struct dynmap_space *space, struct dynmap_parts *above, u32 at,
+			     struct dynmap_op *op)
+{
+	u32 first = above->first + (at << dynmap_part_shift(above->level));
+	struct dynmap_parts *parts = dynmap_parts_new(space, above->level - 1, above->dev, first);
+	struct dynmap_summary sum;
+	int ret;
+
+	if (!parts)
+		return -ENOMEM;
+	parts->above = above;
+	parts->at = at;
+	ret = dynmap_parts_read(space, parts, op);
+	if (!ret) {
+		dynmap_parts_sum(parts, &sum);
+		if (!dynmap_summary_agrees(&above->part[at].disk, &sum)) {
+			dynmap_err("summary %llx is not the sum of those below it",
+				   (unsigned long long)dynmap_part_key(above, at));
+			ret = -EUCLEAN;
+		}
+	}
+	if (ret) {
+		dynmap_free(parts);
+		return ret;
+	}
+	above->part[at].parts = parts;
+	if (!parts->level) {
+		list_add_tail(&parts->list, &space->parts);
+		space->nr_loaded++;
+		space->cache->elsewhere += DYNMAP_PARTS_BUFS;
+	}
+	return 0;
+}
+
+static void dynmap_bits_set(u64 *map, u32 index, u32 len)
+{
+	u64 mask;
+
+	dynmap_for_each_word(mask, index, len)
+		map[index >> 6] |= mask;
+}
+
+static void dynmap_bits_clear(u64 *map, u32 index, u32 len)
+{
+	u64 mask;
+
+	dynmap_for_each_word(mask, index, len)
+		map[index >> 6] &= ~mask;
+}
+
+/* Length of the longest run of ones in a word; *run: of the one that goes on at its end. */
+static u32 dynmap_word_run(u64 bits, u32 *run)
+{
+	u32 best = 0, at = 0, n;
+
+	for (;;) {
+		n = ~bits >> at ? (u32)__ffs64(~bits >> at) : 64 - at;
+		*run += n;
+		best = max(best, *run);
+		at += n;
+		if (at == 64)
+			return best;
+		*run = 0;
+		n = bits >> at ? (u32)__ffs64(bits >> at) : 64 - at;
+		at += n;
+		if (at == 64)
+			return best;
+	}
+}
+
+/* The longest run of data blocks that are not allocated. */
+static u32 dynmap_seg_longest(const struct dynmap_seg *seg, u32 blocks)
+{
+	u32 best = 0, run = 0, word;
+	u64 bits;
+
+	for (word = 0; word * 64 < blocks; word++) {
+		bits = seg->zone_flags[word / DYNMAP_ZONE_WORDS] ? 0 : ~seg->allocated[word];
+		if (blocks - word * 64 < 64)
+			bits &= dynmap_bits(0, blocks - word * 64);
+		best = max(best, dynmap_word_run(bits, &run));
+	}
+	return best;
+}
+
+/* The summary of a segment, by its allocated bits. */
+static void dynmap_seg_sum(const struct dynmap_space *space, const struct dynmap_seg *seg,
+			   struct dynmap_summary *sum)
+{
+	u32 blocks = dynmap_part_blocks(space, seg->parts, seg->at), zone, used, class;
+
+	memset(sum, 0, sizeof(*sum));
+	for (zone = 0; zone < blocks / DYNMAP_ZONE_BLOCKS; zone++) {
+		used = dynmap_bits_count(seg->allocated, zone << DYNMAP_ZONE_SHIFT,
+					 DYNMAP_ZONE_BLOCKS);
+		if (!seg->zone_flags[zone]) {
+			sum->used += used;
+			sum->zone = max(sum->zone, DYNMAP_ZONE_BLOCKS - used);
+			continue;
+		}
+		class = dynmap_zone_class(seg->zone_flags[zone]);
+		sum->node_blocks[class] += DYNMAP_ZONE_BLOCKS;
+		sum->node_used[class] += used;
+		sum->empty[class] += !used;
+	}
+	sum->run = dynmap_seg_longest(seg, blocks);
+}
+
+/* What is wrong with a zone record. */
+static const char *dynmap_zone_check(const struct dynmap_disk_zone *record)
+{
+	u32 flags = le16_to_cpu(record->flags), used = 0, i;
+
+	if (flags & ~DYNMAP_ZONE_META || flags == DYNMAP_ZONE_META)
+		return "flags";
+	for (i = 0; i < DYNMAP_ZONE_WORDS; i++)
+		used += hweight64(le64_to_cpu(record->bitmap[i]));
+	return used == le16_to_cpu(record->used) ? NULL : "count";
+}
+
+/* Take the record of a zone of a segment. */
+static int dynmap_seg_take(struct dynmap_space *space, void *into, u64 at, const void *record)
+{
+	const char *failed = dynmap_zone_check(record);
+	const struct dynmap_disk_zone *zone = record;
+	struct dynmap_seg *seg = into;
+	u32 i;
+
+	if (!failed && at << DYNMAP_ZONE_SHIFT >= dynmap_part_blocks(space, seg->parts, seg->at))
+		failed = "number";
+	if (failed) {
+		dynmap_err("zone record %llu: bad %s", (unsigned long long)le64_to_cpu(zone->zone),
+			   failed);
+		return -EUCLEAN;
+	}
+	for (i = 0; i < DYNMAP_ZONE_WORDS; i++)
+		seg->allocated[at * DYNMAP_ZONE_WORDS + i] = le64_to_cpu(zone->bitmap[i]);
+	seg->zone_flags[at] = le16_to_cpu(zone->flags);
+	return 0;
+}
+
+/* Read the zone records of a segment. */
+static int dynmap_seg_read(struct dynmap_space *space, struct dynmap_seg *seg,
+			   struct dynmap_op *op)
+{
+	u64 first = (u64)seg->number * DYNMAP_SEGMENT_ZONES;
+
+	return dynmap_space_scan(space, first, first + DYNMAP_SEGMENT_ZONES, dynmap_seg_take, seg,
+				 op);
+}
+
+static int dynmap_seg_load(struct dynmap_space *space, struct dynmap_parts *parts, u32 at,
+			   struct dynmap_op *op)
+{
+	struct dynmap_seg *seg = dynmap_zalloc(sizeof(*seg));
+	u32 blocks = dynmap_part_blocks(space, parts, at);
+	struct dynmap_summary sum;
+	int ret;
+
+	if (!seg)
+		return -ENOMEM;
+	INIT_LIST_HEAD(&seg->dirty);
+	seg->number = dynmap_segment_number(parts->dev, parts->first + at);
+	seg->parts = parts;
+	seg->at = at;
+	ret = dynmap_seg_read(space, seg, op);
+	if (!ret) {
+		dynmap_seg_sum(space, seg, &sum);
+		if (!dynmap_summary_agrees(&parts->part[at].disk, &sum)) {
+			dynmap_err("segment %u: its summary does not agree with its zones",
+				   seg->number);
+			ret = -EUCLEAN;
+		}
+	}
+	if (ret) {
+		dynmap_free(seg);
+		return ret;
+	}
+	memcpy(seg->busy, seg->allocated, sizeof(seg->busy));
+	dynmap_bits_set(seg->busy, blocks, DYNMAP_SEGMENT_BLOCKS - blocks);
+	seg->free = blocks - sum.used - sum.node_used[0] - sum.node_used[1];
+	list_add_tail(&seg->list, &space->segs);
+	space->nr_segs++;
+	space->cache->elsewhere += DYNMAP_SEG_BUFS;
+	parts->part[at].seg = seg;
+	parts->nr_segs++;
+	return 0;
+}
+
+int dynmap_space_load_slowly(struct dynmap_space *space, u32 segment, struct dynmap_seg **seg,
+			     struct dynmap_op *op)
+{
+	struct dynmap_parts *parts = space->top[dynmap_segment_dev(segment)];
+	u32 slot = dynmap_segment_slot(segment), level, at;
+	int ret;
+
+	for (level = DYNMAP_PART_LEVELS - 1; level; level--) {
+		at = (slot - parts->first) >> dynmap_part_shift(level);
+		ret = parts->part[at].parts ? 0 : dynmap_parts_load(space, parts, at, op);
+		if (ret)
+			return ret;
+		parts = parts->part[at].parts;
+	}
+	at = slot - parts->first;
+	parts->used = true;
+	ret = dynmap_seg_load(space, parts, at, op);
+	*seg = parts->part[at].seg;
+	return ret;
+}
+
+/* Are the bitmaps of a segment those on disk? */
+static bool dynmap_seg_may_go(const struct dynmap_space *space, const struct dynmap_seg *seg)
+{
+	u32 blocks = dynmap_part_blocks(space, seg->parts, seg->at);
+
+	return list_empty(&seg->dirty) &&
+	       seg->free + dynmap_bits_count(seg->allocated, 0, blocks) == blocks;
+}
+
+static void dynmap_space_shrink_segs(struct dynmap_space *space)
+{
+	u32 budget = DYNMAP_SHRINK;
+	struct dynmap_seg *seg;
+
+	while (space->nr_segs > space->most_segs && budget--) {
+		seg = list_first_entry(&space->segs, struct dynmap_seg, list);
+		if (seg->used || !dynmap_seg_may_go(space, seg)) {
+			seg->used = false;
+			list_move_tail(&seg->list, &space->segs);
+			continue;
+		}
+		list_del(&seg->list);
+		space->nr_segs--;
+		space->cache->elsewhere -= DYNMAP_SEG_BUFS;
+		seg->parts->part[seg->at].seg = NULL;
+		seg->parts->nr_segs--;
+		dynmap_free(seg);
+	}
+}
+
+static void dynmap_space_shrink_parts(struct dynmap_space *space)
+{
+	u32 budget = DYNMAP_SHRINK;
+	struct dynmap_parts *parts;
+
+	while (space->nr_loaded > space->most_loaded && budget--) {
+		parts = list_first_entry(&space->parts, struct dynmap_parts, list);
+		if (parts->used || parts->nr_segs || !list_empty(&parts->dirty)) {
+			parts->used = false;
+			list_move_tail(&parts->list, &space->parts);
+			continue;
+		}
+		list_del(&parts->list);
+		space->nr_loaded--;
+		space->cache->elsewhere -= DYNMAP_PARTS_BUFS;
+		parts->above->part[parts->at].parts = NULL;
+		dynmap_free(parts);
+	}
+}
+
+void dynmap_space_shrink(struct dynmap_space *space)
+{
+	dynmap_space_shrink_segs(space);
+	dynmap_space_shrink_parts(space);
+}
+
+int dynmap_space_touched(struct dynmap_space *space, u32 segment, struct dynmap_op *op)
+{
+	struct dynmap_parts *parts = space->top[dynmap_segment_dev(segment)];
+	u32 slot = dynmap_segment_slot(segment), level, at;
+	const struct dynmap_summary *sum;
+	int ret;
+
+	for (level = DYNMAP_PART_LEVELS - 1;; level--) {
+		at = (slot - parts->first) >> dynmap_part_shift(level);
+		sum = &parts->part[at].disk;
+		if (!level && parts->part[at].seg)
+			return 1;
+		if (!level || (!parts->part[at].parts && !sum->used && !sum->node_blocks[0] &&
+			       !sum->node_blocks[1]))
+			return sum->used || sum->node_blocks[0] || sum->node_blocks[1];
+		ret = parts->part[at].parts ? 0 : dynmap_parts_load(space, parts, at, op);
+		if (ret)
+			return ret;
+		parts = parts->part[at].parts;
+	}
+}
+
+/* How much of what is needed a part may have. */
+static u32 dynmap_room_of(const struct dynmap_room *room, u8 need)
+{
+	if (need == DYNMAP_NEED_RUN)
+		return room->run;
+	return need == DYNMAP_NEED_ZONE ? room->zone : !!(room->flags & need);
+}
+
+/* The most that any of some parts may have. */
+static struct dynmap_room dynmap_parts_room(const struct dynmap_parts *parts)
+{
+	const struct dynmap_part *part = parts->part;
+	struct dynmap_room most = {};
+	u32 i;
+
+	for (i = 0; i < dynmap_part_count(parts->level); i++, part++) {
+		most.run = max(most.run, part->room.run);
+		most.zone = max(most.zone, part->room.zone);
+		most.flags |= part->room.flags;
+	}
+	return most;
+}
+
+/* Find the first segment at or behind slot @from. -ENOENT: no bound is too high any more. */
+static int dynmap_parts_find(struct dynmap_space *space, struct dynmap_parts *parts, u8 need,
+			     u32 want, u32 from, u32 *slot, struct dynmap_op *op)
+{
+	u32 shift = dynmap_part_shift(parts->level), i;
+	struct dynmap_part *part;
+	int ret;
+
+	for (i = from > parts->first ? (from - parts->first) >> shift : 0;
+	     i < dynmap_part_count(parts->level); i++) {
+		part = &parts->part[i];
+		if (dynmap_room_of(&part->room, need) < want)
+			continue;
+		*slot = parts->first + (i << shift);
+		if (!parts->level)
+			return 0;
+		ret = part->parts ? 0 : dynmap_parts_load(space, parts, i, op);
+		if (ret)
+			return ret;
+		part->parts->used = true;
+		ret = dynmap_parts_find(space, part->parts, need, want, from, slot, op);
+		if (ret != -ENOENT)
+			return ret;
+		part->room = dynmap_parts_room(part->parts);
+	}
+	return -ENOENT;
+}
+
+int dynmap_space_find(struct dynmap_space *space, u32 dev, u8 need, u32 want, u32 least, u32 from,
+		      u32 *slot, struct dynmap_op *op)
+{
+	struct dynmap_parts *top = space->top[dev];
+	struct dynmap_room most;
+	int ret;
+
+	for (;;) {
+		most = dynmap_parts_room(top);
+		want = min(want, dynmap_room_of(&most, need));
+		if (want <= least)
+			return -ENOENT;
+		ret = dynmap_parts_find(space, top, need, want, from, slot, op);
+		if (ret == -ENOENT && from)
+			ret = dynmap_parts_find(space, top, need, want, 0, slot, op);
+		if (ret != -ENOENT)
+			return ret;
+	}
+}
+
+/* A part may have that much from now on. */
+static void dynmap_room_raise(struct dynmap_parts *parts, u32 at, u32 run, u32 zone, u8 flags)
+{
+	struct dynmap_room *room;
+
+	for (; parts; at = parts->at, parts = parts->above) {
+		room = &parts->part[at].room;
+		if (room->run >= run && room->zone >= zone && !(flags & ~room->flags))
+			return;
+		room->run = max(room->run, run);
+		room->zone = max_t(u32, room->zone, zone);
+		room->flags |= flags;
+	}
+}
+
+u32 dynmap_seg_run(const struct dynmap_seg *seg, u32 index, u32 want)
+{
+	u32 len = 0, bit, n;
+	u64 used;
+
+	while (len < want && index + len < DYNMAP_SEGMENT_BLOCKS) {
+		bit = (index + len) & 63;
+		used = ~dynmap_seg_free_bits(seg, (index + len) >> 6) >> bit;
+		n = used ? (u32)__ffs64(used) : 64;
+		n = min(n, 64 - bit);
+		len += n;
+		if (bit + n < 64)
+			break;
+	}
+	return min(len, want);
+}
+
+/* Length of the run of free data blocks that ends before @index. */
+static u32 dynmap_seg_run_before(const struct dynmap_seg *seg, u32 index)
+{
+	u32 at = index, bit, n;
+	u64 used;
+
+	while (at) {
+		bit = (at - 1) & 63;
+		used = ~dynmap_seg_free_bits(seg, (at - 1) >> 6) << (63 - bit);
+		n = used ? 64 - (u32)fls64(used) : bit + 1;
+		at -= n;
+		if (n <= bit)
+			break;
+	}
+	return index - at;
+}
+
+/*
+ * First place at or behind @index where a run of at least @len free data blocks, 64 at most,
+ * begins; DYNMAP_SEGMENT_BLOCKS if there is none. Each step of the inner loop doubles the
+ * length of the runs whose first blocks are left in @bits.
+ */
+static u32 dynmap_seg_next_run(const struct dynmap_seg *seg, u32 index, u32 len)
+{
+	u64 skip = ~0ULL << (index & 63), bits, after, next;
+	u32 word = index >> 6, have, n;
+
+	if (word >= DYNMAP_SEGMENT_WORDS)
+		return DYNMAP_SEGMENT_BLOCKS;
+	for (next = dynmap_seg_free_bits(seg, word); word < DYNMAP_SEGMENT_WORDS; word++) {
+		bits = next & skip;
+		skip = ~0ULL;
+		next = word + 1 < DYNMAP_SEGMENT_WORDS ? dynmap_seg_free_bits(seg, word + 1) : 0;
+		for (have = 1, after = next; bits && have < len; have += n) {
+			n = min(have, len - have);
+			bits &= bits >> n | after << (64 - n);
+			after &= after >> n;
+		}
+		if (bits)
+			return word * 64 + __ffs64(bits);
+	}
+	return DYNMAP_SEGMENT_BLOCKS;
+}
+
+u32 dynmap_seg_search(struct dynmap_seg *seg, u32 want, u32 piece, u32 *at)
+{
+	bool whole = want == piece && piece < DYNMAP_SEGMENT_BLOCKS;
+	u32 from = whole ? seg->piece_hint : seg->hint, index, len, left, best = 0;
+
+	want = min(want, dynmap_seg_room(seg)->run);
+	for (;;) {
+		for (index = from; best < want; index += len) {
+			index = dynmap_seg_next_run(seg, index, min(best + 1, 64U));
+			if (index == DYNMAP_SEGMENT_BLOCKS)
+				break;
+			left = dynmap_piece_left(index, piece);
+			len = dynmap_seg_run(seg, index, min(want, left));
+			if (len > best) {
+				best = len;
+				*at = index;
+			}
+		}
+		if (!from || best == want)
+			break;
+		from = 0;
+	}
+	if (best < want)
+		dynmap_seg_room(seg)->run = best;
+	return best;
+}
+
+void dynmap_zone_set_dirty(struct dynmap_space *space, struct dynmap_seg *seg, u32 zone)
+{
+	u64 bit = 1ULL << (zone & 63);
+	struct dynmap_parts *parts;
+
+	space->nr_dirty += !(seg->zone_dirty[zone >> 6] & bit);
+	seg->zone_dirty[zone >> 6] |= bit;
+	if (!list_empty(&seg->dirty))
+		return;
+	list_add_tail(&seg->dirty, &space->dirty);
+	space->nr_dirty++;
+	for (parts = seg->parts; parts->above && list_empty(&parts->dirty); parts = parts->above) {
+		list_add_tail(&parts->dirty, &space->dirty_parts[parts->level]);
+		space->nr_dirty++;
+	}
+}
+
+__hot void dynmap_seg_mark(struct dynmap_space *space, struct dynmap_seg *seg, u32 index, u32 len,
+			   bool allocated)
+{
+	u32 zone;
+
+	if (allocated)
+		dynmap_bits_set(seg->allocated, index, len);
+	else
+		dynmap_bits_clear(seg->allocated, index, len);
+	for (zone = dynmap_zone_of(index); zone <= dynmap_zone_of(index + len - 1); zone++)
+		dynmap_zone_set_dirty(space, seg, zone);
+}
+
+/* Blocks of a zone of metadata are about to become free or, if negative, busy. */
+static void dynmap_zone_count_meta(struct dynmap_space *space, const struct dynmap_seg *seg,
+				   u32 zone, s64 count)
+{
+	u32 free = dynmap_zone_free(seg, zone);
+	struct dynmap_zones *zones;
+
+	zones = &space->zones[dynmap_segment_dev(seg->number)]
+			     [dynmap_zone_class(seg->zone_flags[zone])];
+	zones->free += count;
+	zones->empty += (free + count == DYNMAP_ZONE_BLOCKS) - (free == DYNMAP_ZONE_BLOCKS);
+	space->meta_free += count;
+}
+
+/* The same of any zone. */
+static __always_inline void dynmap_zone_count(struct dynmap_space *space,
+					      const struct dynmap_seg *seg, u32 zone, s64 count)
+{
+	space->free_blocks += count;
+	if (seg->zone_flags[zone])
+		dynmap_zone_count_meta(space, seg, zone, count);
+	else
+		space->dev_free[dynmap_segment_dev(seg->number)] += count;
+}
+
+void dynmap_seg_occupy(struct dynmap_space *space, struct dynmap_seg *seg, u32 index, u32 len)
+{
+	u32 end = index + len, zone, n, count;
+
+	for (; index < end; index += n) {
+		zone = dynmap_zone_of(index);
+		n = min(((zone + 1) << DYNMAP_ZONE_SHIFT), end) - index;
+		count = n - dynmap_bits_count(seg->busy, index, n);
+		seg->free -= count;
+		dynmap_zone_count(space, seg, zone, -(s64)count);
+		dynmap_bits_set(seg->busy, index, n);
+	}
+}
+
+/* Free places of a zone of metadata can be found. */
+static void dynmap_zone_raise(struct dynmap_seg *seg, u32 zone)
+{
+	u32 class = dynmap_zone_class(seg->zone_flags[zone]);
+	u32 free = dynmap_zone_free(seg, zone);
+	u8 flags = 0;
+
+	if (free)
+		flags |= DYNMAP_NEED_NODE_A << class;
+	if (free == DYNMAP_ZONE_BLOCKS)
+		flags |= DYNMAP_NEED_EMPTY_A << class;
+	dynmap_room_raise(seg->parts, seg->at, 0, 0, flags);
+}
+
+/* Blocks of one zone have become free: they can be found. */
+static void dynmap_seg_raise(struct dynmap_seg *seg, u32 zone, u32 index, u32 len)
+{
+	const struct dynmap_room *room = dynmap_seg_room(seg);
+	u32 run = 0, free = 0;
+
+	if (seg->zone_flags[zone]) {
+		dynmap_zone_raise(seg, zone);
+		return;
+	}
+	/* No run is longer than all that is free. */
+	if (room->run < seg->free)
+		run = dynmap_seg_run_before(seg, index) +
+		      dynmap_seg_run(seg, index, DYNMAP_SEGMENT_BLOCKS);
+	if (room->zone < DYNMAP_ZONE_BLOCKS)
+		free = dynmap_zone_free(seg, zone);
+	dynmap_room_raise(seg->parts, seg->at, run, free, 0);
+}
+
+void dynmap_seg_put_back(struct dynmap_space *space, struct dynmap_seg *seg, u32 index, u32 len)
+{
+	u32 end = index + len, zone, n, count;
+
+	for (; index < end; index += n) {
+		zone = dynmap_zone_of(index);
+		n = min(((zone + 1) << DYNMAP_ZONE_SHIFT), end) - index;
+		count = dynmap_bits_count(seg->busy, index, n);
+		seg->free += count;
+		dynmap_zone_count(space, seg, zone, count);
+		dynmap_bits_clear(seg->busy, index, n);
+		dynmap_seg_raise(seg, zone, index, n);
+	}
+}
+
+void dynmap_seg_vacate(struct dynmap_space *space, struct dynmap_seg *seg, u32 index, u32 len)
+{
+	dynmap_seg_put_back(space, seg, index, len);
+	space->vacated++;
+}
+
+void dynmap_seg_settle(struct dynmap_space *space, struct dynmap_seg *seg)
+{
+	u32 blocks = dynmap_segment_blocks(space->geo, seg->number), word;
+	u64 bits;
+
+	dynmap_seg_vacate(space, seg, 0, blocks);
+	for (word = 0; word * 64 < blocks; word++)
+		for (bits = seg->allocated[word]; bits; bits &= bits - 1)
+			dynmap_seg_occupy(space, seg, word * 64 + __ffs64(bits), 1);
+}
+
+void dynmap_zone_claim(struct dynmap_space *space, struct dynmap_seg *seg, u32 zone, u8 flags)
+{
+	u32 dev = dynmap_segment_dev(seg->number), free = dynmap_zone_free(seg, zone);
+	struct dynmap_zones *zones = &space->zones[dev][dynmap_zone_class(flags)];
+
+	seg->zone_flags[zone] = flags;
+	space->dev_free[dev] -= free;
+	zones->blocks += DYNMAP_ZONE_BLOCKS;
+	zones->free += free;
+	zones->empty += free == DYNMAP_ZONE_BLOCKS;
+	space->meta_free += free;
+	space->meta_total += DYNMAP_ZONE_BLOCKS;
+	dynmap_zone_raise(seg, zone);
+	dynmap_zone_set_dirty(space, seg, zone);
+}
+
+void dynmap_zone_disclaim(struct dynmap_space *space, struct dynmap_seg *seg, u32 zone)
+{
+	space->zones[dynmap_segment_dev(seg->number)]
+		    [dynmap_zone_class(seg->zone_flags[zone])].blocks -= DYNMAP_ZONE_BLOCKS;
+	space->meta_total -= DYNMAP_ZONE_BLOCKS;
+	seg->zone_flags[zone] = 0;
+	dynmap_zone_set_dirty(space, seg, zone);
+}
+
+/* Parts from segment slot @slot on have more blocks than before. */
+static void dynmap_parts_grow(struct dynmap_space *space, struct dynmap_parts *parts, u32 slot)
+{
+	u32 shift = dynmap_part_shift(parts->level), i;
+	u64 blocks;
+
+	for (i = slot > parts->first ? (slot - parts->first) >> shift : 0;
+	     i < dynmap_part_count(parts->level); i++) {
+		blocks = dynmap_part_blocks(space, parts, i);
+		if (!blocks)
+			break;
+		dynmap_part_is_free(&parts->part[i], blocks);
+		if (parts->level && parts->part[i].parts)
+			dynmap_parts_grow(space, parts->part[i].parts, slot);
+	}
+}
+
+void dynmap_space_grow_end(struct dynmap_space *space, u32 dev, struct dynmap_parts **top)
+{
+	const struct dynmap_dev *device = &space->geo->dev[dev];
+	u64 total = dynmap_dev_data_blocks(device), before = space->dev_total[dev];
+	u32 slot = before >> DYNMAP_SEGMENT_SHIFT, index = before & (DYNMAP_SEGMENT_BLOCKS - 1);
+	struct dynmap_seg *seg = NULL;
+	u32 fresh;
+
+	if (!space->slots[dev]) {
+		space->top[dev] = *top;
+		*top = NULL;
+	}
+	space->nr_parts += dynmap_dev_parts(device->slots) - dynmap_dev_parts(space->slots[dev]);
+	space->dev_total[dev] = total;
+	space->slots[dev] = device->slots;
+	space->total_blocks += total - before;
+	dynmap_parts_grow(space, space->top[dev], slot);
+	/* What is not in memory is free without being noted. */
+	space->free_blocks += total - before;
+	space->dev_free[dev] += total - before;
+	space->vacated += total > before;
+	if (index)
+		seg = dynmap_space_seg(space, dynmap_segment_number(dev, slot));
+	if (!seg)
+		return;
+	fresh = min_t(u64, total - before, DYNMAP_SEGMENT_BLOCKS - index);
+	dynmap_bits_clear(seg->busy, index, fresh);
+	seg->free += fresh;
+}
+
+/* The record of a zone; all zero but for its number if there is to be none. */
+static void dynmap_zone_record(const struct dynmap_seg *seg, u32 zone, u64 *key,
+			       struct dynmap_disk_zone *record)
+{
+	u32 used = 0, i;
+	u64 bits;
+
+	*key = (u64)seg->number * DYNMAP_SEGMENT_ZONES + zone;
+	memset(record, 0, sizeof(*record));
+	record->zone = cpu_to_le64(*key);
+	record->flags = cpu_to_le16(seg->zone_flags[zone]);
+	for (i = 0; i < DYNMAP_ZONE_WORDS; i++) {
+		bits = seg->allocated[zone * DYNMAP_ZONE_WORDS + i];
+		record->bitmap[i] = cpu_to_le64(bits);
+		used += hweight64(bits);
+	}
+	record->used = cpu_to_le16(used);
+}
+
+/* The record of a part, whose summary is up to date. */
+static void dynmap_part_record(const struct dynmap_space *space, const struct dynmap_parts *parts,
+			       u32 at, u64 *key, struct dynmap_disk_summary *record)
+{
+	const struct dynmap_summary *sum = &parts->part[at].disk;
+	u32 class;
+
+	*key = dynmap_part_key(parts, at);
+	record->key = cpu_to_le64(*key);
+	record->blocks = cpu_to_le32(dynmap_part_blocks(space, parts, at));
+	record->used = cpu_to_le32(sum->used);
+	for (class = 0; class < 2; class++) {
+		record->node_blocks[class] = cpu_to_le32(sum->node_blocks[class]);
+		record->node_used[class] = cpu_to_le32(sum->node_used[class]);
+		record->empty[class] = cpu_to_le32(sum->empty[class]);
+	}
+	record->run = cpu_to_le32(sum->run);
+	record->zone = cpu_to_le32(sum->zone);
+}
+
+/* The first zone of a segment whose record is out of date, DYNMAP_SEGMENT_ZONES if none. */
+static u32 dynmap_seg_dirty_zone(const struct dynmap_seg *seg)
+{
+	u32 word;
+
+	for (word = 0; word < ARRAY_SIZE(seg->zone_dirty); word++)
+		if (seg->zone_dirty[word])
+			return word * 64 + __ffs64(seg->zone_dirty[word]);
+	return DYNMAP_SEGMENT_ZONES;
+}
+
+/* Parts of which one has a changed summary, those of level 0 first; NULL if there are none. */
+static struct dynmap_parts *dynmap_space_dirty_parts(const struct dynmap_space *space)
+{
+	u32 level;
+
+	for (level = 0; level < ARRAY_SIZE(space->dirty_parts); level++)
+		if (!list_empty(&space->dirty_parts[level]))
+			return list_first_entry(&space->dirty_parts[level], struct dynmap_parts,
+						dirty);
+	return NULL;
+}
+
+bool dynmap_space_next(struct dynmap_space *space, u64 *key, union dynmap_space_record *record)
+{
+	struct dynmap_parts *parts;
+	struct dynmap_seg *seg;
+	u32 zone;
+
+	if (!list_empty(&space->dirty)) {
+		seg = list_first_entry(&space->dirty, struct dynmap_seg, dirty);
+		zone = dynmap_seg_dirty_zone(seg);
+		if (zone < DYNMAP_SEGMENT_ZONES) {
+			dynmap_zone_record(seg, zone, key, &record->zone);
+			return true;
+		}
+		dynmap_seg_sum(space, seg, &seg->parts->part[seg->at].disk);
+		dynmap_part_record(space, seg->parts, seg->at, key, &record->summary);
+		return true;
+	}
+	parts = dynmap_space_dirty_parts(space);
+	if (!parts)
+		return false;
+	dynmap_parts_sum(parts, &parts->above->part[parts->at].disk);
+	dynmap_part_record(space, parts->above, parts->at, key, &record->summary);
+	return true;
+}
+
+void dynmap_space_done(struct dynmap_space *space)
+{
+	struct dynmap_seg *seg;
+	u32 zone;
+
+	space->nr_dirty--;
+	if (list_empty(&space->dirty)) {
+		list_del_init(&dynmap_space_dirty_parts(space)->dirty);
+		return;
+	}
+	seg = list_first_entry(&space->dirty, struct dynmap_seg, dirty);
+	zone = dynmap_seg_dirty_zone(seg);
+	if (zone < DYNMAP_SEGMENT_ZONES)
+		seg->zone_dirty[zone >> 6] &= ~(1ULL << (zone & 63));
+	else
+		list_del_init(&seg->dirty);
+}
