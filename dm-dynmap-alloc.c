@@ -49,11 +49,14 @@ u64 dynmap_alloc_data_free(const struct dynmap_alloc *alloc)
 		   alloc->space.free_blocks - alloc->space.meta_free);
 }
 
-/* Of those, blocks that data may take before the next checkpoint: nodes have to be left, too. */
-static u64 dynmap_alloc_data_now(const struct dynmap_alloc *alloc)
+/*
+ * Of those, blocks that data may take before the next checkpoint: nodes have to be left, too,
+ * and @promised ones in addition.
+ */
+static u64 dynmap_alloc_data_now(const struct dynmap_alloc *alloc, u64 promised)
 {
 	u64 kept = dynmap_alloc_kept(alloc, 0) + dynmap_alloc_owed(alloc) +
-		   dynmap_alloc_kills(alloc);
+		   dynmap_alloc_kills(alloc) + promised * alloc->cache->copies;
 	u64 places = dynmap_alloc_places(alloc);
 
 	return min(places > kept ? places - kept : 0, dynmap_alloc_data_free(alloc));
@@ -500,9 +503,12 @@ static int dynmap_alloc_find(struct dynmap_alloc *alloc, u64 goal, u32 want, boo
 /* Why there are no data blocks to be had. */
 static int dynmap_alloc_no_data(const struct dynmap_alloc *alloc)
 {
-	bool soon = alloc->quarantined || dynmap_alloc_kills_move(alloc) ||
-		    dynmap_zones_may_go(alloc) || dynmap_alloc_data_free(alloc);
+	bool soon;
 
+	if (alloc->promised && dynmap_alloc_data_now(alloc, 0))
+		return -EINPROGRESS;
+	soon = alloc->quarantined || dynmap_alloc_kills_move(alloc) ||
+	       dynmap_zones_may_go(alloc) || dynmap_alloc_data_free(alloc);
 	return soon ? -EBUSY : -ENOSPC;
 }
 
@@ -514,7 +520,7 @@ static __always_inline int dynmap_alloc_give(struct dynmap_alloc *alloc, u64 goa
 	u32 index, own;
 	int ret;
 
-	want = min_t(u64, want, dynmap_alloc_data_now(alloc));
+	want = min_t(u64, want, dynmap_alloc_data_now(alloc, alloc->promised));
 	if (!want)
 		return dynmap_alloc_no_data(alloc);
 	if (want == 1 && dynmap_hold_next(alloc, goal)) {

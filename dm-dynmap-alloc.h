@@ -47,6 +47,8 @@
  * @data_allocated: blocks allocated to data
  * @meta_allocated: blocks allocated to nodes
  * @floor: blocks that data may not take
+ * @promised: nodes of each copy that writes under way may take for good: data leaves room for
+ *	them; set by who knows these writes before blocks are asked for
  * @quarantined: data blocks freed and not yet released
  * @freed: data blocks freed, the record not yet durable
  * @committing: the same, the record being committed
@@ -67,6 +69,7 @@ struct dynmap_alloc {
 	u64 data_allocated;
 	u64 meta_allocated;
 	u64 floor;
+	u32 promised;
 	u64 quarantined;
 	struct dynmap_runlist freed;
 	struct dynmap_runlist committing;
@@ -288,7 +291,8 @@ static inline u32 dynmap_alloc_piece(const struct dynmap_alloc *alloc)
  * @op: told what is missing
  *
  * Return: 0; -ENOSPC; -EBUSY if blocks are in quarantine that a commit and
- * checkpoint will free; as dynmap_space_load().
+ * checkpoint will free; -EINPROGRESS: there will be some when the writes have ended that
+ * alloc->promised tells of; as dynmap_space_load().
  */
 int __must_check dynmap_alloc_data(struct dynmap_alloc *alloc, u64 goal, u32 want,
 				   u64 *pbn, u32 *len, struct dynmap_op *op);

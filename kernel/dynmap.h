@@ -463,7 +463,7 @@ void dynmap_kspace_init(struct dynmap_kpool *pool);
  */
 void dynmap_kspace_open(struct dynmap_kpool *pool);
 /* The pool has stopped: what waits for space looks again, and fails. */
-void dynmap_space_stop(struct dynmap_kpool *pool);
+void dynmap_kspace_stop(struct dynmap_kpool *pool);
 /*
  * Blocks became free: if there are more than the mark, falling to it is an event again. Lock
  * held. A checkpoint arms the mark of nodes only: nodes are freed in each epoch, and each time
@@ -595,6 +595,16 @@ void dynmap_fresh_exit(struct dynmap_kpool *pool);
  */
 struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool, struct dynmap_volume *volume,
 					u64 lbn, u64 len, bool exclusive);
+/* Nodes that fresh writes under way may add when they are settled. */
+u32 dynmap_fresh_pending(struct dynmap_kpool *pool);
+/* What is asked for is there, but promised to fresh writes: @error tells, who waits knows. */
+static inline int dynmap_crowded(struct dynmap_kpool *pool, int error)
+{
+	if (error == -EINPROGRESS)
+		WRITE_ONCE(pool->crowded, true);
+	return error;
+}
+
 /* Hold blocks for it, perhaps fewer; if not: it is over. Lock held for writing. */
 int __must_check dynmap_fresh_hold(struct dynmap_kpool *pool, struct dynmap_fresh *fresh,
 				   struct dynmap_op *op);

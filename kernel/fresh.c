@@ -139,15 +139,23 @@ static __hot void dynmap_fresh_end(struct dynmap_kpool *pool, struct dynmap_fres
 		wake_up_all(&pool->bucket_wait);
 }
 
+u32 dynmap_fresh_pending(struct dynmap_kpool *pool)
+{
+	return DYNMAP_WRITE_NODES * atomic_read(&pool->first_writes) +
+	       DYNMAP_REDIRECT_NODES * atomic_read(&pool->redirects);
+}
+
 __hot int dynmap_fresh_hold(struct dynmap_kpool *pool, struct dynmap_fresh *fresh,
 			    struct dynmap_op *op)
 {
-	int ret = dynmap_table_hold(&pool->core.table, fresh->volume, fresh->len, &fresh->pbn,
-				    &fresh->len, op);
+	int ret;
 
+	pool->core.alloc.promised = dynmap_fresh_pending(pool);
+	ret = dynmap_table_hold(&pool->core.table, fresh->volume, fresh->len, &fresh->pbn,
+				&fresh->len, op);
 	if (ret) {
 		dynmap_fresh_end(pool, fresh);
-		return ret;
+		return dynmap_crowded(pool, ret);
 	}
 	fresh->redirect = true;
 	atomic_add(fresh->windows, &pool->redirects);

@@ -173,8 +173,8 @@ static u32 dynmap_pending_nodes(struct dynmap_kpool *pool, struct bio *bio, bool
 	u32 blocks = DIV_ROUND_UP(bio_sectors(bio), DYNMAP_BLOCK_SECTORS);
 	u32 windows = (blocks + DYNMAP_WINDOW_BLOCKS - 2) / DYNMAP_WINDOW_BLOCKS;
 
-	return DYNMAP_WRITE_NODES * (atomic_read(&pool->first_writes) + windows) +
-	       DYNMAP_REDIRECT_NODES * (atomic_read(&pool->redirects) + (shared ? windows : 0));
+	return dynmap_fresh_pending(pool) +
+	       windows * (DYNMAP_WRITE_NODES + (shared ? DYNMAP_REDIRECT_NODES : 0));
 }
 
 /* Look up and, for a write to a hole, reserve; lock held, for writing if @reserve. */
@@ -185,6 +185,7 @@ static __hot int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bo
 	struct dynmap_volume *volume = io->kvolume->volume;
 	u64 lbn = dynmap_first_block(bio);
 	u64 end = DIV_ROUND_UP(bio_end_sector(bio), DYNMAP_BLOCK_SECTORS);
+	u32 pending = 0;
 	int ret = 0;
 	bool changes;
 
@@ -203,17 +204,19 @@ static __hot int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bo
 	changes = mapping->kind != DYNMAP_DATA || mapping->shared;
 	if (pool->read_only || (changes && pool->mode == DYNMAP_MODE_READ_ONLY))
 		return -EIO;
-	if (changes)
-		ret = dynmap_table_may_write(&pool->core.table, volume,
-					     dynmap_pending_nodes(pool, bio, mapping->shared));
-	if (ret == -EINPROGRESS)
-		WRITE_ONCE(pool->crowded, true);
+	if (changes) {
+		pending = dynmap_pending_nodes(pool, bio, mapping->shared);
+		ret = dynmap_crowded(pool, dynmap_table_may_write(&pool->core.table, volume,
+								  pending));
+	}
 	if (ret)
 		return ret;
 	if (mapping->kind != DYNMAP_HOLE || !reserve)
 		return 0;
+	pool->core.alloc.promised = pending;
 	ret = dynmap_table_reserve(&pool->core.table, volume, lbn,
 				   min_t(u64, end - lbn, DYNMAP_MAX_EXTENT_BLOCKS), op);
+	ret = dynmap_crowded(pool, ret);
 	return ret ? ret : dynmap_table_lookup(volume, lbn, mapping, op);
 }
 
@@ -285,12 +288,16 @@ static int dynmap_change_begins(const struct dynmap_kpool *pool)
 	return pool->snapshotting ? -EINPROGRESS : 0;
 }
 
-/* Wait until snapshots have been made; 0, or @error if it was something else. */
+/*
+ * Wait until snapshots have been made, or one of the writes has ended that others leave room
+ * for; 0, or @error if it was something else.
+ */
 static int dynmap_wait_thaw(struct dynmap_kpool *pool, int error)
 {
 	if (error != -EINPROGRESS)
 		return error;
-	wait_event(pool->bucket_wait, !READ_ONCE(pool->snapshotting));
+	wait_event_timeout(pool->bucket_wait,
+			   !READ_ONCE(pool->snapshotting) && !READ_ONCE(pool->crowded), HZ / 10);
 	return 0;
 }
 
@@ -343,9 +350,12 @@ static int dynmap_reserve_step(struct dynmap_kpool *pool, struct dynmap_volume *
 		ret = dynmap_table_lookup(volume, *lbn, &mapping, op);
 	if (ret)
 		return ret;
-	if (mapping.kind == DYNMAP_HOLE)
-		return dynmap_table_reserve(&pool->core.table, volume, *lbn,
-					    min_t(u64, end - *lbn, DYNMAP_MAX_EXTENT_BLOCKS), op);
+	if (mapping.kind == DYNMAP_HOLE) {
+		pool->core.alloc.promised = dynmap_fresh_pending(pool);
+		ret = dynmap_table_reserve(&pool->core.table, volume, *lbn,
+					   min_t(u64, end - *lbn, DYNMAP_MAX_EXTENT_BLOCKS), op);
+		return dynmap_crowded(pool, ret);
+	}
 	*lbn += mapping.len;
 	return 0;
 }

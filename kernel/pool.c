@@ -405,7 +405,7 @@ void dynmap_kpool_stop(struct dynmap_kpool *pool)
 	dynmap_kpool_unlock(pool);
 	dynmap_phase_end(pool, old);
 	mutex_unlock(&pool->release_mutex);
-	dynmap_space_stop(pool);
+	dynmap_kspace_stop(pool);
 	cancel_delayed_work_sync(&pool->idle_work);
 	cancel_work_sync(&pool->reap_work);
 	if (pool->mode != DYNMAP_MODE_READ_ONLY)

@@ -292,7 +292,7 @@ void dynmap_kspace_init(struct dynmap_kpool *pool)
 	pool->node_mark_hit = true;
 }
 
-void dynmap_space_stop(struct dynmap_kpool *pool)
+void dynmap_kspace_stop(struct dynmap_kpool *pool)
 {
 	struct bio *bio;
 

@@ -539,6 +539,28 @@ static void test_kills_have_room(void **state)
 	alloc->cache->kills.count = 0;
 }
 
+/* Data leaves room for the nodes of writes under way, and says so when there is nothing else. */
+static void test_data_leaves_what_is_promised(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_alloc *alloc = alloc_of(bench);
+	struct run run;
+	u64 before;
+
+	alloc->promised = 500;
+	while (!take(bench, DYNMAP_PBN_NONE, 16, &run))
+		before = dynmap_alloc_places(alloc);
+	assert_int_equal(take(bench, DYNMAP_PBN_NONE, 16, &run), -EINPROGRESS);
+	assert_true(before >= dynmap_alloc_kept(alloc, 0) + 500 * alloc->cache->copies);
+	/* One of them has ended: there is as much for others. */
+	alloc->promised -= 8;
+	assert_int_equal(take(bench, DYNMAP_PBN_NONE, 16, &run), 0);
+	alloc->promised = 0;
+	while (!take(bench, DYNMAP_PBN_NONE, 16, &run))
+		before = dynmap_alloc_places(alloc);
+	assert_true(before < dynmap_alloc_kept(alloc, 0) + dynmap_alloc_owed(alloc) + 500);
+}
+
 static void test_replay_takes_exactly_what_it_is_told(void **state)
 {
 	struct bench *bench = *state;
@@ -713,6 +735,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_kills_have_room, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_replay_takes_exactly_what_it_is_told,
 						setup_one, teardown),
+		cmocka_unit_test_setup_teardown(test_data_leaves_what_is_promised, setup_one,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_bad_zone_records, setup_three, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_summaries, setup_three, teardown),
 		cmocka_unit_test_setup_teardown(test_bitmaps_come_and_go, setup_three, teardown),
