@@ -17,6 +17,8 @@ void dynmap_family_init(struct dynmap_family *family, struct dynmap_cache *cache
 	family->next_id = le64_to_cpu(sb->next_snapshot_id);
 	family->durable = ~0ULL;
 	INIT_LIST_HEAD(&family->loaded);
+	INIT_LIST_HEAD(&family->changed);
+	INIT_LIST_HEAD(&family->entered);
 	dynmap_btree_init(&family->snaps, cache, DYNMAP_TREE_SNAPSHOT, 0, &sb->snapshot_root);
 	dynmap_btree_init(&family->waiting, cache, DYNMAP_TREE_KILL, 0, &sb->kill_root);
 }
@@ -25,6 +27,7 @@ static void dynmap_snap_free(struct dynmap_family *family, struct dynmap_snap *s
 {
 	family->cache->tally[DYNMAP_TREE_SNAPSHOT].records -= snap->dirty;
 	list_del(&snap->list);
+	list_del(&snap->state);
 	hlist_del_init(&snap->hash);
 	dynmap_cache_free(family->cache, snap, snap->buf);
 }
@@ -42,17 +45,27 @@ void dynmap_family_exit(struct dynmap_family *family)
 void dynmap_family_unload(struct dynmap_family *family)
 {
 	struct dynmap_snap *snap, *next;
+	u32 most = DYNMAP_UNLOAD_MOST;
 
-	list_for_each_entry_safe(snap, next, &family->loaded, list)
+	list_for_each_entry_safe(snap, next, &family->loaded, list) {
+		if (!most--)
+			break;
 		if (!snap->dirty)
 			dynmap_snap_free(family, snap);
+		else
+			list_move_tail(&snap->list, &family->loaded);
+	}
 }
 
 /* The record of a snapshot node has changed: the next checkpoint enters it. */
 static void dynmap_snap_changed(struct dynmap_snap *snap)
 {
-	snap->divergence.cache->tally[DYNMAP_TREE_SNAPSHOT].records += !snap->dirty;
+	if (snap->dirty && !snap->entered)
+		return;
+	snap->family->cache->tally[DYNMAP_TREE_SNAPSHOT].records += !snap->dirty;
 	snap->dirty = true;
+	snap->entered = false;
+	list_move_tail(&snap->state, &snap->family->changed);
 }
 
 static struct hlist_head *dynmap_snap_bucket(struct dynmap_family *family, u64 id)
@@ -101,6 +114,8 @@ static struct dynmap_snap *dynmap_snap_new(struct dynmap_family *family, u64 id,
 	if (!snap)
 		return NULL;
 	snap->buf = buf;
+	snap->family = family;
+	INIT_LIST_HEAD(&snap->state);
 	snap->id = id;
 	snap->disk = *disk;
 	snap->own = le64_to_cpu(disk->own_blocks);
@@ -971,39 +986,47 @@ int dynmap_family_survey(struct dynmap_family *family, struct dynmap_survey *sur
 	return 0;
 }
 
-int dynmap_family_checkpoint(struct dynmap_family *family, struct dynmap_op *op)
+int dynmap_family_enter(struct dynmap_family *family, u32 most, struct dynmap_op *op)
 {
 	struct dynmap_snap *snap;
-	int ret = dynmap_kills_checkpoint(family, op);
+	int ret;
 
-	if (ret)
-		return ret;
-	list_for_each_entry(snap, &family->loaded, list) {
-		if (!snap->dirty)
-			continue;
+	while (!list_empty(&family->changed)) {
+		if (!most--)
+			return -EINPROGRESS;
 		ret = dynmap_alloc_reserve(family->alloc, dynmap_btree_worst(&family->snaps), 2,
 					   op);
 		if (ret)
 			return ret;
+		snap = list_first_entry(&family->changed, struct dynmap_snap, state);
 		dynmap_btree_root(&snap->divergence, &snap->disk.divergence_root);
 		snap->disk.own_blocks = cpu_to_le64(snap->own);
 		ret = dynmap_btree_put(&family->snaps, snap->id, &snap->disk, op);
 		if (ret)
 			return ret;
+		snap->entered = true;
+		list_move_tail(&snap->state, &family->entered);
 	}
 	return 0;
 }
 
+int dynmap_family_checkpoint(struct dynmap_family *family, struct dynmap_op *op)
+{
+	int ret = dynmap_kills_checkpoint(family, op);
+
+	return ret ? ret : dynmap_family_enter(family, ~0U, op);
+}
+
 void dynmap_family_seal(struct dynmap_family *family)
 {
-	struct dynmap_snap *snap;
+	struct dynmap_snap *snap, *next;
 
-	list_for_each_entry(snap, &family->loaded, list) {
-		if (snap->dirty)
-			dynmap_btree_seal_in(&snap->divergence, &family->snaps, snap->id,
-					     offsetof(struct dynmap_disk_snapshot,
-						      divergence_root));
+	list_for_each_entry_safe(snap, next, &family->entered, state) {
+		dynmap_btree_seal_in(&snap->divergence, &family->snaps, snap->id,
+				     offsetof(struct dynmap_disk_snapshot, divergence_root));
 		snap->dirty = false;
+		snap->entered = false;
+		list_del_init(&snap->state);
 	}
 	family->cache->tally[DYNMAP_TREE_SNAPSHOT].records = 0;
 	dynmap_btree_seal(&family->snaps);

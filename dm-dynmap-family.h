@@ -47,6 +47,8 @@
 
 #define DYNMAP_SNAP_HASH_BITS	12
 
+#define DYNMAP_UNLOAD_MOST	4096	/* volumes, or nodes, that an unload looks at */
+
 /**
  * struct dynmap_snap - a snapshot node in memory
  * @list: in the family's list
@@ -57,7 +59,10 @@
  * @own: data blocks in use, born after its parent up to itself; short of what a
  *	dying parent still counts
  * @death: which of the family's deaths made it dying, 0: a durable one
- * @dirty: the record in the tree is out of date
+ * @dirty: changed in this epoch
+ * @entered: and the record in the tree tells of it
+ * @family: what it is part of
+ * @state: in the list of those that have changed, or of those that were entered, or empty
  * @buf: the buffer that it lies in, or NULL
  */
 struct dynmap_snap {
@@ -69,6 +74,9 @@ struct dynmap_snap {
 	u64 own;
 	u64 death;
 	bool dirty;
+	bool entered;
+	struct dynmap_family *family;
+	struct list_head state;
 	struct dynmap_buf *buf;
 };
 
@@ -80,6 +88,8 @@ struct dynmap_snap {
  * @waiting: the kill tree: the kills that waited at the last checkpoint
  * @waited: how many these are: they have the numbers below
  * @loaded: those in memory
+ * @changed: those whose record in the tree is out of date
+ * @entered: those that have changed in this epoch, and their record as well
  * @hash: the same, by id
  * @next_id: of the next one
  * @deaths: nodes that began to die since opening
@@ -95,6 +105,8 @@ struct dynmap_family {
 	struct dynmap_tree waiting;
 	u64 waited;
 	struct list_head loaded;
+	struct list_head changed;
+	struct list_head entered;
 	struct hlist_head hash[1 << DYNMAP_SNAP_HASH_BITS];
 	u64 next_id;
 	u64 deaths;
@@ -287,7 +299,11 @@ struct dynmap_survey {
 int __must_check dynmap_family_survey(struct dynmap_family *family, struct dynmap_survey *survey,
 				      struct dynmap_op *op);
 
-/* Checkpoint: put the kills, and records that changed; no further changes; the trees are sealed. */
+/*
+ * Checkpoint: put records that changed, @most of them, as dynmap_table_checkpoint(); put the
+ * kills, and all such records; no further changes; the trees are sealed.
+ */
+int __must_check dynmap_family_enter(struct dynmap_family *family, u32 most, struct dynmap_op *op);
 int __must_check dynmap_family_checkpoint(struct dynmap_family *family, struct dynmap_op *op);
 void dynmap_family_seal(struct dynmap_family *family);
 

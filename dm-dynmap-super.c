@@ -369,7 +369,12 @@ int dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *o
 			return ret;
 		pool->gave_back = pool->cache.epoch;
 	}
-	return dynmap_alloc_checkpoint(&pool->alloc, DYNMAP_PREPARE_RECORDS, op);
+	ret = dynmap_family_enter(&pool->table.family, DYNMAP_PREPARE_RECORDS, op);
+	if (!ret)
+		ret = dynmap_table_checkpoint(&pool->table, DYNMAP_PREPARE_RECORDS, op);
+	if (!ret)
+		ret = dynmap_alloc_checkpoint(&pool->alloc, DYNMAP_PREPARE_RECORDS, op);
+	return ret;
 }
 
 int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
@@ -387,7 +392,7 @@ int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 	if (!ret)
 		ret = dynmap_family_checkpoint(&pool->table.family, op);
 	if (!ret)
-		ret = dynmap_table_checkpoint(&pool->table, op);
+		ret = dynmap_table_checkpoint(&pool->table, ~0U, op);
 	if (!ret)
 		ret = dynmap_alloc_checkpoint(&pool->alloc, ~0U, op);
 	if (ret)

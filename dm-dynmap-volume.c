@@ -21,6 +21,8 @@ void dynmap_table_init(struct dynmap_table *table, struct dynmap_cache *cache,
 	/* What the devices hold may be reserved. */
 	table->reserves = 1;
 	INIT_LIST_HEAD(&table->loaded);
+	INIT_LIST_HEAD(&table->changed);
+	INIT_LIST_HEAD(&table->entered);
 	dynmap_btree_init(&table->volumes, cache, DYNMAP_TREE_VOLUME, 0, NULL);
 }
 
@@ -69,6 +71,8 @@ static struct dynmap_volume *dynmap_volume_enter(struct dynmap_table *table, u64
 	if (!volume)
 		return NULL;
 	volume->buf = buf;
+	volume->table = table;
+	INIT_LIST_HEAD(&volume->state);
 	volume->id = id;
 	volume->disk = *disk;
 	volume->limit = DYNMAP_MAX_LBN;
@@ -87,6 +91,7 @@ static void dynmap_volume_forget(struct dynmap_table *table, struct dynmap_volum
 {
 	table->cache->tally[DYNMAP_TREE_VOLUME].records -= volume->dirty;
 	list_del(&volume->list);
+	list_del(&volume->state);
 	hlist_del_init(&volume->hash);
 	dynmap_cache_free(table->cache, volume, volume->buf);
 }
@@ -94,10 +99,16 @@ static void dynmap_volume_forget(struct dynmap_table *table, struct dynmap_volum
 void dynmap_table_unload(struct dynmap_table *table)
 {
 	struct dynmap_volume *volume, *next;
+	u32 most = DYNMAP_UNLOAD_MOST;
 
-	list_for_each_entry_safe(volume, next, &table->loaded, list)
+	list_for_each_entry_safe(volume, next, &table->loaded, list) {
+		if (!most--)
+			break;
 		if (!volume->dirty && !volume->users)
 			dynmap_volume_forget(table, volume);
+		else
+			list_move_tail(&volume->list, &table->loaded);
+	}
 	dynmap_family_unload(&table->family);
 }
 
@@ -888,35 +899,39 @@ int dynmap_volume_replay_set(struct dynmap_table *table, u64 id,
 	return 0;
 }
 
-int dynmap_table_checkpoint(struct dynmap_table *table, struct dynmap_op *op)
+int dynmap_table_checkpoint(struct dynmap_table *table, u32 most, struct dynmap_op *op)
 {
 	struct dynmap_volume *volume;
 	int ret;
 
-	list_for_each_entry(volume, &table->loaded, list) {
-		if (!volume->dirty)
-			continue;
+	while (!list_empty(&table->changed)) {
+		if (!most--)
+			return -EINPROGRESS;
 		ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&table->volumes), 2,
 					   op);
 		if (ret)
 			return ret;
+		volume = list_first_entry(&table->changed, struct dynmap_volume, state);
 		dynmap_volume_record(volume);
 		ret = dynmap_btree_put(&table->volumes, volume->id, &volume->disk, op);
 		if (ret)
 			return ret;
+		volume->entered = true;
+		list_move_tail(&volume->state, &table->entered);
 	}
 	return 0;
 }
 
 void dynmap_table_seal(struct dynmap_table *table)
 {
-	struct dynmap_volume *volume;
+	struct dynmap_volume *volume, *next;
 
-	list_for_each_entry(volume, &table->loaded, list) {
-		if (volume->dirty)
-			dynmap_btree_seal_in(&volume->map, &table->volumes, volume->id,
-					     offsetof(struct dynmap_disk_volume, root));
+	list_for_each_entry_safe(volume, next, &table->entered, state) {
+		dynmap_btree_seal_in(&volume->map, &table->volumes, volume->id,
+				     offsetof(struct dynmap_disk_volume, root));
 		volume->dirty = false;
+		volume->entered = false;
+		list_del_init(&volume->state);
 	}
 	table->cache->tally[DYNMAP_TREE_VOLUME].records = 0;
 	dynmap_btree_seal(&table->volumes);

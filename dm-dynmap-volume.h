@@ -22,7 +22,9 @@
 
 /**
  * struct dynmap_volume - a volume in memory
+ * @table: the table that it is in
  * @list: in the table's list of loaded volumes
+ * @state: in its list of those that have changed, or of those that were entered, or empty
  * @hash: in the table's hash of them, by @id
  * @id: volume id
  * @map: its map tree
@@ -34,12 +36,15 @@
  * @version: version of the families that map.share is of
  * @goal: the next redirected write goes there if it is free
  * @limit: what is reserved ahead ends there: the length that hosts see
- * @dirty: the record in the volume tree is out of date
+ * @dirty: changed in this epoch
+ * @entered: and the record in the volume tree tells of it
  * @users: targets that hold it (managed by the caller of dynmap_volume_get)
  * @buf: the buffer that it lies in, or NULL
  */
 struct dynmap_volume {
+	struct dynmap_table *table;
 	struct list_head list;
+	struct list_head state;
 	struct hlist_node hash;
 	u64 id;
 	struct dynmap_tree map;
@@ -51,16 +56,10 @@ struct dynmap_volume {
 	u64 goal;
 	u64 limit;
 	bool dirty;
+	bool entered;
 	u32 users;
 	struct dynmap_buf *buf;
 };
-
-/* The record of a volume has changed: the next checkpoint enters it. */
-static inline void dynmap_volume_changed(struct dynmap_volume *volume)
-{
-	volume->map.cache->tally[DYNMAP_TREE_VOLUME].records += !volume->dirty;
-	volume->dirty = true;
-}
 
 /**
  * struct dynmap_table - all volumes of a pool
@@ -70,6 +69,8 @@ static inline void dynmap_volume_changed(struct dynmap_volume *volume)
  * @family: what volumes share
  * @volumes: the volume tree
  * @loaded: volumes in memory
+ * @changed: those whose record in the volume tree is out of date
+ * @entered: those that have changed in this epoch, and their record as well
  * @hash: the same, by id
  * @alloc_blocks: allocation size
  * @next_reap_id: internal id for the next volume deleted
@@ -92,6 +93,8 @@ struct dynmap_table {
 	struct dynmap_family family;
 	struct dynmap_tree volumes;
 	struct list_head loaded;
+	struct list_head changed;
+	struct list_head entered;
 	struct hlist_head hash[1 << DYNMAP_VOLUME_HASH_BITS];
 	u32 alloc_blocks;
 	u64 next_reap_id;
@@ -106,6 +109,17 @@ struct dynmap_table {
 	u64 reserves;
 	u64 reclaimed;
 };
+
+/* The record of a volume has changed: the next checkpoint enters it. */
+static inline void dynmap_volume_changed(struct dynmap_volume *volume)
+{
+	if (volume->dirty && !volume->entered)
+		return;
+	volume->table->cache->tally[DYNMAP_TREE_VOLUME].records += !volume->dirty;
+	volume->dirty = true;
+	volume->entered = false;
+	list_move_tail(&volume->state, &volume->table->changed);
+}
 
 void dynmap_table_init(struct dynmap_table *table, struct dynmap_cache *cache,
 		       struct dynmap_alloc *alloc, struct dynmap_journal *journal);
@@ -294,8 +308,12 @@ int __must_check dynmap_volume_replay_set(struct dynmap_table *table, u64 id,
 int __must_check dynmap_table_set_transaction(struct dynmap_table *table, u64 id,
 					      struct dynmap_op *op);
 
-/* Checkpoint: put the records of dirty volumes into the volume tree. */
-int __must_check dynmap_table_checkpoint(struct dynmap_table *table, struct dynmap_op *op);
+/*
+ * Checkpoint: put the records of changed volumes into the volume tree, @most of them; 0 once
+ * all are there; -EINPROGRESS: call again; -EAGAIN, -ENOMEM, -ENOSPC, -EUCLEAN.
+ */
+int __must_check dynmap_table_checkpoint(struct dynmap_table *table, u32 most,
+					 struct dynmap_op *op);
 /* Checkpoint: seal the map trees, then the volume tree. Cannot fail. */
 void dynmap_table_seal(struct dynmap_table *table);
 
