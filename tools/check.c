@@ -169,13 +169,15 @@ static void cannot_read(struct walk *walk, u64 pbn, u64 volume, int ret)
 /* Visit the nodes of a tree that shares none, of the family below root @family or of none. */
 static void walk_tree(struct walk *walk, struct dynmap_tree *tree, u32 family)
 {
-	struct dynmap_buf *before[DYNMAP_MAX_LEVELS] = {};
+	u64 before[DYNMAP_MAX_LEVELS], key = 0;
 	struct dynmap_path path;
 	struct dynmap_op op = {};
-	u64 key = 0;
 	u32 level;
 	int ret;
 
+	/* By place: a node may leave memory and come back in another buffer. */
+	for (level = 0; level < DYNMAP_MAX_LEVELS; level++)
+		before[level] = DYNMAP_PBN_NONE;
 	do {
 		with_nodes(ret, walk, &op, dynmap_btree_find(tree, key, &path, &op));
 		if (ret == -ENOENT)
@@ -189,9 +191,9 @@ static void walk_tree(struct walk *walk, struct dynmap_tree *tree, u32 family)
 			return;
 		}
 		for (level = 0; level < path.levels; level++) {
-			if (path.buf[level] != before[level])
+			if (path.buf[level]->pbn[0] != before[level])
 				walk_node(walk, path.buf[level], false);
-			before[level] = path.buf[level];
+			before[level] = path.buf[level]->pbn[0];
 		}
 		key = path.high;
 	} while (key != ~0ULL);
