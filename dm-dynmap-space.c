@@ -160,6 +160,9 @@ static const char *dynmap_summary_check(const struct dynmap_disk_summary *disk, 
 	}
 	if (sum > known)
 		return "sum";
+	/* Where nothing is said to be found nobody would look again. */
+	if (sum < known && (!disk->run || !disk->zone))
+		return "room";
 	return le32_to_cpu(disk->run) > min_t(u64, known, DYNMAP_SEGMENT_BLOCKS) ||
 	       le32_to_cpu(disk->zone) > DYNMAP_ZONE_BLOCKS ? "room" : NULL;
 }
@@ -329,6 +332,19 @@ int dynmap_space_open(struct dynmap_space *space, struct dynmap_op *op)
 	return 0;
 }
 
+/* None of some parts has more than is known of the whole: it may have been looked for. */
+static void dynmap_parts_bound(struct dynmap_parts *parts, const struct dynmap_room *most)
+{
+	struct dynmap_part *part = parts->part;
+	u32 i;
+
+	for (i = 0; i < dynmap_part_count(parts->level); i++, part++) {
+		part->room.run = min(part->room.run, most->run);
+		part->room.zone = min(part->room.zone, most->zone);
+		part->room.flags &= most->flags;
+	}
+}
+
 /* Bring what a part of level 1 or 2 consists of into memory. */
 static int dynmap_parts_load(struct dynmap_space *space, struct dynmap_parts *above, u32 at,
 			     struct dynmap_op *op)
@@ -355,6 +371,7 @@ static int dynmap_parts_load(struct dynmap_space *space, struct dynmap_parts *ab
 		dynmap_free(parts);
 		return ret;
 	}
+	dynmap_parts_bound(parts, &above->part[at].room);
 	above->part[at].parts = parts;
 	if (!parts->level) {
 		list_add_tail(&parts->list, &space->parts);

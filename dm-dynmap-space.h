@@ -13,10 +13,11 @@
  * and a search cost does not depend on the size of the pool.
  *
  * Invariants
- *  S1 summaries on disk are exact: they tell of the bitmaps as the checkpoint wrote them,
- *     and each is the sum of those below it (of maxima: the greatest one);
- *  S2 struct dynmap_room of a part is an upper bound of what is free now: what becomes free
- *     raises it on all levels; a search that finds less than it promised lowers it;
+ *  S1 summaries on disk tell of the bitmaps as the checkpoint wrote them; each is the sum of
+ *     those below it. Maxima are the greatest ones, or more, where a device has grown;
+ *  S2 struct dynmap_room of a part is an upper bound of what is free now, and of those of the
+ *     parts below it: what becomes free raises it on all levels; a search that finds less
+ *     than it promised lowers it;
  *  S3 a segment whose bitmaps are not in memory has no record that is out of date, and its
  *     busy blocks are the allocated ones.
  *
@@ -418,7 +419,10 @@ void dynmap_seg_vacate(struct dynmap_space *space, struct dynmap_seg *seg, u32 i
 /* Only what is allocated in a segment is busy. */
 void dynmap_seg_settle(struct dynmap_space *space, struct dynmap_seg *seg);
 
-/* A zone of data becomes one of metadata, for copies as @flags says, or an empty one the reverse. */
+/*
+ * A zone of data becomes one of metadata, for copies as @flags says; one of metadata, all of
+ * whose blocks are busy and none allocated, becomes one of data.
+ */
 void dynmap_zone_claim(struct dynmap_space *space, struct dynmap_seg *seg, u32 zone, u8 flags);
 void dynmap_zone_disclaim(struct dynmap_space *space, struct dynmap_seg *seg, u32 zone);
 

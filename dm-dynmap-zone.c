@@ -492,7 +492,8 @@ static int dynmap_dev_any_spot(struct dynmap_alloc *alloc, u32 dev, u32 copy, bo
  */
 static int dynmap_stock_anywhere(struct dynmap_alloc *alloc, struct dynmap_op *op)
 {
-	u32 nr = alloc->geo->nr_devs, copies = alloc->cache->copies, copy, i, dev = 0, last = nr - 1;
+	u32 nr = alloc->geo->nr_devs, copies = alloc->cache->copies;
+	u32 copy, i, dev = 0, last = nr - 1;
 	struct dynmap_cache *cache = alloc->cache;
 	struct dynmap_spot spot;
 	int ret = 0;
