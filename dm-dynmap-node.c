@@ -274,6 +274,11 @@ static u32 dynmap_cache_most(const struct dynmap_cache *cache)
 	return max_t(u32, most, DYNMAP_MIN_CLEAN);
 }
 
+void dynmap_cache_trim(struct dynmap_cache *cache)
+{
+	dynmap_cache_evict(cache, dynmap_cache_most(cache));
+}
+
 u32 dynmap_cache_recycle(struct dynmap_cache *cache, u32 count)
 {
 	u32 spare = cache->nr_spare, floor = DYNMAP_MIN_CLEAN / 2;
@@ -399,7 +404,7 @@ void dynmap_cache_insert(struct dynmap_cache *cache, struct dynmap_buf *buf)
 	hlist_add_head(&buf->hash, dynmap_cache_bucket(cache, buf->pbn[0]));
 	list_add_tail(&buf->list, &cache->lru);
 	cache->nr_clean++;
-	dynmap_cache_evict(cache, dynmap_cache_most(cache));
+	dynmap_cache_trim(cache);
 }
 
 /* A node that is not in the hash any more becomes a spare buffer; not before it is written. */
@@ -627,7 +632,7 @@ void dynmap_cache_written(struct dynmap_cache *cache)
 		list_add_tail(&buf->list, &cache->lru);
 		cache->nr_clean++;
 	}
-	dynmap_cache_evict(cache, dynmap_cache_most(cache));
+	dynmap_cache_trim(cache);
 }
 
 void dynmap_runlist_init(struct dynmap_runlist *list)

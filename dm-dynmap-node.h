@@ -316,6 +316,12 @@ struct dynmap_cache {
 	u64 healed;
 };
 
+/* Memory of nodes, clean and dirty, of bitmaps and summaries, in KiB. */
+static inline u32 dynmap_cache_kib(const struct dynmap_cache *cache)
+{
+	return (cache->nr_clean + cache->nr_dirty + cache->elsewhere) * (DYNMAP_BLOCK_BYTES / 1024);
+}
+
 static inline struct dynmap_disk_node *dynmap_node_head(struct dynmap_buf *buf)
 {
 	return buf->data;
@@ -463,6 +469,9 @@ u32 dynmap_cache_recycle(struct dynmap_cache *cache, u32 count);
  */
 void *dynmap_cache_zalloc(struct dynmap_cache *cache, size_t bytes, struct dynmap_buf **buf);
 void dynmap_cache_free(struct dynmap_cache *cache, void *object, struct dynmap_buf *buf);
+
+/* The bound is lower than before: let go of nodes beyond it. */
+void dynmap_cache_trim(struct dynmap_cache *cache);
 
 /* Memory is short: give back up to @count buffers; how many were freed. */
 u32 dynmap_cache_shrink(struct dynmap_cache *cache, u32 count);

@@ -224,6 +224,9 @@ int __must_check dynmap_pool_grow(struct dynmap_pool *pool, u32 nr_devs, const u
 /* Free all memory; the caller made a checkpoint before if it wanted one. */
 void dynmap_pool_close(struct dynmap_pool *pool);
 
+/* Set the memory for clean nodes, bitmaps and summaries, in units of 4 KiB. */
+void dynmap_pool_limit(struct dynmap_pool *pool, u32 bufs);
+
 /* Is a checkpoint due (journal or dirty nodes)? */
 bool dynmap_pool_wants_checkpoint(const struct dynmap_pool *pool);
 

@@ -337,6 +337,14 @@ void dynmap_pool_close(struct dynmap_pool *pool)
 	memset(pool, 0, sizeof(*pool));
 }
 
+void dynmap_pool_limit(struct dynmap_pool *pool, u32 bufs)
+{
+	pool->cache.max_clean = max_t(u32, bufs, DYNMAP_MIN_CLEAN);
+	dynmap_space_limit(&pool->alloc.space, bufs);
+	dynmap_space_shrink(&pool->alloc.space);
+	dynmap_cache_trim(&pool->cache);
+}
+
 bool dynmap_pool_wants_checkpoint(const struct dynmap_pool *pool)
 {
 	return dynmap_journal_wants_checkpoint(&pool->journal) || pool->cache.nr_heal ||

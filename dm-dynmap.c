@@ -408,7 +408,7 @@ static void dynmap_status_info(struct dynmap_kpool *pool, char *result, unsigned
 	down_read(&pool->lock);
 	used = DIV_ROUND_UP(alloc->data_allocated, unit);
 	room = dynmap_alloc_data_free(alloc) / unit;
-	DMEMIT("%llu %llu/%llu %llu/%llu - %s %s %s %s %llu healed %llu",
+	DMEMIT("%llu %llu/%llu %llu/%llu - %s %s %s %s %llu healed %llu cache %u/%u",
 	       pool->core.table.transaction_id, alloc->meta_allocated,
 	       alloc->meta_allocated + dynmap_alloc_node_free(alloc),
 	       used, used + room, modes[pool->mode],
@@ -416,7 +416,9 @@ static void dynmap_status_info(struct dynmap_kpool *pool, char *result, unsigned
 	       pool->error_if_no_space || pool->no_space_expired ?
 	       "error_if_no_space" : "queue_if_no_space",
 	       pool->core.failed ? "needs_check" : "-",
-	       dynmap_alloc_node_mark(alloc), pool->core.cache.healed);
+	       dynmap_alloc_node_mark(alloc), pool->core.cache.healed,
+	       dynmap_cache_kib(&pool->core.cache),
+	       pool->core.cache.max_clean * (u32)(DYNMAP_BLOCK_BYTES / 1024));
 	up_read(&pool->lock);
 }
 

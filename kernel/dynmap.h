@@ -595,6 +595,16 @@ void dynmap_fresh_exit(struct dynmap_kpool *pool);
  */
 struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool, struct dynmap_volume *volume,
 					u64 lbn, u64 len, bool exclusive);
+#define DYNMAP_MIN_CACHE_MIB	8
+#define DYNMAP_MAX_CACHE_MIB	65536
+
+/* Memory of a pool for nodes and bitmaps, in buffers of 4 KiB. */
+static inline u32 dynmap_cache_bufs(u32 mib)
+{
+	mib = clamp_t(u32, mib, DYNMAP_MIN_CACHE_MIB, DYNMAP_MAX_CACHE_MIB);
+	return mib << (20 - DYNMAP_BLOCK_SHIFT);
+}
+
 /* Nodes that fresh writes under way may add when they are settled. */
 u32 dynmap_fresh_pending(struct dynmap_kpool *pool);
 /* What is asked for is there, but promised to fresh writes: @error tells, who waits knows. */

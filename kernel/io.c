@@ -258,7 +258,8 @@ static void dynmap_end_default(struct bio *bio)
 
 /*
  * No space: wait for some, or fail, as configured. If blocks became free after the attempt,
- * before which alloc.space.vacated was @seen, nobody would wake this bio for them: it is tried again.
+ * before which alloc.space.vacated was @seen, nobody would wake this bio for them: it is
+ * tried again.
  */
 static void dynmap_io_no_space(struct dynmap_kpool *pool, struct bio *bio, u64 seen)
 {

@@ -409,7 +409,29 @@ static int dynmap_message_info(struct dynmap_kpool *pool, char *result, unsigned
 	return 1;
 }
 
-/* A message that only asks: 1 and *result, or an error; 0: it is none. */
+/* cache [<MiB>]: memory for metadata until the pool is closed; what it takes, and may take. */
+static int dynmap_message_cache(struct dynmap_kpool *pool, unsigned int argc, char **argv,
+				char *result, unsigned int maxlen)
+{
+	unsigned int sz = 0;
+	u32 mib = 0;
+
+	if (argc == 2 && (kstrtou32(argv[1], 10, &mib) || mib < DYNMAP_MIN_CACHE_MIB ||
+			  mib > DYNMAP_MAX_CACHE_MIB)) {
+		DMERR("message cache: %s is not a number of MiB from %u to %u", argv[1],
+		      DYNMAP_MIN_CACHE_MIB, DYNMAP_MAX_CACHE_MIB);
+		return -EINVAL;
+	}
+	down_write(&pool->lock);
+	if (mib)
+		dynmap_pool_limit(&pool->core, dynmap_cache_bufs(mib));
+	DMEMIT("%u %u", dynmap_cache_kib(&pool->core.cache),
+	       pool->core.cache.max_clean * (DYNMAP_BLOCK_BYTES / 1024));
+	dynmap_kpool_unlock(pool);
+	return 1;
+}
+
+/* A message that does not change the pool: 1 and *result, or an error; 0: it is none. */
 static int dynmap_message_ask(struct dynmap_kpool *pool, unsigned int argc, char **argv,
 			      char *result, unsigned int maxlen)
 {
@@ -419,6 +441,8 @@ static int dynmap_message_ask(struct dynmap_kpool *pool, unsigned int argc, char
 		ret = dynmap_message_list(pool, result, maxlen);
 	else if (argc == 1 && !strcasecmp(argv[0], "info"))
 		ret = dynmap_message_info(pool, result, maxlen);
+	else if ((argc == 1 || argc == 2) && !strcasecmp(argv[0], "cache"))
+		ret = dynmap_message_cache(pool, argc, argv, result, maxlen);
 	else if (argc == 2 && !strcasecmp(argv[0], "usage"))
 		ret = dynmap_message_usage(pool, argv, result, maxlen);
 	else if ((argc == 3 || argc == 4) && !strcasecmp(argv[0], "compare"))
@@ -442,7 +466,7 @@ static int dynmap_message_change(struct dynmap_kpool *pool, unsigned int argc, c
 		return dynmap_message_set(pool, argv);
 	if (argc == 3 && !strcasecmp(argv[0], "set_transaction_id"))
 		return dynmap_message_transaction(pool, argv);
-	DMERR("unknown message %s: expected create_thin <id> [<sectors>], create_snap <id> <origin id> [<id> <origin id>]..., rollback <id> <snapshot id>, delete <id>, list, info, usage <id>, compare <id> <id> [<first sector>], set <id> <attribute> <value> or set_transaction_id <current> <new>",
+	DMERR("unknown message %s: expected create_thin <id> [<sectors>], create_snap <id> <origin id> [<id> <origin id>]..., rollback <id> <snapshot id>, delete <id>, list, info, usage <id>, compare <id> <id> [<first sector>], set <id> <attribute> <value>, set_transaction_id <current> <new> or cache [<MiB>]",
 	      argv[0]);
 	return -EINVAL;
 }

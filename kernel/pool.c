@@ -10,7 +10,10 @@
 #include "kernel/dynmap.h"
 
 #define DYNMAP_IDLE_CHECKPOINT	(5 * HZ)
-#define DYNMAP_MAX_CLEAN	16384	/* nodes in memory: 64 MiB */
+static unsigned int cache_mib = 64;
+module_param(cache_mib, uint, 0644);
+MODULE_PARM_DESC(cache_mib,
+		 "Memory for the metadata of each pool that is opened from now on, in MiB, at least 8");
 #define DYNMAP_PAGES		16	/* blocks being padded, at least */
 #define DYNMAP_BIOS		64	/* writes of metadata, flushes and discards, at least */
 #define DYNMAP_MIN_WORK		1000	/* us of background work before a pause */
@@ -809,7 +812,8 @@ struct dynmap_kpool *dynmap_kpool_create(struct dynmap_disks *disks, u32 alloc_b
 	if (ret)
 		goto free;
 	*error = "cannot open the pool, see the kernel log";
-	ret = dynmap_pool_open(&pool->core, &pool->disks.store, sb, DYNMAP_MAX_CLEAN,
+	ret = dynmap_pool_open(&pool->core, &pool->disks.store, sb,
+			       dynmap_cache_bufs(READ_ONCE(cache_mib)),
 			       read_only ? DYNMAP_OPEN_READ_ONLY : get_random_u64() | 1);
 	if (ret)
 		goto free;

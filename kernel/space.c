@@ -166,8 +166,8 @@ static int dynmap_reclaim_alone(struct dynmap_kpool *pool)
 
 /*
  * Make blocks free that are in quarantine, or reserved and not written. Return 0 if any became
- * free since alloc.space.vacated was @seen, -ENOSPC if there are none. A round that can find nothing
- * is left out: it stops all first writes and looks at all volumes, and in a full pool each
+ * free since alloc.space.vacated was @seen, -ENOSPC if there are none. A round that can find
+ * nothing is left out: it stops all first writes and looks at all volumes, and in a full pool each
  * write would ask for it.
  */
 static int dynmap_kpool_reclaim(struct dynmap_kpool *pool, u64 seen)

@@ -279,9 +279,22 @@ static void row_inserts(void)
 		checkpoint();
 		printf("inserts, the last tenth of %llu: %.2f blocks written each, %.2f read, %.2f us; longest hold %.1f ms\n",
 		       (unsigned long long)count, (double)bench.disk.writes / last,
-		       (double)bench.disk.reads / last, bench.total / 1e3 / last, bench.longest / 1e6);
+		       (double)bench.disk.reads / last, bench.total / 1e3 / last,
+		       bench.longest / 1e6);
 		remove_pool();
 	}
+}
+
+static int take_at(u64 pbn, u32 len)
+{
+	return MEASURED(dynmap_alloc_data_at(&bench.pool.alloc, pbn, len, &op));
+}
+
+static int hold(struct dynmap_volume *volume, u32 want, u32 *len)
+{
+	u64 pbn;
+
+	return MEASURED(dynmap_table_hold(&bench.pool.table, volume, want, &pbn, len, &op));
 }
 
 /* Take a pool's space, but for every @gap-th block, which is free alone. */
@@ -299,8 +312,7 @@ static void take_but(u32 gap)
 			len = min(gap - 1, blocks - at);
 			if (!seg->zone_flags[dynmap_zone_of(at)] &&
 			    !seg->zone_flags[dynmap_zone_of(at + len - 1)])
-				ret = MEASURED(dynmap_alloc_data_at(alloc, dynmap_segment_pbn(slot) +
-								    at, len, &op));
+				ret = take_at(dynmap_segment_pbn(slot) + at, len);
 		}
 		if (ret)
 			die("taking space", ret);
@@ -316,7 +328,6 @@ static void row_allocation(void)
 	static const u32 wanted[] = { 1, 16, 128 }, gap[] = { 2, 17, 200 };
 	u32 i, j, k, len, tries, most = full ? 4 : 2;
 	struct dynmap_volume *volume;
-	u64 pbn;
 	int ret;
 
 	for (i = 0; i < most; i++)
@@ -327,8 +338,7 @@ static void row_allocation(void)
 			for (k = 0; k < ARRAY_SIZE(wanted); k++) {
 				begin_to_measure();
 				for (tries = ret = 0; tries < 10000 && !ret; tries++)
-					ret = MEASURED(dynmap_table_hold(&bench.pool.table, volume,
-									 wanted[k], &pbn, &len, &op));
+					ret = hold(volume, wanted[k], &len);
 				printf("allocation, %llu GiB, one of %u blocks free, %u wanted: average %.2f us, longest %.1f us, %llu reads%s\n",
 				       (unsigned long long)sizes[i], gap[j], wanted[k],
 				       bench.total / 1e3 / tries, bench.longest / 1e3,

@@ -555,8 +555,10 @@ static void open_pool(void)
 		return;
 	}
 	/* Bitmaps come and go. */
-	if (seed % 2)
-		pool.alloc.space.most_segs = pool.alloc.space.most_loaded = 0;
+	if (seed % 2) {
+		pool.alloc.space.most_segs = 0;
+		pool.alloc.space.most_loaded = 0;
+	}
 	nr_replayed += pool.replayed;
 }
 

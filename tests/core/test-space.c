@@ -412,7 +412,8 @@ static u64 fill_with_snapshots(struct full *full, const u64 *blocks)
 								     0, uuid, 7, &op));
 	}
 	assert_int_equal(ret, -ENOSPC);
-	assert_true(fixture->pool.alloc.space.meta_total > fixture->pool.alloc.space.total_blocks / 8);
+	assert_true(fixture->pool.alloc.space.meta_total >
+		    fixture->pool.alloc.space.total_blocks / 8);
 	return (i - 2) / 64;
 }
 

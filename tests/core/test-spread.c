@@ -109,7 +109,8 @@ static void fill_at_random(struct fixture *fixture)
 	u32 i;
 
 	for (i = 0; !quarter_full(fixture); i++) {
-		write_range(fixture, volume, fixture_below(fixture->pool.alloc.space.total_blocks), 1);
+		write_range(fixture, volume,
+			    fixture_below(fixture->pool.alloc.space.total_blocks), 1);
 		after_write(fixture, i);
 	}
 }

@@ -550,8 +550,8 @@ static void test_blocks_of_nodes_are_not_freed(void **state)
 
 	assert_int_equal(fixture_write(fixture, volume, 0, 1, 5), 0);
 	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
-	assert_int_equal(HELPED(fixture, dynmap_alloc_may_free(alloc, volume->map.root.pbn[0], 1, &op)),
-			 -EUCLEAN);
+	assert_int_equal(HELPED(fixture, dynmap_alloc_may_free(alloc, volume->map.root.pbn[0], 1,
+							       &op)), -EUCLEAN);
 }
 
 static void test_nodes_lie_in_allocated_blocks(void **state)

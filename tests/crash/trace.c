@@ -298,7 +298,9 @@ int trace_store_open(struct trace_store *store, struct dynmap_pool *pool, bool r
 	ret = dynmap_pool_open(pool, &store->store, &supers[ret], 256,
 			       readonly ? DYNMAP_OPEN_READ_ONLY : opening);
 	/* After every second opening bitmaps come and go. */
-	if (!ret && opening % 2)
-		pool->alloc.space.most_segs = pool->alloc.space.most_loaded = 0;
+	if (!ret && opening % 2) {
+		pool->alloc.space.most_segs = 0;
+		pool->alloc.space.most_loaded = 0;
+	}
 	return ret;
 }

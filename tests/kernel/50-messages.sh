@@ -64,6 +64,7 @@ bad_messages() {
 	refused "expected 0 to" dmsetup message "$POOL" 0 delete x
 	refused "expected create_thin" dmsetup message "$POOL" 0 frobnicate
 	refused "no snapshot 1 of volume 77" dmsetup message "$POOL" 0 create_snap 1 77
+	refused "not a number of MiB" dmsetup message "$POOL" 0 cache 65537
 	refused "unknown message create_snap" dmsetup message "$POOL" 0 create_snap 1
 	refused "No such volume" create v "0 8 dynmap /dev/mapper/$POOL 9"
 	refused "not the device of a dynmap pool" create v "0 8 dynmap /dev/a 0"
