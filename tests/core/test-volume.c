@@ -272,6 +272,53 @@ static void test_names(void **state)
 	assert_int_equal(volume_name(fixture, 1, names[0]), -EINVAL);
 }
 
+/* The first step of a checkpoint, as often as it takes. */
+static void prepare(struct fixture *fixture)
+{
+	int ret;
+
+	do {
+		ret = HELPED(fixture, dynmap_pool_checkpoint_prepare(&fixture->pool, &op));
+	} while (ret == -EINPROGRESS);
+	assert_int_equal(ret, 0);
+}
+
+/* What changes again between the steps of a checkpoint is in it as it is at the last one. */
+static void test_changes_between_steps(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_pool *pool = &fixture->pool;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u64 lbn, freed;
+
+	for (lbn = 0; lbn < 64; lbn++)
+		assert_int_equal(fixture_write(fixture, volume, 3 * lbn, 1, 5), 0);
+	assert_int_equal(HELPED(fixture, dynmap_volume_snapshot(&pool->table, 2, 1, (u8[16]){ 7 }, 0,
+								&op)), 0);
+	assert_int_equal(dynmap_pool_checkpoint(pool), 0);
+	for (lbn = 0; lbn < 64; lbn++) {
+		assert_int_equal(fixture_write(fixture, volume, 3 * lbn, 1, 6), 0);
+		prepare(fixture);
+	}
+	assert_int_equal(HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op)), 0);
+	assert_int_equal(dynmap_pool_checkpoint_io(pool), 0);
+	dynmap_pool_checkpoint_end(pool, 0);
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	assert_int_equal(pool->replayed, 0);
+	fixture_check(fixture);
+	for (lbn = 0; lbn < 64; lbn++) {
+		assert_int_equal(fixture_read(fixture, fixture_load(fixture, 1), 3 * lbn), 6);
+		assert_int_equal(fixture_read(fixture, fixture_load(fixture, 2), 3 * lbn), 5);
+	}
+	/* The divergence of the node is known to the last entry. */
+	freed = pool->alloc.data_allocated;
+	assert_int_equal(HELPED(fixture, dynmap_volume_delete(&pool->table, 2, &op)), 0);
+	while (!HELPED(fixture, dynmap_volume_reap(&pool->table, &op)))
+		;
+	assert_true(freed - pool->alloc.data_allocated >= 64);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -282,6 +329,7 @@ int main(void)
 		FIXTURE_TEST(test_bad_volume_record, one),
 		FIXTURE_TEST(test_ids_of_deleted_volumes, one),
 		FIXTURE_TEST(test_names, one),
+		FIXTURE_TEST(test_changes_between_steps, one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
