@@ -706,8 +706,8 @@ static void test_bitmaps_come_and_go(void **state)
 					   dynmap_pbn_index(run.pbn), run.len), run.len);
 	/* Freed blocks in quarantine are busy, and nothing on disk says so. */
 	give_back(bench, &run);
-	assert_int_equal(FETCHED(&bench->fixture, dynmap_alloc_checkpoint(alloc_of(bench), ~0U, &op)),
-			 0);
+	assert_int_equal(FETCHED(&bench->fixture,
+				 dynmap_alloc_checkpoint(alloc_of(bench), ~0U, &op)), 0);
 	for (i = 0; i < 10; i++)
 		dynmap_space_shrink(space);
 	assert_non_null(dynmap_space_seg(space, 1));

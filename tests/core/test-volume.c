@@ -289,12 +289,13 @@ static void test_changes_between_steps(void **state)
 	struct fixture *fixture = *state;
 	struct dynmap_pool *pool = &fixture->pool;
 	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	u8 uuid[DYNMAP_UUID_BYTES] = { 7 };
 	u64 lbn, freed;
 
 	for (lbn = 0; lbn < 64; lbn++)
 		assert_int_equal(fixture_write(fixture, volume, 3 * lbn, 1, 5), 0);
-	assert_int_equal(HELPED(fixture, dynmap_volume_snapshot(&pool->table, 2, 1, (u8[16]){ 7 }, 0,
-								&op)), 0);
+	assert_int_equal(HELPED(fixture, dynmap_volume_snapshot(&pool->table, 2, 1, uuid, 0, &op)),
+			 0);
 	assert_int_equal(dynmap_pool_checkpoint(pool), 0);
 	for (lbn = 0; lbn < 64; lbn++) {
 		assert_int_equal(fixture_write(fixture, volume, 3 * lbn, 1, 6), 0);

@@ -57,6 +57,28 @@ contended() {
 	expect "transaction id" "$(dmsetup status "$POOL" | cut -d' ' -f4)" 200
 }
 
+# Memory for metadata: of pools that are opened, and of one that is open.
+budget() {
+	local parameter=/sys/module/dm_dynmap_pool/parameters/cache_mib word
+	disk a 64
+	expect parameter "$(cat $parameter)" 64
+	pool 128 0 "" /dev/a && volume 0 8192 || fail "no volume"
+	expect limit "$(dmsetup message "$POOL" 0 cache | cut -d' ' -f2)" 65536
+	for word in 7 65537 -8 x; do
+		refused "not a number of MiB" dmsetup message "$POOL" 0 cache "$word"
+	done
+	expect limit "$(dmsetup message "$POOL" 0 cache 8 | cut -d' ' -f2)" 8192
+	dd if=/dev/urandom of=/run/data bs=1M count=4 status=none
+	dd if=/run/data of=/dev/mapper/vol0 bs=1M oflag=direct status=none || fail write
+	cmp -n 4194304 /run/data /dev/mapper/vol0 || fail content
+	dmsetup status "$POOL" | grep -q ' cache [1-9][0-9]*/8192$' || fail "status: $(dmsetup status "$POOL")"
+	remove vol0; remove "$POOL"
+	echo 1 > $parameter
+	pool 128 0 "" /dev/a || fail "does not open"
+	echo 64 > $parameter
+	expect least "$(dmsetup message "$POOL" 0 cache | cut -d' ' -f2)" 8192
+}
+
 bad_messages() {
 	disk a 64
 	pool 128 0 "" /dev/a || fail "no pool"
@@ -64,7 +86,6 @@ bad_messages() {
 	refused "expected 0 to" dmsetup message "$POOL" 0 delete x
 	refused "expected create_thin" dmsetup message "$POOL" 0 frobnicate
 	refused "no snapshot 1 of volume 77" dmsetup message "$POOL" 0 create_snap 1 77
-	refused "not a number of MiB" dmsetup message "$POOL" 0 cache 65537
 	refused "unknown message create_snap" dmsetup message "$POOL" 0 create_snap 1
 	refused "No such volume" create v "0 8 dynmap /dev/mapper/$POOL 9"
 	refused "not the device of a dynmap pool" create v "0 8 dynmap /dev/a 0"
@@ -128,6 +149,7 @@ reload() {
 run "messages, status, table" messages
 run "names and times" names
 run "a step of the transaction id is taken once" contended
+run "memory for metadata" budget
 run "bad messages" bad_messages
 run "bad tables" bad_tables
 run "foreign devices" foreign

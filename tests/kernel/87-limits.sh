@@ -74,28 +74,9 @@ reader() {
 		--loops=10 | cut -d';' -f15
 }
 
-# With 8 MiB for metadata blocks all over the volume are written and read.
-memory() {
-	local kib
-	setup
-	refused "not a number of MiB" dmsetup message "$POOL" 0 cache 7
-	refused "not a number of MiB" dmsetup message "$POOL" 0 cache x
-	expect limit "$(dmsetup message "$POOL" 0 cache 8 | cut -d' ' -f2)" 8192
-	fio --name=memory --filename=/dev/mapper/vol0 --ioengine=libaio --direct=1 --bs=4k \
-		--rw=randwrite --iodepth=8 --size=16t --io_size=16m --verify=crc32c \
-		--output=/run/fio || fail "fio: $(tail -n 3 /run/fio)"
-	dmsetup suspend --noudevsync "$POOL" && dmsetup resume --noudevsync "$POOL" || fail suspend
-	kib=$(dmsetup status "$POOL" | grep -o 'cache [0-9]*' | cut -d' ' -f2)
-	# Nothing is dirty: what is in memory is what may be there.
-	[ "$kib" -gt 2048 ] && [ "$kib" -le 8192 ] || fail "$kib KiB"
-	echo "# $kib KiB of metadata"
-	teardown
-}
-
 modprobe loop 2> /dev/null
 if [ -e /dev/loop-control ]; then
 	run "a pool of 1 PiB, a volume of 16 PiB" ends
-	run "memory for metadata" memory
 	# Each round is a million zone records, twice: KASAN takes many minutes for that.
 	grep -q 'User Mode Linux' /proc/cpuinfo || run "a TiB is discarded" tib
 fi
