@@ -64,7 +64,7 @@ budget() {
 	expect parameter "$(cat $parameter)" 64
 	pool 128 0 "" /dev/a && volume 0 8192 || fail "no volume"
 	expect limit "$(dmsetup message "$POOL" 0 cache | cut -d' ' -f2)" 65536
-	for word in 7 65537 -8 x; do
+	for word in 7 65537 8M x; do
 		refused "not a number of MiB" dmsetup message "$POOL" 0 cache "$word"
 	done
 	expect limit "$(dmsetup message "$POOL" 0 cache 8 | cut -d' ' -f2)" 8192
