@@ -396,6 +396,15 @@ struct dynmap_disk_zone {
 };
 
 /*
+ * Claimed for metadata: for copies A or for copies B of nodes, if the pool has one device.
+ * On several ones the zones of even devices have the first, those of odd ones the second
+ * flag, zones from when the first device was alone either; any copies may lie in them.
+ */
+#define DYNMAP_ZONE_META_A	(1U << 0)
+#define DYNMAP_ZONE_META_B	(1U << 1)
+#define DYNMAP_ZONE_META	(DYNMAP_ZONE_META_A | DYNMAP_ZONE_META_B)
+
+/*
  * Summary of a part of a device, behind the zone records in the same tree. A part without
  * one is entirely free. There are parts of level 1: segments; of level 2: 256 segments
  * (64 GiB); of level 3: 128 parts of level 2 (8 TiB). Each is aligned on its device.
@@ -425,15 +434,6 @@ struct dynmap_disk_summary {
 #define DYNMAP_PART_LEVELS	3
 #define DYNMAP_PART_SHIFT_1	8	/* log2 of the segments in a part of level 2 */
 #define DYNMAP_PART_SHIFT_2	7	/* log2 of the parts of level 2 in one of level 3 */
-
-/*
- * Claimed for metadata: for copies A or for copies B of nodes, if the pool has one device.
- * On several ones the zones of even devices have the first, those of odd ones the second
- * flag, zones from when the first device was alone either; any copies may lie in them.
- */
-#define DYNMAP_ZONE_META_A	(1U << 0)
-#define DYNMAP_ZONE_META_B	(1U << 1)
-#define DYNMAP_ZONE_META	(DYNMAP_ZONE_META_A | DYNMAP_ZONE_META_B)
 
 /*
  * Segment record: a run of segments that were moved: they lie one after the

@@ -16,6 +16,7 @@
 #define DYNMAP_MIN_SEGS		128	/* bitmaps that stay in memory, however short it is */
 #define DYNMAP_MIN_LOADED	64	/* the same of parts of level 0 */
 #define DYNMAP_SHRINK		64	/* bitmaps, and parts, looked at in one step */
+#define DYNMAP_LONG_RUN		2048	/* of free blocks that are not counted to the end */
 
 /* Blocks of a part, which may lie partly or wholly behind the end of its device. */
 static u64 dynmap_part_blocks(const struct dynmap_space *space, const struct dynmap_parts *parts,
@@ -738,13 +739,13 @@ u32 dynmap_seg_run(const struct dynmap_seg *seg, u32 index, u32 want)
 	return min(len, want);
 }
 
-/* Length of the run of free data blocks that ends before @index. */
-static u32 dynmap_seg_run_before(const struct dynmap_seg *seg, u32 index)
+/* Length of the run of free data blocks that ends before @index; or @want or more. */
+static u32 dynmap_seg_run_before(const struct dynmap_seg *seg, u32 index, u32 want)
 {
 	u32 at = index, bit, n;
 	u64 used;
 
-	while (at) {
+	while (at && index - at < want) {
 		bit = (at - 1) & 63;
 		used = ~dynmap_seg_free_bits(seg, (at - 1) >> 6) << (63 - bit);
 		n = used ? 64 - (u32)fls64(used) : bit + 1;
@@ -896,16 +897,20 @@ static void dynmap_zone_raise(struct dynmap_seg *seg, u32 zone)
 static void dynmap_seg_raise(struct dynmap_seg *seg, u32 zone, u32 index, u32 len)
 {
 	const struct dynmap_room *room = dynmap_seg_room(seg);
-	u32 run = 0, free = 0;
+	u32 run = 0, free = 0, before, after;
 
 	if (seg->zone_flags[zone]) {
 		dynmap_zone_raise(seg, zone);
 		return;
 	}
-	/* No run is longer than all that is free. */
-	if (room->run < seg->free)
-		run = dynmap_seg_run_before(seg, index) +
-		      dynmap_seg_run(seg, index, DYNMAP_SEGMENT_BLOCKS);
+	/* No run is longer than all that is free; how much shorter a long one is does not matter. */
+	if (room->run < seg->free) {
+		before = dynmap_seg_run_before(seg, index, DYNMAP_LONG_RUN);
+		after = dynmap_seg_run(seg, index, DYNMAP_LONG_RUN);
+		run = before + after;
+		if (before >= DYNMAP_LONG_RUN || after == DYNMAP_LONG_RUN)
+			run = seg->free;
+	}
 	if (room->zone < DYNMAP_ZONE_BLOCKS)
 		free = dynmap_zone_free(seg, zone);
 	dynmap_room_raise(seg->parts, seg->at, run, free, 0);

@@ -935,16 +935,6 @@ free:
 	return ret;
 }
 
-static int dynmap_open_space(struct dynmap_pool *pool)
-{
-	u64 data = le64_to_cpu(pool->super->data_blocks);
-	struct dynmap_op op = {};
-	int ret;
-
-	dynmap_helped(ret, pool, &op, dynmap_alloc_open(&pool->alloc, data, &op));
-	return ret;
-}
-
 /* Metadata must not use what the records of a journal block, from @first on, reserve. */
 static int dynmap_replay_avoid(struct dynmap_pool *pool, const struct dynmap_disk_journal *block,
 			       u32 first)
@@ -1187,6 +1177,7 @@ int dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store *store,
 		     const struct dynmap_disk_super *super, u32 max_clean, u64 opening)
 {
 	int ret = dynmap_open_features(super, opening);
+	struct dynmap_op op = {};
 
 	if (ret)
 		return ret;
@@ -1194,7 +1185,9 @@ int dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store *store,
 	if (!ret && opening != DYNMAP_OPEN_READ_ONLY)
 		ret = dynmap_open_supers(pool);
 	if (!ret)
-		ret = dynmap_open_space(pool);
+		dynmap_helped(ret, pool, &op,
+			      dynmap_alloc_open(&pool->alloc, le64_to_cpu(super->data_blocks),
+						&op));
 	if (!ret)
 		ret = dynmap_pool_recover(pool, opening);
 	if (ret)
