@@ -10,7 +10,7 @@
 #include "kernel/dynmap.h"
 
 #define DYNMAP_IDLE_CHECKPOINT	(5 * HZ)
-static unsigned int cache_mib = 128;
+static unsigned int cache_mib = 256;
 module_param(cache_mib, uint, 0644);
 MODULE_PARM_DESC(cache_mib,
 		 "Memory for the metadata of each pool that is opened from now on, in MiB, at least 8");

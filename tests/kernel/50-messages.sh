@@ -61,9 +61,9 @@ contended() {
 budget() {
 	local parameter=/sys/module/dm_dynmap_pool/parameters/cache_mib word
 	disk a 64
-	expect parameter "$(cat $parameter)" 128
+	expect parameter "$(cat $parameter)" 256
 	pool 128 0 "" /dev/a && volume 0 8192 || fail "no volume"
-	expect limit "$(dmsetup message "$POOL" 0 cache | cut -d' ' -f2)" 131072
+	expect limit "$(dmsetup message "$POOL" 0 cache | cut -d' ' -f2)" 262144
 	for word in 7 65537 8M x; do
 		refused "not a number of MiB" dmsetup message "$POOL" 0 cache "$word"
 	done
@@ -75,7 +75,7 @@ budget() {
 	remove vol0; remove "$POOL"
 	echo 1 > $parameter
 	pool 128 0 "" /dev/a || fail "does not open"
-	echo 128 > $parameter
+	echo 256 > $parameter
 	expect least "$(dmsetup message "$POOL" 0 cache | cut -d' ' -f2)" 8192
 }
 
