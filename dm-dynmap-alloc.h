@@ -116,6 +116,8 @@ int __must_check dynmap_alloc_check_heal(struct dynmap_alloc *alloc, struct dynm
 
 /**
  * dynmap_alloc_format() - claim the first metadata zones of a new pool
+ * @alloc: the allocator
+ * @op: told what is missing: nothing, the space tree is empty
  *
  * Return: 0, -ENOMEM, -ENOSPC.
  */
@@ -384,11 +386,15 @@ void dynmap_alloc_sealed_durable(struct dynmap_alloc *alloc);
 /**
  * dynmap_zones_give_back() - before a checkpoint: empty zones of metadata go back to data
  * @alloc: the allocator, with a spare buffer in the cache
+ * @op: told what is missing
  *
- * One bounded step. They do as long as a list of zones is longer than twice what its nodes
- * need, and than its share of a new pool's zones. Their blocks are busy until the checkpoint is
- * durable and the I/O that began before has ended: half of what is free stays free. Reads of
- * nodes that were looked up before then find another epoch (struct dynmap_miss).
+ * One bounded step. They do as long as the zones of a device and copy are more than twice what
+ * their nodes need, and than their share of a new pool's zones. Their blocks are busy until the
+ * checkpoint is durable and the I/O that began before has ended: half of what is free stays
+ * free. Reads of nodes that were looked up before then find another epoch (struct
+ * dynmap_miss).
+ *
+ * Return: 0; as dynmap_space_load(): call again.
  */
 int __must_check dynmap_zones_give_back(struct dynmap_alloc *alloc, struct dynmap_op *op);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * B-trees, see dm-dynmap-btree.h. Callers: alloc (space tree), table (map and
- * volume trees), pool (segment tree).
+ * B-trees, see dm-dynmap-btree.h. Callers: space and alloc (space tree), family (snapshot,
+ * divergence and kill trees), volume and table (volume and map trees), pool (segment tree).
  *
  * Inner nodes are kept with two entries free below the path being written, so
  * that one leaf can be split twice: for room, and because a map record's key

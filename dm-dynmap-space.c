@@ -903,7 +903,7 @@ static void dynmap_seg_raise(struct dynmap_seg *seg, u32 zone, u32 index, u32 le
 		dynmap_zone_raise(seg, zone);
 		return;
 	}
-	/* No run is longer than all that is free; how much shorter a long one is does not matter. */
+	/* No run is longer than all that is free; a long one is not counted to its end. */
 	if (room->run < seg->free) {
 		before = dynmap_seg_run_before(seg, index, DYNMAP_LONG_RUN);
 		after = dynmap_seg_run(seg, index, DYNMAP_LONG_RUN);

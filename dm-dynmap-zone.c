@@ -141,7 +141,7 @@ static u32 dynmap_zones_share(const struct dynmap_alloc *alloc, u32 dev, u32 cla
 
 	if (dynmap_alloc_is_lone(alloc))
 		return first;
-	/* Before a second device came both lists of the first one were in use. */
+	/* Before a second device came the first one had zones for both copies. */
 	if (class != (u32)dynmap_dev_class(alloc, dev, 0))
 		return 0;
 	return max(alloc->cache->copies * first / alloc->geo->nr_devs, 1U);
