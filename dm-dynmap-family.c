@@ -126,19 +126,27 @@ static struct dynmap_snap *dynmap_snap_new(struct dynmap_family *family, u64 id,
 	return snap;
 }
 
+/* A snapshot node that is in memory, or NULL. */
+static struct dynmap_snap *dynmap_snap_find(struct dynmap_family *family, u64 id)
+{
+	struct dynmap_snap *snap;
+
+	hlist_for_each_entry(snap, dynmap_snap_bucket(family, id), hash)
+		if (snap->id == id)
+			return snap;
+	return NULL;
+}
+
 int dynmap_snap_get(struct dynmap_family *family, u64 id, struct dynmap_snap **result,
 		    struct dynmap_op *op)
 {
 	struct dynmap_disk_snapshot disk;
-	struct dynmap_snap *snap;
 	const char *failed;
 	int ret;
 
-	hlist_for_each_entry(snap, dynmap_snap_bucket(family, id), hash)
-		if (snap->id == id) {
-			*result = snap;
-			return 0;
-		}
+	*result = dynmap_snap_find(family, id);
+	if (*result)
+		return 0;
 	ret = dynmap_btree_get(&family->snaps, id, &disk, op);
 	if (ret && ret != -ENOENT)
 		return ret;
@@ -151,51 +159,160 @@ int dynmap_snap_get(struct dynmap_family *family, u64 id, struct dynmap_snap **r
 	return *result ? 0 : -ENOMEM;
 }
 
-/* F3, from child to parent: so that a way up ends. *generation: of the child. */
-static int dynmap_snap_ascends(const struct dynmap_snap *snap, u32 *generation)
+/**
+ * struct dynmap_climb - a way up from a volume or a snapshot node
+ * @node: the node that comes next, 0: there is none
+ * @side: the side on which it is entered
+ * @birth: the climb ends below the first node that is older
+ * @durable: a node is dying if its death is no later than this one
+ * @generation: of the last node visited
+ * @below: the last node that was passed, or NULL
+ * @waiting: for each height a bit: a node that was passed waits for its jump
+ * @snap: which one
+ * @death: the latest death of those passed since
+ *
+ * A dying node lets pass what comes from its survivor's side. Of n such nodes in a row a
+ * climb visits O(log^2 n). As in a skip list (Pugh, 1990) each node has a height, one in 2^h
+ * of them at least h; its jump leads to the next node of the row that is at least as high.
+ * A climb finds the jumps of the nodes that it passes. They stay right: a row gets new nodes
+ * at its ends only. When the target of a jump has gone, or is not in memory, the climb goes
+ * on to the parent, and finds another target.
+ */
+struct dynmap_climb {
+	u64 node;
+	u32 side;
+	u32 birth;
+	u64 durable;
+	u32 generation;
+	struct dynmap_snap *below;
+	u32 waiting;
+	struct dynmap_snap *snap[DYNMAP_SNAP_HEIGHTS];
+	u64 death[DYNMAP_SNAP_HEIGHTS];
+};
+
+static void dynmap_climb_begin(struct dynmap_climb *climb, u64 node, u32 side)
 {
-	if (dynmap_snap_generation(snap) >= *generation) {
-		dynmap_err("snapshot node %llu: bad generation", (unsigned long long)snap->id);
-		return -EUCLEAN;
-	}
-	*generation = dynmap_snap_generation(snap);
-	return 0;
+	climb->node = node;
+	climb->side = side;
+	climb->birth = 0;
+	climb->durable = ~0ULL;
+	climb->generation = ~0U;
+	climb->below = NULL;
+	climb->waiting = 0;
 }
 
-/* As dynmap_family_next(); if @surely, what died is taken for dying only when that is durable. */
-static int dynmap_family_climb(struct dynmap_family *family, u64 parent, u32 *side, bool surely,
-			       struct dynmap_snap **snap, struct dynmap_op *op)
+/* Go on above a node that does not let pass. */
+static void dynmap_climb_on(struct dynmap_climb *climb, const struct dynmap_snap *snap)
 {
-	u32 generation = ~0U;
+	climb->node = dynmap_snap_parent(snap);
+	climb->side = dynmap_snap_side(snap);
+	climb->below = NULL;
+	climb->waiting = 0;
+}
+
+static u32 dynmap_snap_height(const struct dynmap_snap *snap)
+{
+	return __ffs64(hash_64(snap->id, 32) | 1ULL << (DYNMAP_SNAP_HEIGHTS - 1));
+}
+
+/* A node is passed; those that were jumped over since the last one died up to @death. */
+static void dynmap_climb_pass(struct dynmap_climb *climb, struct dynmap_snap *snap, u64 death)
+{
+	u32 height = dynmap_snap_height(snap), i;
+
+	for (i = 0; climb->waiting >> i; i++) {
+		if (!(climb->waiting & 1U << i))
+			continue;
+		climb->death[i] = max(climb->death[i], death);
+		if (i <= height) {
+			climb->snap[i]->jump = snap->id;
+			climb->snap[i]->jump_death = climb->death[i];
+		}
+		climb->death[i] = max(climb->death[i], snap->death);
+	}
+	climb->waiting = (climb->waiting >> height | 1) << height;
+	climb->snap[height] = snap;
+	climb->death[height] = 0;
+	climb->below = snap;
+	climb->node = dynmap_snap_parent(snap);
+	climb->side = dynmap_snap_side(snap);
+}
+
+/* The target of the jump of the last node that was passed, if it can be taken; or NULL. */
+static struct dynmap_snap *dynmap_climb_jump(struct dynmap_family *family,
+					     const struct dynmap_climb *climb)
+{
+	const struct dynmap_snap *below = climb->below;
+	struct dynmap_snap *snap;
+
+	if (!below || !below->jump || below->jump_death > climb->durable)
+		return NULL;
+	snap = dynmap_snap_find(family, below->jump);
+	return snap && dynmap_snap_generation(snap) >= climb->birth ? snap : NULL;
+}
+
+/*
+ * Climb to the first node that does not let pass: *snap, entered at climb->side; NULL: there
+ * is none, or none that is old enough. That F3 holds is seen to: the climb ends.
+ */
+static int dynmap_climb(struct dynmap_family *family, struct dynmap_climb *climb,
+			struct dynmap_snap **snap, struct dynmap_op *op)
+{
+	u64 death;
 	int ret;
 
-	for (; parent; parent = dynmap_snap_parent(*snap), *side = dynmap_snap_side(*snap)) {
-		ret = dynmap_snap_get(family, parent, snap, op);
-		if (!ret)
-			ret = dynmap_snap_ascends(*snap, &generation);
-		if (ret)
-			return ret;
-		if (!dynmap_snap_is_dying(*snap) || dynmap_snap_dead_side(*snap) == *side ||
-		    (surely && (*snap)->death > family->durable))
+	for (;;) {
+		*snap = dynmap_climb_jump(family, climb);
+		death = *snap ? climb->below->jump_death : 0;
+		if (*snap) {
+			climb->side = !dynmap_snap_dead_side(*snap);
+		} else {
+			if (!climb->node)
+				return 0;
+			ret = dynmap_snap_get(family, climb->node, snap, op);
+			if (ret)
+				return ret;
+		}
+		if (dynmap_snap_generation(*snap) >= climb->generation) {
+			dynmap_err("snapshot node %llu: bad generation",
+				   (unsigned long long)(*snap)->id);
+			return -EUCLEAN;
+		}
+		climb->generation = dynmap_snap_generation(*snap);
+		if (climb->generation < climb->birth) {
+			*snap = NULL;
 			return 0;
+		}
+		if (!dynmap_snap_is_dying(*snap) || (*snap)->death > climb->durable ||
+		    dynmap_snap_dead_side(*snap) == climb->side)
+			return 0;
+		dynmap_climb_pass(climb, *snap, death);
 	}
-	*snap = NULL;
-	return 0;
 }
 
 int dynmap_family_next(struct dynmap_family *family, u64 parent, u32 *side,
 		       struct dynmap_snap **snap, struct dynmap_op *op)
 {
-	return dynmap_family_climb(family, parent, side, false, snap, op);
+	struct dynmap_climb climb;
+	int ret;
+
+	dynmap_climb_begin(&climb, parent, *side);
+	ret = dynmap_climb(family, &climb, snap, op);
+	*side = climb.side;
+	return ret;
 }
 
 int dynmap_family_share(struct dynmap_family *family, u64 parent, u32 side, bool surely,
 			struct dynmap_share *share, struct dynmap_op *op)
 {
+	struct dynmap_climb climb;
 	struct dynmap_snap *snap;
-	u32 at = side;
-	int ret = dynmap_family_climb(family, parent, &at, surely, &snap, op);
+	int ret;
 
+	dynmap_climb_begin(&climb, parent, side);
+	if (surely)
+		climb.durable = family->durable;
+	ret = dynmap_climb(family, &climb, &snap, op);
 	if (ret)
 		return ret;
 	share->node = parent;
@@ -538,26 +655,19 @@ static int dynmap_kill_climb(struct dynmap_family *family, struct dynmap_kill *k
 			     struct dynmap_snap **snap, struct dynmap_snap **owner,
 			     struct dynmap_op *op)
 {
-	u32 generation = ~0U;
-	u64 id = kill->node;
+	struct dynmap_climb climb __uninitialized;
 	int ret;
 
-	for (*owner = NULL; id; id = dynmap_snap_parent(*snap)) {
-		ret = dynmap_snap_get(family, id, snap, op);
-		if (!ret)
-			ret = dynmap_snap_ascends(*snap, &generation);
-		if (ret)
-			return ret;
-		if (kill->birth > dynmap_snap_generation(*snap))
-			break;
-		if (*owner)
-			kill->side = dynmap_snap_side(*owner);
-		kill->node = id;
-		if (!dynmap_snap_is_dying(*snap) || dynmap_snap_dead_side(*snap) == kill->side)
-			return 0;
-		*owner = *snap;
+	dynmap_climb_begin(&climb, kill->node, kill->side);
+	climb.birth = kill->birth;
+	ret = dynmap_climb(family, &climb, snap, op);
+	if (ret)
+		return ret;
+	*owner = climb.below;
+	if (*snap) {
+		kill->node = (*snap)->id;
+		kill->side = climb.side;
 	}
-	*snap = NULL;
 	return 0;
 }
 
@@ -750,18 +860,21 @@ static int dynmap_kills_checkpoint(struct dynmap_family *family, struct dynmap_o
 int dynmap_family_deleted(struct dynmap_family *family, u64 parent, u64 *id, struct dynmap_op *op)
 {
 	struct dynmap_snap *snap, *top = NULL;
-	u32 generation = ~0U;
+	struct dynmap_climb climb;
+	u32 generation;
 	int ret;
 
-	for (; parent; parent = dynmap_snap_parent(snap)) {
-		ret = dynmap_snap_get(family, parent, &snap, op);
-		if (!ret)
-			ret = dynmap_snap_ascends(snap, &generation);
+	/* To where the way leads from a side that was deleted into a dying node, and on. */
+	dynmap_climb_begin(&climb, parent, 0);
+	for (;;) {
+		ret = dynmap_climb(family, &climb, &snap, op);
 		if (ret)
 			return ret;
-		if (!dynmap_snap_is_dying(snap))
+		top = climb.below ? climb.below : top;
+		if (!snap || !dynmap_snap_is_dying(snap))
 			break;
 		top = snap;
+		dynmap_climb_on(&climb, snap);
 	}
 	for (snap = top; snap; ) {
 		*id = le64_to_cpu(snap->disk.child[dynmap_snap_dead_side(snap)]);
@@ -875,7 +988,7 @@ static int dynmap_survey_run(struct dynmap_family *family, struct dynmap_kill ki
 			     bool *freed, struct dynmap_op *op)
 {
 	const struct dynmap_disk_divergence *entry;
-	struct dynmap_share above;
+	struct dynmap_climb climb;
 	struct dynmap_path path;
 	struct dynmap_snap *snap;
 	u64 limit;
@@ -883,18 +996,12 @@ static int dynmap_survey_run(struct dynmap_family *family, struct dynmap_kill ki
 
 	*freed = true;
 	*len = kill.len;
-	for (; kill.node;
-	     kill.node = dynmap_snap_parent(snap), kill.side = dynmap_snap_side(snap)) {
-		ret = dynmap_snap_get(family, kill.node, &snap, op);
-		if (!ret)
-			ret = dynmap_family_share(family, dynmap_snap_parent(snap),
-						  dynmap_snap_side(snap), false, &above, op);
-		if (ret)
+	dynmap_climb_begin(&climb, kill.node, kill.side);
+	climb.birth = kill.birth;
+	for (;;) {
+		ret = dynmap_climb(family, &climb, &snap, op);
+		if (ret || !snap)
 			return ret;
-		if (kill.birth > dynmap_snap_generation(snap))
-			return 0;
-		if (dynmap_snap_is_dying(snap) && dynmap_snap_dead_side(snap) != kill.side)
-			continue;
 		*freed = false;
 		if (dynmap_snap_is_dying(snap))
 			return 0;
@@ -902,13 +1009,11 @@ static int dynmap_survey_run(struct dynmap_family *family, struct dynmap_kill ki
 		if (ret)
 			return ret;
 		*len = min((u64)*len, limit - kill.pbn);
-		if (!entry || entry->side == kill.side)
+		if (!entry || entry->side == climb.side)
 			return 0;
 		*freed = true;
-		if (kill.birth > above.generation)
-			return 0;
+		dynmap_climb_on(&climb, snap);
 	}
-	return 0;
 }
 
 /* Count the entries of a side in one leaf; what the other one killed is this one's alone. */

@@ -45,7 +45,8 @@
 
 #include "dm-dynmap-alloc.h"
 
-#define DYNMAP_SNAP_HASH_BITS	12
+#define DYNMAP_SNAP_HASH_BITS	14
+#define DYNMAP_SNAP_HEIGHTS	20
 
 #define DYNMAP_UNLOAD_MOST	4096	/* volumes, or nodes, that an unload looks at */
 
@@ -61,6 +62,9 @@
  * @death: which of the family's deaths made it dying, 0: a durable one
  * @dirty: changed in this epoch
  * @entered: and the record in the tree tells of it
+ * @jump: a node further up from which a climb may go on, 0: not known; see
+ *	struct dynmap_climb
+ * @jump_death: the latest @death of those between the two
  * @family: what it is part of
  * @state: in the list of those that have changed, or of those that were entered, or empty
  * @buf: the buffer that it lies in, or NULL
@@ -75,6 +79,8 @@ struct dynmap_snap {
 	u64 death;
 	bool dirty;
 	bool entered;
+	u64 jump;
+	u64 jump_death;
 	struct dynmap_family *family;
 	struct list_head state;
 	struct dynmap_buf *buf;

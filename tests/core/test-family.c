@@ -932,6 +932,131 @@ static void test_born_too_late(void **state)
 	fixture_check(fixture);
 }
 
+static struct dynmap_snap *snap_of(struct fixture *fixture, u64 id)
+{
+	struct dynmap_snap *snap;
+
+	assert_int_equal(HELPED(fixture, dynmap_snap_get(&fixture->pool.table.family, id, &snap,
+							 &op)), 0);
+	return snap;
+}
+
+/* The way up from a volume, node by node: what it shares with whom; how many were passed. */
+static u32 walk(struct fixture *fixture, u64 node, u32 side, u64 durable, u32 *generation)
+{
+	struct dynmap_snap *snap;
+	u32 passed = 0;
+
+	for (*generation = 0; node; passed++) {
+		snap = snap_of(fixture, node);
+		/* A block that goes is counted where it was. */
+		assert_in_range(snap->own, 0, 600);
+		if (!dynmap_snap_is_dying(snap) || dynmap_snap_dead_side(snap) == side ||
+		    snap->death > durable) {
+			*generation = le32_to_cpu(snap->disk.generation);
+			break;
+		}
+		node = le64_to_cpu(snap->disk.parent);
+		side = le32_to_cpu(snap->disk.parent_slot);
+	}
+	return passed;
+}
+
+/* Climbs from a volume find what a walk finds; how many nodes lay between. */
+static u32 compare_climbs(struct fixture *fixture, const struct dynmap_volume *volume)
+{
+	u64 parent = le64_to_cpu(volume->disk.parent);
+	u32 side = le32_to_cpu(volume->disk.parent_slot), generation, passed;
+	struct dynmap_family *family = &fixture->pool.table.family;
+	struct dynmap_share share;
+	struct dynmap_snap *snap;
+	u32 at = side;
+
+	walk(fixture, parent, side, family->durable, &generation);
+	assert_int_equal(HELPED(fixture, dynmap_family_share(family, parent, side, true, &share,
+							     &op)), 0);
+	assert_int_equal(share.generation, generation);
+	passed = walk(fixture, parent, side, ~0ULL, &generation);
+	assert_int_equal(HELPED(fixture, dynmap_family_next(family, parent, &at, &snap, &op)), 0);
+	assert_int_equal(snap ? le32_to_cpu(snap->disk.generation) : 0, generation);
+	return passed;
+}
+
+/* How many nodes a climb from @node visits that takes each jump it finds. */
+static u32 visited(struct fixture *fixture, u64 node, u32 passed)
+{
+	u32 generation, visits = 0;
+	struct dynmap_snap *snap;
+
+	walk(fixture, node, 0, ~0ULL, &generation);
+	for (; node; visits++) {
+		snap = snap_of(fixture, node);
+		if (le32_to_cpu(snap->disk.generation) <= generation)
+			break;
+		node = snap->jump ? snap->jump : le64_to_cpu(snap->disk.parent);
+	}
+	assert_in_range(visits, 0, passed + 1);
+	return visits;
+}
+
+/*
+ * Many snapshots in a row die in random order, while the row is climbed, emptied from its
+ * top, and forgotten in part: climbs come to where a walk ends, and find their jumps.
+ */
+static void test_long_rows(void **state)
+{
+	u32 round, passed, longest = 0, nr, i, visits = 0;
+	const u64 blocks[] = { 8000, 8000, 0 };
+	struct fixture *fixture = *state;
+	struct dynmap_volume *origin;
+	u64 ids[600], lbn;
+
+	fixture_exit(fixture);
+	fixture_init(fixture, blocks, 1, 2);
+	fixture_create(fixture, 1);
+	/* One block of each generation. */
+	for (nr = 0; nr < ARRAY_SIZE(ids); nr++) {
+		ids[nr] = nr + 2;
+		/* Some of a copy that is there: a row of its own. */
+		snapshot(fixture, ids[nr], nr > 20 && fixture_random() % 8 == 0 ? 2 : 1);
+		origin = fixture_load(fixture, 1);
+		assert_int_equal(fixture_write(fixture, origin, nr * 3, 1, nr + 12), 0);
+	}
+	while (nr > 1) {
+		/* The two that have rows stay. */
+		i = 1 + fixture_random() % (nr - 1);
+		delete(fixture, ids[i]);
+		ids[i] = ids[--nr];
+		round = fixture_random() % 64;
+		if (round < 8)
+			assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+		else if (round < 12)
+			HELPED(fixture, dynmap_volume_reap(&fixture->pool.table, &op));
+		else if (round < 14)
+			dynmap_table_unload(&fixture->pool.table);
+		passed = compare_climbs(fixture, fixture_load(fixture, 1));
+		compare_climbs(fixture, fixture_load(fixture, 2));
+		compare_climbs(fixture, fixture_load(fixture, ids[fixture_random() % nr]));
+		if (passed > longest) {
+			longest = passed;
+			visits = visited(fixture, le64_to_cpu(fixture_load(fixture, 1)->disk.parent),
+					 passed);
+		}
+		lbn = fixture_random() % ARRAY_SIZE(ids) * 3;
+		assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), lbn, 1, 5), 0);
+	}
+	print_message("%u nodes in a row, %u of them visited\n", longest, visits);
+	assert_in_range(longest, 200, ARRAY_SIZE(ids));
+	assert_in_range(visits, 1, 40);
+	for (lbn = 0; lbn < ARRAY_SIZE(ids) * 3; lbn += 3)
+		assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), lbn, 1, 6), 0);
+	assert_int_equal(HELPED(fixture, dynmap_family_settle(&fixture->pool.table.family, ~0U,
+							      &op)), 0);
+	compare_climbs(fixture, fixture_load(fixture, 1));
+	fixture_check(fixture);
+	reap(fixture);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -961,6 +1086,7 @@ int main(void)
 		FIXTURE_TEST(test_unreadable_kills, two),
 		FIXTURE_TEST(test_ring_of_nodes, one),
 		FIXTURE_TEST(test_born_too_late, one),
+		FIXTURE_TEST(test_long_rows, two),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
