@@ -745,13 +745,14 @@ static int dynmap_alloc_put(struct dynmap_alloc *alloc, struct dynmap_op *op)
 	return 0;
 }
 
-int dynmap_alloc_checkpoint(struct dynmap_alloc *alloc, u32 most, struct dynmap_op *op)
+int dynmap_alloc_checkpoint(struct dynmap_alloc *alloc, u32 *most, struct dynmap_op *op)
 {
 	int ret = dynmap_alloc_drain(alloc, op);
 
 	while (!ret && alloc->space.nr_dirty) {
-		if (!most--)
+		if (!*most)
 			return -EINPROGRESS;
+		--*most;
 		ret = dynmap_alloc_put(alloc, op);
 		/* What the records took and gave up may call for others. */
 		if (!ret && !alloc->space.nr_dirty)

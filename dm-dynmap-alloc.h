@@ -369,13 +369,13 @@ void dynmap_alloc_settle(struct dynmap_alloc *alloc);
 /**
  * dynmap_alloc_checkpoint() - bring the space tree up to date
  * @alloc: the allocator
- * @most: put that many records at most
+ * @most: put that many records at most; less those that were
  * @op: told what is missing
  *
  * Return: 0 once no record is out of date; -EINPROGRESS: @most were put, call again;
  * -EAGAIN, -ENOMEM, -ENOSPC, -EUCLEAN.
  */
-int __must_check dynmap_alloc_checkpoint(struct dynmap_alloc *alloc, u32 most,
+int __must_check dynmap_alloc_checkpoint(struct dynmap_alloc *alloc, u32 *most,
 					 struct dynmap_op *op);
 
 /* The epoch ended (cache sealed): its freed metadata blocks wait for the superblock. */

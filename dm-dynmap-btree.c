@@ -522,8 +522,8 @@ static void dynmap_btree_make_room(struct dynmap_tree *tree, struct dynmap_path 
 }
 
 /*
- * Is the leaf of a path that was found DIRTY, its tree's own, and with room? Then so is
- * all above it, but for the room, which is not needed: who wrote the leaf last made
+ * Is the leaf of a path that was found DIRTY, not final, its tree's own, and with room? Then
+ * so is all above it, but for the room, which is not needed: who wrote the leaf last made
  * the way to it writable, and no snapshot has been made since.
  */
 static bool dynmap_path_is_writable(struct dynmap_tree *tree, const struct dynmap_path *path,
@@ -534,7 +534,8 @@ static bool dynmap_path_is_writable(struct dynmap_tree *tree, const struct dynma
 	if (!tree->levels)
 		return false;
 	leaf = path->buf[0];
-	if (leaf->state != DYNMAP_BUF_DIRTY || dynmap_node_is_shared(leaf, &tree->share) ||
+	if (leaf->state != DYNMAP_BUF_DIRTY || leaf->final ||
+	    dynmap_node_is_shared(leaf, &tree->share) ||
 	    (dynmap_node_count(leaf) + room) * dynmap_btree_record_bytes(tree->kind) >
 	    DYNMAP_NODE_PAYLOAD)
 		return false;
@@ -830,10 +831,10 @@ int dynmap_btree_next(struct dynmap_tree *tree, u64 key, void *record, u64 *foun
 
 /*
  * Walk the DIRTY part of the tree depth first with an explicit stack; by N2 a
- * clean node has no dirty descendant. What is final was reached by a tree that
- * shares it.
+ * clean node has no dirty descendant. What is final was reached before, maybe by a tree
+ * that shares it.
  */
-void dynmap_btree_seal(struct dynmap_tree *tree)
+int dynmap_btree_seal(struct dynmap_tree *tree, u32 *most)
 {
 	struct dynmap_buf *stack[DYNMAP_MAX_LEVELS], *child;
 	u32 next[DYNMAP_MAX_LEVELS];
@@ -841,18 +842,21 @@ void dynmap_btree_seal(struct dynmap_tree *tree)
 	int level;
 
 	if (!tree->levels)
-		return;
+		return 0;
 	level = tree->levels - 1;
 	stack[level] = dynmap_cache_look(tree->cache, tree->root.pbn[0], tree->kind, level, 0,
 					 tree->root.crc);
 	if (!stack[level] || stack[level]->state != DYNMAP_BUF_DIRTY)
-		return;
+		return 0;
 	if (stack[level]->final)
 		level = tree->levels;
 	else
 		next[level] = 0;
 	while (level < (int)tree->levels) {
 		if (!level || next[level] == dynmap_node_count(stack[level])) {
+			if (!*most)
+				return -EINPROGRESS;
+			--*most;
 			dynmap_node_seal(tree->cache, stack[level]);
 			if (++level < (int)tree->levels) {
 				ptr = dynmap_node_ptr(stack[level - 1]);
@@ -874,21 +878,7 @@ void dynmap_btree_seal(struct dynmap_tree *tree)
 		next[level] = 0;
 	}
 	tree->root = dynmap_node_ptr(stack[tree->levels - 1]);
-}
-
-void dynmap_btree_seal_in(struct dynmap_tree *tree, struct dynmap_tree *records, u64 key,
-			  u32 offset)
-{
-	struct dynmap_path path;
-	struct dynmap_op op = {};
-	u8 *record;
-
-	dynmap_btree_seal(tree);
-	/* The record was put just before: the way to it is DIRTY. */
-	if (WARN_ON_ONCE(dynmap_btree_find(records, key, &path, &op)))
-		return;
-	record = dynmap_leaf_record(path.buf[0], path.slot[0]);
-	dynmap_btree_root(tree, (struct dynmap_disk_root *)(record + offset));
+	return 0;
 }
 
 /* One level further down towards @key; the node's children end at want->high. */

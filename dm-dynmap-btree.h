@@ -212,10 +212,16 @@ int __must_check dynmap_btree_next(struct dynmap_tree *tree, u64 key, void *reco
 int __must_check dynmap_btree_same(struct dynmap_tree *a, struct dynmap_tree *b, u64 key,
 				   u64 *end, struct dynmap_op *op);
 
-/* Checkpoint: seal a tree's DIRTY nodes, bottom up; refreshes the root's crc. */
-void dynmap_btree_seal(struct dynmap_tree *tree);
-/* The same for a tree whose root is kept at @offset in record @key of another tree. */
-void dynmap_btree_seal_in(struct dynmap_tree *tree, struct dynmap_tree *records, u64 key,
-			  u32 offset);
+/**
+ * dynmap_btree_seal() - make the DIRTY nodes of a tree final
+ * @tree: the tree; its root then tells the crc of what will be written
+ * @most: seal that many nodes at most; less those that were
+ *
+ * Bottom up. The tree may be changed afterwards, and sealed again: what was changed, and the
+ * way to it, is not final any more. That takes steps in which others hold the lock.
+ *
+ * Return: 0; -EINPROGRESS: @most were sealed, call again.
+ */
+int __must_check dynmap_btree_seal(struct dynmap_tree *tree, u32 *most);
 
 #endif /* DM_DYNMAP_BTREE_H */

@@ -1091,19 +1091,22 @@ int dynmap_family_survey(struct dynmap_family *family, struct dynmap_survey *sur
 	return 0;
 }
 
-int dynmap_family_enter(struct dynmap_family *family, u32 most, struct dynmap_op *op)
+int dynmap_family_enter(struct dynmap_family *family, u32 *most, struct dynmap_op *op)
 {
 	struct dynmap_snap *snap;
 	int ret;
 
 	while (!list_empty(&family->changed)) {
-		if (!most--)
+		if (!*most)
 			return -EINPROGRESS;
-		ret = dynmap_alloc_reserve(family->alloc, dynmap_btree_worst(&family->snaps), 2,
-					   op);
+		--*most;
+		snap = list_first_entry(&family->changed, struct dynmap_snap, state);
+		ret = dynmap_btree_seal(&snap->divergence, most);
+		if (!ret)
+			ret = dynmap_alloc_reserve(family->alloc,
+						   dynmap_btree_worst(&family->snaps), 2, op);
 		if (ret)
 			return ret;
-		snap = list_first_entry(&family->changed, struct dynmap_snap, state);
 		dynmap_btree_root(&snap->divergence, &snap->disk.divergence_root);
 		snap->disk.own_blocks = cpu_to_le64(snap->own);
 		ret = dynmap_btree_put(&family->snaps, snap->id, &snap->disk, op);
@@ -1115,25 +1118,21 @@ int dynmap_family_enter(struct dynmap_family *family, u32 most, struct dynmap_op
 	return 0;
 }
 
-int dynmap_family_checkpoint(struct dynmap_family *family, struct dynmap_op *op)
+int dynmap_family_checkpoint(struct dynmap_family *family, u32 *most, struct dynmap_op *op)
 {
 	int ret = dynmap_kills_checkpoint(family, op);
 
-	return ret ? ret : dynmap_family_enter(family, ~0U, op);
+	return ret ? ret : dynmap_family_enter(family, most, op);
 }
 
-void dynmap_family_seal(struct dynmap_family *family)
+void dynmap_family_sealed(struct dynmap_family *family)
 {
 	struct dynmap_snap *snap, *next;
 
 	list_for_each_entry_safe(snap, next, &family->entered, state) {
-		dynmap_btree_seal_in(&snap->divergence, &family->snaps, snap->id,
-				     offsetof(struct dynmap_disk_snapshot, divergence_root));
 		snap->dirty = false;
 		snap->entered = false;
 		list_del_init(&snap->state);
 	}
 	family->cache->tally[DYNMAP_TREE_SNAPSHOT].records = 0;
-	dynmap_btree_seal(&family->snaps);
-	dynmap_btree_seal(&family->waiting);
 }

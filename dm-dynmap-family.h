@@ -306,12 +306,14 @@ int __must_check dynmap_family_survey(struct dynmap_family *family, struct dynma
 				      struct dynmap_op *op);
 
 /*
- * Checkpoint: put records that changed, @most of them, as dynmap_table_checkpoint(); put the
- * kills, and all such records; no further changes; the trees are sealed.
+ * Checkpoint: seal the divergence trees of nodes that changed, and enter their records, as
+ * dynmap_table_checkpoint(); enter the kills, and all such records; the epoch ends.
  */
-int __must_check dynmap_family_enter(struct dynmap_family *family, u32 most, struct dynmap_op *op);
-int __must_check dynmap_family_checkpoint(struct dynmap_family *family, struct dynmap_op *op);
-void dynmap_family_seal(struct dynmap_family *family);
+int __must_check dynmap_family_enter(struct dynmap_family *family, u32 *most,
+				     struct dynmap_op *op);
+int __must_check dynmap_family_checkpoint(struct dynmap_family *family, u32 *most,
+					  struct dynmap_op *op);
+void dynmap_family_sealed(struct dynmap_family *family);
 
 /* So many deaths are durable. */
 void dynmap_family_durable(struct dynmap_family *family, u64 deaths);

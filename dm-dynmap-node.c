@@ -521,14 +521,31 @@ struct dynmap_buf *dynmap_node_new(struct dynmap_cache *cache, u8 kind, u8 level
 	return buf;
 }
 
+struct dynmap_ptr dynmap_node_ptr(struct dynmap_buf *buf)
+{
+	struct dynmap_disk_node *node = buf->data;
+	struct dynmap_ptr ptr = {
+		.pbn = { buf->pbn[0], buf->pbn[1] },
+		.generation = le32_to_cpu(node->generation),
+		.crc = buf->final ? buf->crc : le32_to_cpu(node->crc),
+	};
+
+	return ptr;
+}
+
 struct dynmap_buf *dynmap_node_shadow(struct dynmap_cache *cache, struct dynmap_buf *buf,
 				      struct dynmap_ptr *ptr, const struct dynmap_share *share)
 {
 	bool shared = dynmap_node_is_shared(buf, share);
 	struct dynmap_buf *copy = buf;
 
-	if (buf->state == DYNMAP_BUF_DIRTY && !shared)
+	if (buf->state == DYNMAP_BUF_DIRTY && !shared) {
+		if (buf->final) {
+			buf->final = 0;
+			*ptr = dynmap_node_ptr(buf);
+		}
 		return buf;
+	}
 	if (shared)
 		dynmap_node_kill(cache, buf, share);
 	else
@@ -556,18 +573,6 @@ void dynmap_node_drop(struct dynmap_cache *cache, struct dynmap_buf *buf)
 	if (buf->state == DYNMAP_BUF_DIRTY)
 		dynmap_node_tally(cache, buf)->dirty[inner]--;
 	dynmap_buf_drop(cache, buf);
-}
-
-struct dynmap_ptr dynmap_node_ptr(struct dynmap_buf *buf)
-{
-	struct dynmap_disk_node *node = buf->data;
-	struct dynmap_ptr ptr = {
-		.pbn = { buf->pbn[0], buf->pbn[1] },
-		.generation = le32_to_cpu(node->generation),
-		.crc = buf->final ? buf->crc : le32_to_cpu(node->crc),
-	};
-
-	return ptr;
 }
 
 void dynmap_node_seal(struct dynmap_cache *cache, struct dynmap_buf *buf)

@@ -14,7 +14,8 @@
  *     immutable;
  *  N2 every ancestor of a DIRTY node is DIRTY;
  *  N3 a DIRTY or SEALED node is never evicted;
- *  N4 buffers and places are set aside before an operation changes anything
+ *  N4 a DIRTY node that is final has no DIRTY descendant that is not;
+ *  N5 buffers and places are set aside before an operation changes anything
  *     (dynmap_cache_reserve), so that shadowing cannot fail.
  *
  *   SPARE -> DIRTY -> SEALED -> CLEAN -> SPARE     (SEALED: being written)
@@ -46,8 +47,9 @@ enum dynmap_buf_state {
  * @state: enum dynmap_buf_state
  * @used: touched since the eviction hand last passed
  * @orphan: SEALED, but no longer part of a tree
- * @final: DIRTY, its content and @crc are those that will be written
- * @crc: crc of a final node, in its header when all trees are sealed
+ * @final: DIRTY, and sealed: @crc is that of its content, and all below it is final, too,
+ *	or not DIRTY; until it is changed again
+ * @crc: crc of a final node; in its header when the epoch ends
  * @alien: read from a place where no node can lie (set by the allocator)
  * @bad: of a copy made for healing: which copies on disk are bad, a bit each
  * @heal: of a node just read: such a copy, or NULL
@@ -410,7 +412,7 @@ static inline struct dynmap_buf *dynmap_cache_peek(struct dynmap_cache *cache, u
  * The node at @pbn if it is in the cache and the one that its parent tells of, else
  * NULL. On damaged devices two pointers may lead to one place. The crc tells whose
  * node lies there now: a pointer holds that of its node as last sealed, and so does
- * the node, also while it is DIRTY.
+ * the node, also while it is DIRTY; or that of a final node, if this tree was sealed since.
  */
 static inline struct dynmap_buf *dynmap_cache_look(struct dynmap_cache *cache, u64 pbn, u8 kind,
 						   u8 level, u64 base, u32 crc)
@@ -422,7 +424,9 @@ static inline struct dynmap_buf *dynmap_cache_look(struct dynmap_cache *cache, u
 		return NULL;
 	node = buf->data;
 	if (node->kind != kind || node->level != level || le64_to_cpu(node->base) != base ||
-	    le32_to_cpu(node->crc) != crc || buf->alien)
+	    buf->alien)
+		return NULL;
+	if (le32_to_cpu(node->crc) != crc && !(buf->final && buf->crc == crc))
 		return NULL;
 	if (!buf->used)
 		buf->used = 1;
@@ -513,7 +517,7 @@ void dynmap_node_drop(struct dynmap_cache *cache, struct dynmap_buf *buf);
 /* Pointer to a node, with its crc as last sealed. */
 struct dynmap_ptr dynmap_node_ptr(struct dynmap_buf *buf);
 
-/* Checkpoint: compute the crc of a DIRTY node whose content is final. */
+/* Checkpoint: a DIRTY node is final, all below it is; its crc is computed. */
 void dynmap_node_seal(struct dynmap_cache *cache, struct dynmap_buf *buf);
 
 /* Checkpoint: all DIRTY nodes become SEALED, with their crcs, and a new epoch begins. */

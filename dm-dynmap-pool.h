@@ -29,6 +29,7 @@
  * @segments: the segment tree
  * @super: superblock of the last checkpoint, or of the one under way
  * @io_block: copies of it being written to two devices
+ * @prepared: calls of dynmap_pool_checkpoint_prepare() in this epoch
  * @gave_back: epoch in which zones of metadata went back to data last
  * @failed: a commit or a checkpoint failed; nothing may change any more
  * @replayed: records replayed when the pool was opened
@@ -43,6 +44,7 @@ struct dynmap_pool {
 	struct dynmap_tree segments;
 	struct dynmap_disk_super *super;
 	void *io_block[2];
+	u32 prepared;
 	u64 gave_back;
 	bool failed;
 	u64 replayed;

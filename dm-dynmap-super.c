@@ -12,9 +12,10 @@
 
 #define DYNMAP_SB_DEVICES	2	/* a checkpoint writes that many superblocks */
 #define DYNMAP_MAX_EPOCH	(1ULL << 62)	/* none gets there by counting */
-#define DYNMAP_MAX_DIRTY	2048	/* nodes sealed in one hold of the lock, about */
+#define DYNMAP_MAX_DIRTY	2048	/* dirty nodes with which a checkpoint is due */
 #define DYNMAP_RECORDS_PER_NODE	16	/* records of the space tree that will make a node dirty */
-#define DYNMAP_PREPARE_RECORDS	64	/* put in one hold of the lock */
+#define DYNMAP_PREPARE_MOST	64	/* nodes sealed and records entered in one hold */
+#define DYNMAP_PREPARE_STEPS	1024	/* such holds until it is twice as many */
 
 static u32 dynmap_super_crc(const struct dynmap_disk_super *sb)
 {
@@ -359,14 +360,32 @@ bool dynmap_pool_is_changed(const struct dynmap_pool *pool)
 	       dynmap_alloc_kills_move(&pool->alloc) || dynmap_zones_may_go(&pool->alloc);
 }
 
+/* The trees that the superblock tells of. */
+static int dynmap_pool_seal(struct dynmap_pool *pool, u32 *most)
+{
+	int ret = dynmap_btree_seal(&pool->table.volumes, most);
+
+	if (!ret)
+		ret = dynmap_btree_seal(&pool->table.family.snaps, most);
+	if (!ret)
+		ret = dynmap_btree_seal(&pool->table.family.waiting, most);
+	if (!ret)
+		ret = dynmap_btree_seal(&pool->alloc.space.tree, most);
+	if (!ret)
+		ret = dynmap_btree_seal(&pool->segments, most);
+	return ret;
+}
+
 int dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *op)
 {
+	/* If there is no end of it others change as much meanwhile. */
+	u32 most = DYNMAP_PREPARE_MOST << min(pool->prepared / DYNMAP_PREPARE_STEPS, 16U);
 	int ret;
 
 	if (pool->failed)
 		return -EROFS;
 	op->urgent = DYNMAP_URGENT_CHECKPOINT;
-	ret = dynmap_family_settle_most(&pool->table.family, DYNMAP_PREPARE_RECORDS, op);
+	ret = dynmap_family_settle_most(&pool->table.family, most, op);
 	if (ret)
 		return ret;
 	if (!pool->cache.nr_spare)
@@ -377,18 +396,20 @@ int dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *o
 			return ret;
 		pool->gave_back = pool->cache.epoch;
 	}
-	ret = dynmap_family_enter(&pool->table.family, DYNMAP_PREPARE_RECORDS, op);
+	pool->prepared++;
+	ret = dynmap_family_enter(&pool->table.family, &most, op);
 	if (!ret)
-		ret = dynmap_table_checkpoint(&pool->table, DYNMAP_PREPARE_RECORDS, op);
+		ret = dynmap_table_checkpoint(&pool->table, &most, op);
 	if (!ret)
-		ret = dynmap_alloc_checkpoint(&pool->alloc, DYNMAP_PREPARE_RECORDS, op);
-	return ret;
+		ret = dynmap_alloc_checkpoint(&pool->alloc, &most, op);
+	return ret ? ret : dynmap_pool_seal(pool, &most);
 }
 
 int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 {
 	struct dynmap_disk_super *sb = pool->super;
 	u64 places, owed;
+	u32 all = ~0U;
 	int ret;
 
 	if (pool->failed)
@@ -398,19 +419,20 @@ int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 	owed = dynmap_alloc_owed(&pool->alloc);
 	ret = dynmap_alloc_check_heal(&pool->alloc, op);
 	if (!ret)
-		ret = dynmap_family_checkpoint(&pool->table.family, op);
+		ret = dynmap_family_checkpoint(&pool->table.family, &all, op);
 	if (!ret)
-		ret = dynmap_table_checkpoint(&pool->table, ~0U, op);
+		ret = dynmap_table_checkpoint(&pool->table, &all, op);
 	if (!ret)
-		ret = dynmap_alloc_checkpoint(&pool->alloc, ~0U, op);
+		ret = dynmap_alloc_checkpoint(&pool->alloc, &all, op);
+	if (!ret)
+		ret = dynmap_pool_seal(pool, &all);
 	if (ret)
 		return ret;
 	/* The space contract: what operations left for it was enough. */
 	WARN_ON_ONCE(places > dynmap_alloc_places(&pool->alloc) + owed);
-	dynmap_table_seal(&pool->table);
-	dynmap_family_seal(&pool->table.family);
-	dynmap_btree_seal(&pool->alloc.space.tree);
-	dynmap_btree_seal(&pool->segments);
+	dynmap_table_sealed(&pool->table);
+	dynmap_family_sealed(&pool->table.family);
+	pool->prepared = 0;
 	dynmap_btree_root(&pool->table.volumes, &sb->volume_root);
 	dynmap_btree_root(&pool->alloc.space.tree, &sb->space_root);
 	dynmap_btree_root(&pool->segments, &sb->segment_root);

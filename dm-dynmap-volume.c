@@ -899,19 +899,22 @@ int dynmap_volume_replay_set(struct dynmap_table *table, u64 id,
 	return 0;
 }
 
-int dynmap_table_checkpoint(struct dynmap_table *table, u32 most, struct dynmap_op *op)
+int dynmap_table_checkpoint(struct dynmap_table *table, u32 *most, struct dynmap_op *op)
 {
 	struct dynmap_volume *volume;
 	int ret;
 
 	while (!list_empty(&table->changed)) {
-		if (!most--)
+		if (!*most)
 			return -EINPROGRESS;
-		ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&table->volumes), 2,
-					   op);
+		--*most;
+		volume = list_first_entry(&table->changed, struct dynmap_volume, state);
+		ret = dynmap_btree_seal(&volume->map, most);
+		if (!ret)
+			ret = dynmap_alloc_reserve(table->alloc,
+						   dynmap_btree_worst(&table->volumes), 2, op);
 		if (ret)
 			return ret;
-		volume = list_first_entry(&table->changed, struct dynmap_volume, state);
 		dynmap_volume_record(volume);
 		ret = dynmap_btree_put(&table->volumes, volume->id, &volume->disk, op);
 		if (ret)
@@ -922,17 +925,14 @@ int dynmap_table_checkpoint(struct dynmap_table *table, u32 most, struct dynmap_
 	return 0;
 }
 
-void dynmap_table_seal(struct dynmap_table *table)
+void dynmap_table_sealed(struct dynmap_table *table)
 {
 	struct dynmap_volume *volume, *next;
 
 	list_for_each_entry_safe(volume, next, &table->entered, state) {
-		dynmap_btree_seal_in(&volume->map, &table->volumes, volume->id,
-				     offsetof(struct dynmap_disk_volume, root));
 		volume->dirty = false;
 		volume->entered = false;
 		list_del_init(&volume->state);
 	}
 	table->cache->tally[DYNMAP_TREE_VOLUME].records = 0;
-	dynmap_btree_seal(&table->volumes);
 }

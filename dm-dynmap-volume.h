@@ -308,13 +308,18 @@ int __must_check dynmap_volume_replay_set(struct dynmap_table *table, u64 id,
 int __must_check dynmap_table_set_transaction(struct dynmap_table *table, u64 id,
 					      struct dynmap_op *op);
 
-/*
- * Checkpoint: put the records of changed volumes into the volume tree, @most of them; 0 once
- * all are there; -EINPROGRESS: call again; -EAGAIN, -ENOMEM, -ENOSPC, -EUCLEAN.
+/**
+ * dynmap_table_checkpoint() - seal the maps of changed volumes, and enter their records
+ * @table: the volumes
+ * @most: seal and enter that many nodes and records at most; less those that were
+ * @op: told what is missing
+ *
+ * Return: 0 once all are in the volume tree; -EINPROGRESS: @most were seen to, call again;
+ * -EAGAIN, -ENOMEM, -ENOSPC, -EUCLEAN.
  */
-int __must_check dynmap_table_checkpoint(struct dynmap_table *table, u32 most,
+int __must_check dynmap_table_checkpoint(struct dynmap_table *table, u32 *most,
 					 struct dynmap_op *op);
-/* Checkpoint: seal the map trees, then the volume tree. Cannot fail. */
-void dynmap_table_seal(struct dynmap_table *table);
+/* The epoch ends: no volume has changed. */
+void dynmap_table_sealed(struct dynmap_table *table);
 
 #endif /* DM_DYNMAP_VOLUME_H */

@@ -204,6 +204,16 @@ static bool write_data(u32 v, u64 lbn, u64 pbn, u64 len)
 	return true;
 }
 
+/* A step towards a checkpoint, between other operations. */
+static void do_prepare(void)
+{
+	int ret;
+
+	helped(ret, dynmap_pool_checkpoint_prepare(&pool, &op));
+	if (ret != -EINPROGRESS && (!expected_error(ret) || (ret == -ENOSPC && !mem.dead)))
+		fail("prepare", 0, 0, -ret, 0);
+}
+
 /*
  * Write up to *n blocks to a place of their own; 0, -ENOSPC; or -EIO: the power
  * failed, or the write.
@@ -221,6 +231,8 @@ static int redirect(struct dynmap_volume *volume, u32 v, u64 lbn, u64 *n,
 	*n = len;
 	if (!write_data(v, lbn, pbn, len))
 		return -EIO;
+	if (!below(10))
+		do_prepare();
 	nr_redirects++;
 	ret = below(20) ? 0 : -EIO;
 	if (!ret)
@@ -273,6 +285,8 @@ static void do_write(u32 v, u64 lbn, u64 len)
 			/* Now and then a write fails: nothing may be seen of it. */
 			if (!below(20))
 				return;
+			if (!below(10))
+				do_prepare();
 			helped(ret, (op.place = mapping.place,
 				     dynmap_table_set_written(&pool.table, volume, lbn,
 							      mapping.pbn, n, &op)));
@@ -673,8 +687,10 @@ static void one_operation(void)
 		do_write(v, lbn, len);
 	} else if (dice < 730) {
 		do_unmap(v, lbn, len);
-	} else if (dice < 850) {
+	} else if (dice < 835) {
 		do_read(v, lbn, len);
+	} else if (dice < 850) {
+		do_prepare();
 	} else if (dice < 940) {
 		do_commit();
 	} else if (dice < 950) {

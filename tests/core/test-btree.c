@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Unit tests of the B-trees: a tree of segment records (32 bytes, keyed by
- * their first word, used by nothing else yet) in a real pool's cache, against
- * an array of the keys that are in it.
+ * Unit tests of the B-trees: a real pool's tree of segment records (32 bytes,
+ * keyed by their first word, used by nothing else yet), against an array of the
+ * keys that are in it.
  */
 #include "fixture.h"
 
@@ -10,7 +10,7 @@
 
 struct bench {
 	struct fixture fixture;
-	struct dynmap_tree tree;
+	struct dynmap_tree *tree;
 	bool in[KEYS];
 	u32 count;
 };
@@ -22,8 +22,7 @@ static int setup(void **state)
 	struct bench *bench = calloc(1, sizeof(*bench));
 
 	fixture_init(&bench->fixture, one_device, 16, 2);
-	dynmap_btree_init(&bench->tree, &bench->fixture.pool.cache, DYNMAP_TREE_SEGMENT, 1,
-			  NULL);
+	bench->tree = &bench->fixture.pool.segments;
 	*state = bench;
 	return 0;
 }
@@ -39,7 +38,7 @@ static int teardown(void **state)
 
 static int reserve(struct bench *bench, struct dynmap_op *op)
 {
-	return dynmap_alloc_reserve(&bench->fixture.pool.alloc, dynmap_btree_worst(&bench->tree),
+	return dynmap_alloc_reserve(&bench->fixture.pool.alloc, dynmap_btree_worst(bench->tree),
 				    2, op);
 }
 
@@ -51,14 +50,14 @@ static int try_put(struct bench *bench, u64 key, struct dynmap_op *op)
 	};
 	int ret = reserve(bench, op);
 
-	return ret ? ret : dynmap_btree_put(&bench->tree, key, &record, op);
+	return ret ? ret : dynmap_btree_put(bench->tree, key, &record, op);
 }
 
 static int try_remove(struct bench *bench, u64 key, struct dynmap_op *op)
 {
 	int ret = reserve(bench, op);
 
-	return ret ? ret : dynmap_btree_remove(&bench->tree, key, op);
+	return ret ? ret : dynmap_btree_remove(bench->tree, key, op);
 }
 
 static void put(struct bench *bench, u64 key)
@@ -86,7 +85,7 @@ static void compare(struct bench *bench)
 
 	for (;;) {
 		ret = HELPED(&bench->fixture,
-			     dynmap_btree_next(&bench->tree, key, &record, &found, &op));
+			     dynmap_btree_next(bench->tree, key, &record, &found, &op));
 		if (ret)
 			break;
 		for (; key < found; key++)
@@ -138,14 +137,14 @@ static u32 check_node(struct bench *bench, const struct dynmap_miss *want, bool 
 static void check_shape(struct bench *bench)
 {
 	struct dynmap_miss want = {
-		.ptr = bench->tree.root,
+		.ptr = bench->tree->root,
 		.high = ~0ULL,
 		.kind = DYNMAP_TREE_SEGMENT,
-		.level = bench->tree.levels - 1,
+		.level = bench->tree->levels - 1,
 	};
 	u32 sum = 0;
 
-	if (bench->tree.levels)
+	if (bench->tree->levels)
 		sum = check_node(bench, &want, true);
 	assert_int_equal(sum, bench->count);
 }
@@ -158,10 +157,10 @@ static void test_empty(void **state)
 	struct dynmap_op op = {};
 	u64 found;
 
-	assert_int_equal(dynmap_btree_get(&bench->tree, 0, &record, &op), -ENOENT);
-	assert_int_equal(dynmap_btree_next(&bench->tree, 0, &record, &found, &op), -ENOENT);
-	assert_int_equal(dynmap_btree_remove(&bench->tree, 0, &op), -ENOENT);
-	dynmap_btree_root(&bench->tree, &root);
+	assert_int_equal(dynmap_btree_get(bench->tree, 0, &record, &op), -ENOENT);
+	assert_int_equal(dynmap_btree_next(bench->tree, 0, &record, &found, &op), -ENOENT);
+	assert_int_equal(dynmap_btree_remove(bench->tree, 0, &op), -ENOENT);
+	dynmap_btree_root(bench->tree, &root);
 	assert_true(dynmap_btree_root_valid(&bench->fixture.pool.geo, &root));
 	root.levels = cpu_to_le32(1);
 	assert_false(dynmap_btree_root_valid(&bench->fixture.pool.geo, &root));
@@ -178,10 +177,10 @@ static void test_levels_end(void **state)
 	struct dynmap_op op = {};
 
 	put(bench, 1);
-	bench->tree.levels = DYNMAP_MAX_LEVELS;
-	assert_int_equal(dynmap_btree_find(&bench->tree, 1, &path, &op), -EUCLEAN);
-	bench->tree.levels = 1;
-	assert_int_equal(dynmap_btree_find(&bench->tree, 1, &path, &op), 0);
+	bench->tree->levels = DYNMAP_MAX_LEVELS;
+	assert_int_equal(dynmap_btree_find(bench->tree, 1, &path, &op), -EUCLEAN);
+	bench->tree->levels = 1;
+	assert_int_equal(dynmap_btree_find(bench->tree, 1, &path, &op), 0);
 }
 
 /* What a leaf says of itself, its parent and its keys being right otherwise. */
@@ -274,8 +273,8 @@ static void test_replacing_keeps_the_number(void **state)
 		put(bench, key);
 	record.segment = cpu_to_le64(500);
 	assert_int_equal(HELPED(&bench->fixture, reserve(bench, &op)), 0);
-	assert_int_equal(dynmap_btree_put(&bench->tree, 500, &record, &op), 0);
-	assert_int_equal(dynmap_btree_get(&bench->tree, 500, &got, &op), 0);
+	assert_int_equal(dynmap_btree_put(bench->tree, 500, &record, &op), 0);
+	assert_int_equal(dynmap_btree_get(bench->tree, 500, &got, &op), 0);
 	assert_memory_equal(&got, &record, sizeof(got));
 	check_shape(bench);
 }
@@ -292,12 +291,52 @@ static void test_emptied_in_any_order(void **state)
 			take(bench, order == 0 ? key : order == 1 ? 7999 - key :
 						       (u64)key * 4999 % 8000);
 		assert_int_equal(bench->count, 0);
-		assert_true(bench->tree.levels <= 1);
+		assert_true(bench->tree->levels <= 1);
 		check_shape(bench);
 	}
 }
 
 /* Low keys go while high ones come, in a tree of three levels: nothing is left below. */
+/* What lies on the device: nodes are read anew. */
+static void written(struct bench *bench)
+{
+	struct dynmap_pool *pool = &bench->fixture.pool;
+	u32 limit = pool->cache.max_clean;
+
+	assert_int_equal(dynmap_pool_checkpoint(pool), 0);
+	pool->cache.max_clean = 0;
+	dynmap_cache_trim(&pool->cache);
+	pool->cache.max_clean = limit;
+}
+
+/* A tree is sealed in steps of any size, and changed in between. */
+static void test_sealed_in_steps(void **state)
+{
+	struct bench *bench = *state;
+	u32 most, i, steps = 0;
+	u64 key;
+
+	for (i = 0; i < 200000; i++) {
+		key = fixture_below(fixture_below(8) ? KEYS : 300);
+		if (fixture_below(3) || i < KEYS / 2)
+			put(bench, key);
+		else
+			take(bench, key);
+		if (fixture_below(10))
+			continue;
+		most = 1 + fixture_below(4);
+		steps += dynmap_btree_seal(bench->tree, &most) == -EINPROGRESS;
+		if (fixture_below(40))
+			continue;
+		written(bench);
+	}
+	print_message("%u steps\n", steps);
+	assert_in_range(steps, 1000, 200000);
+	written(bench);
+	compare(bench);
+	check_shape(bench);
+}
+
 static void test_moves_upwards(void **state)
 {
 	struct bench *bench = *state;
@@ -305,7 +344,7 @@ static void test_moves_upwards(void **state)
 
 	for (key = 0; key < 24000; key++)
 		put(bench, key);
-	assert_int_equal(bench->tree.levels, 3);
+	assert_int_equal(bench->tree->levels, 3);
 	for (key = 0; key < 24000; key++) {
 		take(bench, key);
 		put(bench, 24000 + key);
@@ -331,6 +370,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_random_against_an_array, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_replacing_keeps_the_number, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_emptied_in_any_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sealed_in_steps, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_moves_upwards, setup, teardown),
 	};
 

@@ -46,6 +46,21 @@ static void release(struct world *world)
 		;
 }
 
+/* A step towards a checkpoint. */
+static int prepare_checkpoint(struct world *world)
+{
+	struct dynmap_op op = {};
+	int ret;
+
+	do {
+		ret = dynmap_pool_checkpoint_prepare(&world->pool, &op);
+		if (!ret || ret == -EINPROGRESS)
+			return 0;
+		ret = dynmap_pool_help(&world->pool, &op, ret);
+	} while (!ret);
+	return ret;
+}
+
 /* The next step of a commit. */
 static void step_commit(struct world *world)
 {
@@ -60,6 +75,9 @@ static void step_commit(struct world *world)
 	case WORLD_BEGUN:
 		ret = dynmap_pool_commit_io(&world->pool);
 		world->commit = WORLD_WRITTEN;
+		/* In some epochs the checkpoint is prepared long before it begins. */
+		if (!ret && world->checkpoint == WORLD_IDLE && world->pool.cache.epoch % 4 == 1)
+			ret = prepare_checkpoint(world);
 		break;
 	case WORLD_WRITTEN:
 		dynmap_pool_commit_end(&world->pool, 0);
