@@ -767,10 +767,11 @@ void dynmap_alloc_seal(struct dynmap_alloc *alloc)
 	dynmap_runlist_move(&alloc->late_sealed, &alloc->late_freed);
 }
 
-void dynmap_alloc_sealed_durable(struct dynmap_alloc *alloc)
+bool dynmap_alloc_sealed_durable(struct dynmap_alloc *alloc)
 {
-	while (dynmap_alloc_vacate(alloc, &alloc->meta_sealed))
-		;
+	if (dynmap_alloc_vacate(alloc, &alloc->meta_sealed))
+		return true;
 	dynmap_runlist_move(&alloc->quarantine, &alloc->late_sealed);
 	dynmap_space_shrink(&alloc->space);
+	return false;
 }

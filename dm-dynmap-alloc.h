@@ -380,8 +380,11 @@ int __must_check dynmap_alloc_checkpoint(struct dynmap_alloc *alloc, u32 *most,
 
 /* The epoch ended (cache sealed): its freed metadata blocks wait for the superblock. */
 void dynmap_alloc_seal(struct dynmap_alloc *alloc);
-/* The superblock is durable: they are free, or data in quarantine. */
-void dynmap_alloc_sealed_durable(struct dynmap_alloc *alloc);
+/*
+ * The superblock is durable: they are free, or data in quarantine; some at a time; true: call
+ * again.
+ */
+bool dynmap_alloc_sealed_durable(struct dynmap_alloc *alloc);
 
 /**
  * dynmap_zones_give_back() - before a checkpoint: empty zones of metadata go back to data

@@ -10,6 +10,8 @@
 #include "dm-dynmap-node.h"
 
 #define DYNMAP_MAX_HEAL		64	/* nodes remembered for healing */
+#define DYNMAP_CHANCES		8	/* second chances, for each node that is evicted */
+#define DYNMAP_WRITTEN_MOST	256	/* nodes that become CLEAN at a time */
 
 int dynmap_cache_init(struct dynmap_cache *cache, struct dynmap_geometry *geo, u32 max_clean)
 {
@@ -243,15 +245,19 @@ struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dy
 	return ERR_PTR(READ_ONCE(cache->epoch) == miss->epoch ? error : -ESTALE);
 }
 
-/* Evict clean nodes until there are no more than @most. */
+/*
+ * Evict clean nodes until there are no more than @most. Those that were used get a second
+ * chance, but not all: it takes time in proportion to what is evicted.
+ */
 static void dynmap_cache_evict(struct dynmap_cache *cache, u32 most)
 {
-	u32 budget = 2 * cache->nr_clean;
+	u32 chances = cache->nr_clean > most ? DYNMAP_CHANCES * (cache->nr_clean - most) : 0;
 	struct dynmap_buf *buf;
 
-	while (cache->nr_clean > most && budget--) {
+	while (cache->nr_clean > most) {
 		buf = list_first_entry(&cache->lru, struct dynmap_buf, list);
-		if (buf->used) {
+		if (buf->used && chances) {
+			chances--;
 			buf->used = 0;
 			list_move_tail(&buf->list, &cache->lru);
 			continue;
@@ -623,11 +629,14 @@ void dynmap_cache_write(struct dynmap_cache *cache)
 	}
 }
 
-void dynmap_cache_written(struct dynmap_cache *cache)
+bool dynmap_cache_written(struct dynmap_cache *cache)
 {
 	struct dynmap_buf *buf, *next;
+	u32 most = DYNMAP_WRITTEN_MOST;
 
 	list_for_each_entry_safe(buf, next, &cache->sealed, list) {
+		if (!most--)
+			break;
 		list_del_init(&buf->list);
 		if (buf->orphan) {
 			dynmap_cache_add_spare(cache, buf);
@@ -638,6 +647,7 @@ void dynmap_cache_written(struct dynmap_cache *cache)
 		cache->nr_clean++;
 	}
 	dynmap_cache_trim(cache);
+	return !list_empty(&cache->sealed);
 }
 
 void dynmap_runlist_init(struct dynmap_runlist *list)

@@ -536,8 +536,8 @@ void dynmap_cache_heal_end(struct dynmap_cache *cache);
 /* Checkpoint: start writing all SEALED nodes; no lock needed. */
 void dynmap_cache_write(struct dynmap_cache *cache);
 
-/* Checkpoint: the SEALED nodes were written and become CLEAN. */
-void dynmap_cache_written(struct dynmap_cache *cache);
+/* Checkpoint: SEALED nodes were written and become CLEAN, some at a time; true: call again. */
+bool dynmap_cache_written(struct dynmap_cache *cache);
 
 /* Places of nodes are free after the next checkpoint; needs a spare buffer in the cache. */
 void dynmap_places_give_up(struct dynmap_cache *cache, u64 pbn, u32 len);

@@ -255,8 +255,11 @@ int __must_check dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct
 int __must_check dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op);
 /* Step 2: write; no lock. 0 or the first I/O error. */
 int __must_check dynmap_pool_checkpoint_io(struct dynmap_pool *pool);
-/* Step 3: free what the old epoch held, or (@error) fail the pool. */
-void dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error);
+/*
+ * Step 3: free what the old epoch held, in bounded steps: true: call again; or (@error) fail
+ * the pool.
+ */
+bool __must_check dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error);
 /* Nothing may become durable any more. */
 void dynmap_pool_fail(struct dynmap_pool *pool);
 

@@ -528,20 +528,22 @@ void dynmap_pool_fail(struct dynmap_pool *pool)
 	pool->journal.failed = true;
 }
 
-void dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error)
+bool dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error)
 {
+	if (!error && (dynmap_cache_written(&pool->cache) ||
+		       dynmap_alloc_sealed_durable(&pool->alloc)))
+		return true;
 	dynmap_cache_heal_end(&pool->cache);
 	if (error) {
 		dynmap_err("checkpoint failed: error %d", error);
 		dynmap_pool_fail(pool);
-		return;
+		return false;
 	}
-	dynmap_cache_written(&pool->cache);
-	dynmap_alloc_sealed_durable(&pool->alloc);
 	dynmap_family_durable(&pool->table.family, pool->table.family.sealed);
 	pool->journal.tail = le64_to_cpu(pool->super->journal_seq);
 	/* After a growth: all blocks that were written where it began are covered by now. */
 	dynmap_journal_spread(&pool->journal, pool->super);
+	return false;
 }
 
 void dynmap_pool_commit_begin(struct dynmap_pool *pool)
@@ -622,7 +624,8 @@ int dynmap_pool_checkpoint(struct dynmap_pool *pool)
 	if (ret)
 		return ret;
 	ret = dynmap_pool_checkpoint_io(pool);
-	dynmap_pool_checkpoint_end(pool, ret);
+	while (dynmap_pool_checkpoint_end(pool, ret))
+		;
 	return ret ? ret : dynmap_pool_commit(pool);
 }
 

@@ -49,7 +49,11 @@ static int dynmap_checkpoint_locked(struct dynmap_kpool *pool)
 	if (!ret) {
 		ret = dynmap_pool_checkpoint_io(&pool->core);
 		down_write(&pool->lock);
-		dynmap_pool_checkpoint_end(&pool->core, ret);
+		while (dynmap_pool_checkpoint_end(&pool->core, ret)) {
+			dynmap_kpool_unlock(pool);
+			cond_resched();
+			down_write(&pool->lock);
+		}
 		dynmap_rearm_node_mark(pool);
 		dynmap_table_unload(&pool->core.table);
 		if (ret)

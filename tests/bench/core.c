@@ -145,7 +145,8 @@ static void checkpoint(void)
 	if (!ret)
 		ret = dynmap_pool_checkpoint_io(&bench.pool);
 	if (!ret) {
-		MEASURED((dynmap_pool_checkpoint_end(&bench.pool, 0), 0));
+		while (MEASURED(dynmap_pool_checkpoint_end(&bench.pool, 0)))
+			;
 		ret = dynmap_pool_checkpoint(&bench.pool);
 	}
 	if (ret)

@@ -270,7 +270,8 @@ int fixture_checkpoint_at_once(struct fixture *fixture)
 	if (ret)
 		return ret;
 	ret = dynmap_pool_checkpoint_io(pool);
-	dynmap_pool_checkpoint_end(pool, ret);
+	while (dynmap_pool_checkpoint_end(pool, ret))
+		;
 	return ret ? ret : dynmap_pool_commit(pool);
 }
 

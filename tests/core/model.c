@@ -350,7 +350,8 @@ static int checkpoint_at_once(void)
 	if (ret)
 		return ret;
 	ret = dynmap_pool_checkpoint_io(&pool);
-	dynmap_pool_checkpoint_end(&pool, ret);
+	while (dynmap_pool_checkpoint_end(&pool, ret))
+		;
 	return ret ? ret : dynmap_pool_commit(&pool);
 }
 

@@ -115,7 +115,8 @@ static void step_checkpoint(struct world *world)
 		world->checkpoint = WORLD_WRITTEN;
 		break;
 	case WORLD_WRITTEN:
-		dynmap_pool_checkpoint_end(&world->pool, 0);
+		while (dynmap_pool_checkpoint_end(&world->pool, 0))
+			;
 		world->checkpoint = WORLD_IDLE;
 		break;
 	}
