@@ -117,7 +117,8 @@ int __must_check dynmap_alloc_check_heal(struct dynmap_alloc *alloc, struct dynm
 /**
  * dynmap_alloc_format() - claim the first metadata zones of a new pool
  * @alloc: the allocator
- * @op: told what is missing: nothing, the space tree is empty
+ * @op: told what is missing: nothing, the space tree is empty (bitmaps get
+ *	their memory here)
  *
  * Return: 0, -ENOMEM, -ENOSPC.
  */

@@ -126,7 +126,7 @@ struct dynmap_place {
  * when they are returned:
  *   -EAGAIN: the node in @miss must be read: dynmap_node_fetch() without the
  *	lock, then dynmap_cache_insert() with it;
- *   -ENOMEM: buffers are short: dynmap_cache_add_spare();
+ *   -ENOMEM: memory is short: dynmap_cache_add_spare(), dynmap_space_add_memory();
  *   -EBUSY:  the journal, the dirty nodes, the metadata space or a deletion that must
  *	be durable call for a checkpoint first.
  */

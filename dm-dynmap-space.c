@@ -13,6 +13,8 @@
 #define DYNMAP_SEG_BUFS		DIV_ROUND_UP(sizeof(struct dynmap_seg), DYNMAP_BLOCK_BYTES)
 #define DYNMAP_PARTS_BUFS	DIV_ROUND_UP(sizeof(struct dynmap_part) << DYNMAP_PART_SHIFT_1, \
 					     DYNMAP_BLOCK_BYTES)
+#define DYNMAP_SPACE_BYTES	max(sizeof(struct dynmap_seg), sizeof(struct dynmap_parts) + \
+				    (sizeof(struct dynmap_part) << DYNMAP_PART_SHIFT_1))
 #define DYNMAP_MIN_SEGS		128	/* bitmaps that stay in memory, however short it is */
 #define DYNMAP_MIN_LOADED	64	/* the same of parts of level 0 */
 #define DYNMAP_SHRINK		64	/* bitmaps, and parts, looked at in one step */
@@ -48,26 +50,63 @@ static void dynmap_part_is_free(struct dynmap_part *part, u64 blocks)
 	part->room.zone = part->disk.zone;
 }
 
-static struct dynmap_parts *dynmap_parts_new(const struct dynmap_space *space, u32 level, u32 dev,
-					     u32 first)
+void *dynmap_space_memory(bool wait)
 {
-	u32 count = dynmap_part_count(level), i;
-	struct dynmap_parts *parts = dynmap_zalloc(sizeof(*parts) + count * sizeof(parts->part[0]));
+	return wait ? dynmap_zalloc(DYNMAP_SPACE_BYTES) : dynmap_zalloc_try(DYNMAP_SPACE_BYTES);
+}
 
-	if (!parts)
+void dynmap_space_add_memory(struct dynmap_space *space, void *memory)
+{
+	if (space->nr_stock < DYNMAP_SPACE_STOCK)
+		space->stock[space->nr_stock++] = memory;
+	else
+		dynmap_free(memory);
+}
+
+bool dynmap_space_supply(struct dynmap_space *space)
+{
+	void *memory;
+
+	while (space->nr_stock < DYNMAP_SPACE_STOCK) {
+		memory = dynmap_space_memory(true);
+		if (!memory)
+			break;
+		dynmap_space_add_memory(space, memory);
+	}
+	return space->nr_stock;
+}
+
+/* From the stock, zeroed, or NULL. */
+static void *dynmap_space_take_memory(struct dynmap_space *space)
+{
+	if (!space->nr_stock)
 		return NULL;
+	return memset(space->stock[--space->nr_stock], 0, DYNMAP_SPACE_BYTES);
+}
+
+static struct dynmap_parts *dynmap_parts_init(struct dynmap_parts *parts, u32 level, u32 dev,
+					      u32 first)
+{
 	INIT_LIST_HEAD(&parts->dirty);
 	parts->level = level;
 	parts->dev = dev;
 	parts->first = first;
-	for (i = 0; space && i < count; i++)
-		dynmap_part_is_free(&parts->part[i], dynmap_part_blocks(space, parts, i));
 	return parts;
+}
+
+static void dynmap_parts_are_free(const struct dynmap_space *space, struct dynmap_parts *parts)
+{
+	u32 i;
+
+	for (i = 0; i < dynmap_part_count(parts->level); i++)
+		dynmap_part_is_free(&parts->part[i], dynmap_part_blocks(space, parts, i));
 }
 
 struct dynmap_parts *dynmap_space_new_top(u32 dev)
 {
-	return dynmap_parts_new(NULL, DYNMAP_PART_LEVELS - 1, dev, 0);
+	struct dynmap_parts *parts = dynmap_space_memory(true);
+
+	return parts ? dynmap_parts_init(parts, DYNMAP_PART_LEVELS - 1, dev, 0) : NULL;
 }
 
 /* Segments and greater parts of a device. */
@@ -105,10 +144,13 @@ int dynmap_space_init(struct dynmap_space *space, struct dynmap_cache *cache,
 		space->dev_free[i] = space->dev_total[i];
 		space->total_blocks += space->dev_total[i];
 		space->nr_parts += dynmap_dev_parts(space->slots[i]);
-		space->top[i] = dynmap_parts_new(space, DYNMAP_PART_LEVELS - 1, i, 0);
+		space->top[i] = dynmap_space_new_top(i);
 		if (!space->top[i])
 			return -ENOMEM;
+		dynmap_parts_are_free(space, space->top[i]);
 	}
+	if (!dynmap_space_supply(space))
+		return -ENOMEM;
 	space->free_blocks = space->total_blocks;
 	dynmap_space_limit(space, cache->max_clean);
 	return 0;
@@ -142,6 +184,8 @@ void dynmap_space_exit(struct dynmap_space *space)
 
 	for (dev = 0; dev < DYNMAP_MAX_DEVICES; dev++)
 		dynmap_parts_free(space->top[dev]);
+	while (space->nr_stock)
+		dynmap_free(space->stock[--space->nr_stock]);
 }
 
 /* What is wrong with a summary of a part of so many blocks. */
@@ -351,12 +395,14 @@ static int dynmap_parts_load(struct dynmap_space *space, struct dynmap_parts *ab
 			     struct dynmap_op *op)
 {
 	u32 first = above->first + (at << dynmap_part_shift(above->level));
-	struct dynmap_parts *parts = dynmap_parts_new(space, above->level - 1, above->dev, first);
+	struct dynmap_parts *parts = dynmap_space_take_memory(space);
 	struct dynmap_summary sum;
 	int ret;
 
 	if (!parts)
 		return -ENOMEM;
+	dynmap_parts_init(parts, above->level - 1, above->dev, first);
+	dynmap_parts_are_free(space, parts);
 	parts->above = above;
 	parts->at = at;
 	ret = dynmap_parts_read(space, parts, op);
@@ -369,7 +415,7 @@ static int dynmap_parts_load(struct dynmap_space *space, struct dynmap_parts *ab
 		}
 	}
 	if (ret) {
-		dynmap_free(parts);
+		dynmap_space_add_memory(space, parts);
 		return ret;
 	}
 	dynmap_parts_bound(parts, &above->part[at].room);
@@ -502,7 +548,7 @@ static int dynmap_seg_read(struct dynmap_space *space, struct dynmap_seg *seg,
 static int dynmap_seg_load(struct dynmap_space *space, struct dynmap_parts *parts, u32 at,
 			   struct dynmap_op *op)
 {
-	struct dynmap_seg *seg = dynmap_zalloc(sizeof(*seg));
+	struct dynmap_seg *seg = dynmap_space_take_memory(space);
 	u32 blocks = dynmap_part_blocks(space, parts, at);
 	struct dynmap_summary sum;
 	int ret;
@@ -523,7 +569,7 @@ static int dynmap_seg_load(struct dynmap_space *space, struct dynmap_parts *part
 		}
 	}
 	if (ret) {
-		dynmap_free(seg);
+		dynmap_space_add_memory(space, seg);
 		return ret;
 	}
 	memcpy(seg->busy, seg->allocated, sizeof(seg->busy));
@@ -567,12 +613,13 @@ static bool dynmap_seg_may_go(const struct dynmap_space *space, const struct dyn
 	       seg->free + dynmap_bits_count(seg->allocated, 0, blocks) == blocks;
 }
 
-static void dynmap_space_shrink_segs(struct dynmap_space *space)
+/* Let go of bitmaps until there are @most. */
+static void dynmap_space_shrink_segs(struct dynmap_space *space, u32 most)
 {
 	u32 budget = DYNMAP_SHRINK;
 	struct dynmap_seg *seg;
 
-	while (space->nr_segs > space->most_segs && budget--) {
+	while (space->nr_segs > most && budget--) {
 		seg = list_first_entry(&space->segs, struct dynmap_seg, list);
 		if (seg->used || !dynmap_seg_may_go(space, seg)) {
 			seg->used = false;
@@ -584,16 +631,16 @@ static void dynmap_space_shrink_segs(struct dynmap_space *space)
 		space->cache->elsewhere -= DYNMAP_SEG_BUFS;
 		seg->parts->part[seg->at].seg = NULL;
 		seg->parts->nr_segs--;
-		dynmap_free(seg);
+		dynmap_space_add_memory(space, seg);
 	}
 }
 
-static void dynmap_space_shrink_parts(struct dynmap_space *space)
+static void dynmap_space_shrink_parts(struct dynmap_space *space, u32 most)
 {
 	u32 budget = DYNMAP_SHRINK;
 	struct dynmap_parts *parts;
 
-	while (space->nr_loaded > space->most_loaded && budget--) {
+	while (space->nr_loaded > most && budget--) {
 		parts = list_first_entry(&space->parts, struct dynmap_parts, list);
 		if (parts->used || parts->nr_segs || !list_empty(&parts->dirty)) {
 			parts->used = false;
@@ -604,14 +651,23 @@ static void dynmap_space_shrink_parts(struct dynmap_space *space)
 		space->nr_loaded--;
 		space->cache->elsewhere -= DYNMAP_PARTS_BUFS;
 		parts->above->part[parts->at].parts = NULL;
-		dynmap_free(parts);
+		dynmap_space_add_memory(space, parts);
 	}
 }
 
 void dynmap_space_shrink(struct dynmap_space *space)
 {
-	dynmap_space_shrink_segs(space);
-	dynmap_space_shrink_parts(space);
+	dynmap_space_shrink_segs(space, space->most_segs);
+	dynmap_space_shrink_parts(space, space->most_loaded);
+}
+
+bool dynmap_space_recycle(struct dynmap_space *space)
+{
+	if (!space->nr_stock && space->nr_segs)
+		dynmap_space_shrink_segs(space, space->nr_segs - 1);
+	if (!space->nr_stock && space->nr_loaded)
+		dynmap_space_shrink_parts(space, space->nr_loaded - 1);
+	return space->nr_stock;
 }
 
 int dynmap_space_touched(struct dynmap_space *space, u32 segment, struct dynmap_op *op)

@@ -167,6 +167,8 @@ struct dynmap_zones {
 	u32 cursor;
 };
 
+#define DYNMAP_SPACE_STOCK	2	/* so many bitmaps or parts can be loaded without help */
+
 /**
  * struct dynmap_space - free space of one pool
  * @cache: node cache
@@ -188,6 +190,8 @@ struct dynmap_zones {
  * @nr_loaded: how many
  * @most_segs: so many bitmaps stay in memory if they are not needed
  * @most_loaded: the same of parts
+ * @stock: memory for bitmaps or parts
+ * @nr_stock: how many of them
  * @dirty: of them, those with records that are out of date
  * @dirty_parts: parts of levels 0 and 1 of which one has a changed summary
  * @nr_dirty: records of the space tree that are out of date
@@ -214,6 +218,8 @@ struct dynmap_space {
 	u32 nr_loaded;
 	u32 most_segs;
 	u32 most_loaded;
+	void *stock[DYNMAP_SPACE_STOCK];
+	u32 nr_stock;
 	struct list_head dirty;
 	struct list_head dirty_parts[DYNMAP_PART_LEVELS - 1];
 	u64 nr_dirty;
@@ -348,6 +354,19 @@ static inline int __must_check dynmap_space_load(struct dynmap_space *space, u32
  * step.
  */
 void dynmap_space_shrink(struct dynmap_space *space);
+
+/*
+ * Memory for bitmaps or parts, which are loaded with the metadata lock held. When none is in
+ * stock the core says -ENOMEM. It is made without the lock, by dynmap_space_memory(), and added
+ * with it; what is too much is freed. dynmap_space_supply() does both, where nobody waits for
+ * the lock. dynmap_space_recycle() takes it from bitmaps or parts that are not needed at the
+ * moment; false: there is none among those that it looked at; then calling again may help, or a
+ * checkpoint.
+ */
+void *dynmap_space_memory(bool wait);
+void dynmap_space_add_memory(struct dynmap_space *space, void *memory);
+bool dynmap_space_supply(struct dynmap_space *space);
+bool dynmap_space_recycle(struct dynmap_space *space);
 
 /* Was anything of a segment ever in use? 1, 0; as dynmap_space_load(). */
 int __must_check dynmap_space_touched(struct dynmap_space *space, u32 segment,

@@ -581,7 +581,7 @@ int dynmap_pool_commit(struct dynmap_pool *pool)
 	return ret;
 }
 
-/* Bring a missing node or more buffers. */
+/* Bring a missing node or more memory. */
 static int dynmap_pool_supply(struct dynmap_pool *pool, struct dynmap_op *op, int error)
 {
 	struct dynmap_buf *buf;
@@ -605,7 +605,7 @@ static int dynmap_pool_supply(struct dynmap_pool *pool, struct dynmap_op *op, in
 			return -ENOMEM;
 		dynmap_cache_add_spare(&pool->cache, buf);
 	}
-	return 0;
+	return dynmap_space_supply(&pool->alloc.space) ? 0 : -ENOMEM;
 }
 
 int dynmap_pool_checkpoint(struct dynmap_pool *pool)

@@ -125,8 +125,11 @@ int dynmap_alloc_format(struct dynmap_alloc *alloc, struct dynmap_op *op)
 		for (i = 0; i < zones; i++) {
 			dev = dynmap_turns_next(&turns, alloc->space.dev_free, alloc->geo->nr_devs,
 						DYNMAP_ZONE_BLOCKS / 2);
-			ret = dynmap_dev_claim(alloc, dev, dynmap_dev_class(alloc, dev, copy), 1,
-					       op);
+			/* Nothing of a new pool is read, and nobody waits for a lock. */
+			do {
+				ret = dynmap_dev_claim(alloc, dev,
+						       dynmap_dev_class(alloc, dev, copy), 1, op);
+			} while (ret == -ENOMEM && dynmap_space_supply(&alloc->space));
 			if (ret)
 				return ret;
 			dynmap_turns_charge(&turns, dev, DYNMAP_ZONE_BLOCKS);

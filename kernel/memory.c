@@ -8,6 +8,7 @@
  * padding from a mempool, fresh writes from those made with the pool, and buffers for nodes
  * and journal blocks, here: memory, if there is some at once; else the buffer of a clean node;
  * for a checkpoint, which turns dirty nodes into clean ones, also one of those set aside.
+ * Likewise for bitmaps of segments: memory at once; else that of others that are not needed.
  * When there is none of these a checkpoint is made, or memory waited for: an operation never
  * fails for memory alone.
  */
@@ -25,8 +26,15 @@ static void dynmap_memory_work(struct work_struct *work)
 	struct dynmap_kpool *pool = container_of(work, struct dynmap_kpool, memory_work);
 	struct dynmap_cache *cache = &pool->core.cache;
 	struct dynmap_buf *buf;
+	void *memory;
 
 	down_write(&pool->lock);
+	while (pool->core.alloc.space.nr_stock < DYNMAP_SPACE_STOCK) {
+		memory = dynmap_space_memory(false);
+		if (!memory)
+			break;
+		dynmap_space_add_memory(&pool->core.alloc.space, memory);
+	}
 	while (cache->nr_spare < DYNMAP_STOCK || pool->nr_set_aside < DYNMAP_SET_ASIDE ||
 	       cache->nr_spare + cache->nr_clean < DYNMAP_MIN_BUFS) {
 		buf = dynmap_buf_try();
@@ -101,11 +109,33 @@ static struct dynmap_buf *dynmap_memory_buf(struct dynmap_kpool *pool, bool chec
 	return buf;
 }
 
-/* Buffers for what is asked for; or a while, if there are none, or it is not buffers. */
+/* Memory for bitmaps, if there is none in stock; is there some then that was not before? */
+static bool dynmap_memory_bitmaps(struct dynmap_kpool *pool)
+{
+	struct dynmap_space *space = &pool->core.alloc.space;
+	bool more, wait = false;
+	void *memory;
+
+	if (READ_ONCE(space->nr_stock))
+		return false;
+	do {
+		memory = dynmap_space_memory(wait);
+		down_write(&pool->lock);
+		if (memory)
+			dynmap_space_add_memory(space, memory);
+		more = memory || dynmap_space_recycle(space);
+		dynmap_kpool_unlock(pool);
+		wait = !wait;
+	} while (!more && wait);
+	return more;
+}
+
+/* Memory for what is asked for; or a while, if there is none, or it is not memory. */
 static int dynmap_memory_spares(struct dynmap_kpool *pool, bool checkpoint)
 {
 	struct dynmap_cache *cache = &pool->core.cache;
 	bool many = READ_ONCE(cache->nr_spare) > DYNMAP_MANY_SPARES, more;
+	bool bitmaps = dynmap_memory_bitmaps(pool);
 	struct dynmap_buf *buf, *next;
 	LIST_HEAD(fresh);
 	u32 i;
@@ -123,7 +153,7 @@ static int dynmap_memory_spares(struct dynmap_kpool *pool, bool checkpoint)
 		dynmap_cache_add_spare(cache, buf);
 	}
 	dynmap_kpool_unlock(pool);
-	return more ? 0 : dynmap_memory_wait(pool, checkpoint);
+	return more || bitmaps ? 0 : dynmap_memory_wait(pool, checkpoint);
 }
 
 /* Read the node that is missing. */

@@ -33,14 +33,15 @@ struct fixture {
 	bool open;
 };
 
-/* Call @expression, which may use "op", until no node is missing; its result. */
+/* Call @expression, which may use "op", until no node or bitmap is missing; its result. */
 #define FETCHED(fixture, expression) ({						\
 	struct dynmap_op op = {};						\
 	int fetched;								\
 										\
 	do {									\
 		fetched = (expression);						\
-	} while (fetched == -EAGAIN &&						\
+	} while ((fetched == -EAGAIN ||						\
+		  (fetched == -ENOMEM && !(fixture)->pool.alloc.space.nr_stock)) &&	\
 		 !(fetched = dynmap_pool_help(&(fixture)->pool, &op, fetched)));	\
 	fetched;								\
 })

@@ -378,6 +378,7 @@ static void take_places(struct bench *bench, u32 count, u64 *places)
 		ret = dynmap_alloc_reserve(alloc_of(bench), 1, 0, &op);
 		while (ret == -ENOMEM) {
 			dynmap_cache_add_spare(cache, dynmap_buf_alloc());
+			assert_true(dynmap_space_supply(&alloc_of(bench)->space));
 			ret = dynmap_alloc_reserve(alloc_of(bench), 1, 0, &op);
 		}
 		assert_int_equal(ret, 0);
@@ -487,6 +488,7 @@ static void test_urgency_reaches_into_the_floor(void **state)
 			ret = dynmap_alloc_reserve(alloc, 8, 0, &op);
 			if (ret == -ENOMEM) {
 				dynmap_cache_add_spare(alloc->cache, dynmap_buf_alloc());
+				assert_true(dynmap_space_supply(&alloc->space));
 				continue;
 			}
 			if (ret)
@@ -718,6 +720,41 @@ static void test_bitmaps_come_and_go(void **state)
 	assert_int_equal(take(bench, run.pbn, run.len, &run), 0);
 }
 
+/* Without memory in stock nothing is loaded; it is taken from what is not needed. */
+static void test_memory_for_bitmaps(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_space *space = &alloc_of(bench)->space;
+	struct dynmap_seg *seg;
+	struct dynmap_op op = {};
+	u32 i;
+
+	fixture_seg(&bench->fixture, 1);
+	assert_int_equal(dynmap_pool_checkpoint(&bench->fixture.pool), 0);
+	while (space->nr_stock)
+		dynmap_free(space->stock[--space->nr_stock]);
+	assert_null(dynmap_space_seg(space, dynmap_segment_number(1, 0)));
+	assert_int_equal(dynmap_space_load(space, dynmap_segment_number(1, 0), &seg, &op), -ENOMEM);
+	/* What was used gets a second chance. */
+	for (i = 0; i < 10 && !dynmap_space_recycle(space); i++)
+		;
+	assert_int_equal(space->nr_stock, 1);
+	assert_null(dynmap_space_seg(space, 1));
+	assert_true(dynmap_space_recycle(space));
+	assert_int_equal(space->nr_stock, 1);
+	/* Bitmaps that are not those on disk stay. */
+	while (space->nr_stock)
+		dynmap_free(space->stock[--space->nr_stock]);
+	assert_int_equal(FETCHED(&bench->fixture, dynmap_space_load(space, 1, &seg, &op)), 0);
+	dynmap_seg_occupy(space, seg, 70, 1);
+	while (space->nr_stock)
+		dynmap_free(space->stock[--space->nr_stock]);
+	for (i = 0; i < 10; i++)
+		dynmap_space_recycle(space);
+	assert_non_null(dynmap_space_seg(space, 1));
+	dynmap_seg_vacate(space, seg, 70, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -747,6 +784,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_bad_zone_records, setup_three, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_summaries, setup_three, teardown),
+		cmocka_unit_test_setup_teardown(test_memory_for_bitmaps, setup_three, teardown),
 		cmocka_unit_test_setup_teardown(test_bitmaps_come_and_go, setup_three, teardown),
 	};
 
