@@ -160,6 +160,9 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  *	a commit
  * @set_aside: buffers for a checkpoint when memory is short; by @lock
  * @nr_set_aside: how many
+ * @reading: nodes being read; by @reading_lock
+ * @reading_lock: see there
+ * @reading_wait: woken when one has been read
  * @shrinker: of the node cache
  * @io_wq: slow writes, discards and zeroes
  * @read_wq: slow reads
@@ -223,6 +226,9 @@ struct dynmap_kpool {
 	struct bio_set bios;
 	struct list_head set_aside;
 	u32 nr_set_aside;
+	struct list_head reading;
+	spinlock_t reading_lock;
+	wait_queue_head_t reading_wait;
 	struct dynmap_shrinker shrinker;
 	struct workqueue_struct *io_wq;
 	struct workqueue_struct *read_wq;

@@ -53,6 +53,9 @@ static void dynmap_memory_work(struct work_struct *work)
 void dynmap_memory_init(struct dynmap_kpool *pool)
 {
 	INIT_LIST_HEAD(&pool->set_aside);
+	INIT_LIST_HEAD(&pool->reading);
+	spin_lock_init(&pool->reading_lock);
+	init_waitqueue_head(&pool->reading_wait);
 	INIT_WORK(&pool->memory_work, dynmap_memory_work);
 }
 
@@ -156,6 +159,41 @@ static int dynmap_memory_spares(struct dynmap_kpool *pool, bool checkpoint)
 	return more || bitmaps ? 0 : dynmap_memory_wait(pool, checkpoint);
 }
 
+/**
+ * struct dynmap_reading - a node being read
+ * @list: in the pool's list
+ * @pbn: its place
+ */
+struct dynmap_reading {
+	struct list_head list;
+	u64 pbn;
+};
+
+/* Begin to read a node; false: somebody else is reading it. @reading may be NULL: only look. */
+static bool dynmap_reading_begin(struct dynmap_kpool *pool, struct dynmap_reading *reading, u64 pbn)
+{
+	struct dynmap_reading *other;
+	bool found = false;
+
+	spin_lock(&pool->reading_lock);
+	list_for_each_entry(other, &pool->reading, list)
+		found |= other->pbn == pbn;
+	if (!found && reading) {
+		reading->pbn = pbn;
+		list_add(&reading->list, &pool->reading);
+	}
+	spin_unlock(&pool->reading_lock);
+	return !found;
+}
+
+static void dynmap_reading_end(struct dynmap_kpool *pool, struct dynmap_reading *reading)
+{
+	spin_lock(&pool->reading_lock);
+	list_del(&reading->list);
+	spin_unlock(&pool->reading_lock);
+	wake_up_all(&pool->reading_wait);
+}
+
 /* Read the node that is missing. */
 static int dynmap_memory_node(struct dynmap_kpool *pool, struct dynmap_op *op, bool checkpoint)
 {
@@ -183,11 +221,27 @@ static int dynmap_memory_node(struct dynmap_kpool *pool, struct dynmap_op *op, b
 	return 0;
 }
 
+/* The same, once for all who miss it: the others wait, and look it up again. */
+static int dynmap_memory_node_once(struct dynmap_kpool *pool, struct dynmap_op *op, bool checkpoint)
+{
+	u64 pbn = op->miss.ptr.pbn[0];
+	struct dynmap_reading reading;
+	int ret;
+
+	if (!dynmap_reading_begin(pool, &reading, pbn)) {
+		wait_event(pool->reading_wait, dynmap_reading_begin(pool, NULL, pbn));
+		return 0;
+	}
+	ret = dynmap_memory_node(pool, op, checkpoint);
+	dynmap_reading_end(pool, &reading);
+	return ret;
+}
+
 int dynmap_memory_supply(struct dynmap_kpool *pool, struct dynmap_op *op, int error,
 			 bool checkpoint)
 {
 	if (error == -EAGAIN)
-		return dynmap_memory_node(pool, op, checkpoint);
+		return dynmap_memory_node_once(pool, op, checkpoint);
 	if (error != -ENOMEM)
 		return error;
 	return dynmap_memory_spares(pool, checkpoint);

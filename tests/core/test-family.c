@@ -1039,8 +1039,8 @@ static void test_long_rows(void **state)
 		compare_climbs(fixture, fixture_load(fixture, ids[fixture_random() % nr]));
 		if (passed > longest) {
 			longest = passed;
-			visits = visited(fixture, le64_to_cpu(fixture_load(fixture, 1)->disk.parent),
-					 passed);
+			origin = fixture_load(fixture, 1);
+			visits = visited(fixture, le64_to_cpu(origin->disk.parent), passed);
 		}
 		lbn = fixture_random() % ARRAY_SIZE(ids) * 3;
 		assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), lbn, 1, 5), 0);

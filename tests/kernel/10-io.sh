@@ -110,11 +110,32 @@ spread() {
 	done
 }
 
+# What many reads at once miss is read once: nodes of a pool that was just opened, on a slow disk.
+cold() {
+	local nodes begun
+	disk a 64
+	pool 8 0 "" /dev/a && volume 0 2097152 || fail "no volume"
+	# 4,096 windows, a record each: a tree of two levels, some 20 leaves.
+	fio --name=w --filename=/dev/mapper/vol0 --rw=write:60k --bs=4k --size=256m --io_size=16m \
+		--direct=1 --ioengine=libaio --iodepth=16 > /run/out || fail "fio: $(tail -n 1 /run/out)"
+	remove vol0; remove "$POOL"
+	disk_slow a 20000000
+	pool 8 0 "" /dev/a && volume 0 2097152 || fail "no volume"
+	begun=$(($(stat_of a 1) + $(stat_of a 2)))
+	# 128 blocks of two MiB, all begun before the first node is there.
+	fio --name=r --filename=/dev/mapper/vol0 --rw=read:60k --bs=4k --size=8m --io_size=512k \
+		--direct=1 --ioengine=libaio --iodepth=128 > /run/out || fail "fio: $(tail -n 1 /run/out)"
+	nodes=$(($(stat_of a 1) + $(stat_of a 2) - begun - 128))
+	echo "# beside 128 blocks of data $nodes of metadata were read"
+	[ "$nodes" -le 8 ] || fail "nodes were read again and again"
+}
+
 run "whole blocks" whole_blocks
 run "any alignment" sectors
 run "neighbouring sectors at once" neighbours
 run "fio verify, mixed sizes" verified
 run "a part of a block in a busy window" busy_window
 run "content after reopening" reopened
+run "cold reads at once" cold
 run "a stream on four devices" spread
 finish

@@ -41,6 +41,15 @@ disk() {
 	echo 1 > "$dir/power"
 }
 
+# disk_slow NAME NANOSECONDS: from now on each request takes so long; its content stays.
+disk_slow() {
+	local dir=/sys/kernel/config/nullb/$1
+	echo 0 > "$dir/power"
+	echo 2 > "$dir/irqmode"
+	echo "$2" > "$dir/completion_nsec"
+	echo 1 > "$dir/power"
+}
+
 disk_remove() {
 	echo 0 > "/sys/kernel/config/nullb/$1/power"
 	rmdir "/sys/kernel/config/nullb/$1"
