@@ -461,11 +461,10 @@ static void dynmap_kill_rise(struct dynmap_family *family, struct dynmap_snap *s
 /* The other side killed the first blocks before: take them out of their entry. */
 static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *snap,
 			     struct dynmap_kill *kill, const struct dynmap_disk_divergence *entry,
-			     struct dynmap_path *path, struct dynmap_op *op)
+			     u32 floor, struct dynmap_path *path, struct dynmap_op *op)
 {
 	u64 first = le64_to_cpu(entry->pbn), end = dynmap_divergence_end(entry), stop;
 	struct dynmap_disk_divergence left[2];
-	struct dynmap_share above;
 	u32 count = 0;
 	int ret;
 
@@ -475,12 +474,8 @@ static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *s
 			   (unsigned long long)snap->id, (unsigned long long)kill->pbn);
 		return -EUCLEAN;
 	}
-	ret = dynmap_family_share(family, dynmap_snap_parent(snap), dynmap_snap_side(snap), false,
-				  &above, op);
-	if (ret)
-		return ret;
 	stop = min(end, kill->pbn + kill->len);
-	ret = dynmap_kill_check(family, kill, stop - kill->pbn, above.generation, op);
+	ret = dynmap_kill_check(family, kill, stop - kill->pbn, floor, op);
 	if (ret)
 		return ret;
 	if (first < kill->pbn) {
@@ -497,7 +492,7 @@ static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *s
 	if (!count)
 		dynmap_btree_prune(&snap->divergence, path);
 	dynmap_snap_changed(snap);
-	dynmap_kill_rise(family, snap, kill, stop - kill->pbn, above.generation);
+	dynmap_kill_rise(family, snap, kill, stop - kill->pbn, floor);
 	return 0;
 }
 
@@ -627,17 +622,23 @@ static __hot int dynmap_kill_at(struct dynmap_family *family, struct dynmap_snap
 	struct dynmap_kill *run[DYNMAP_KILL_RUN] __uninitialized;
 	const struct dynmap_disk_divergence *entry;
 	struct dynmap_path path __uninitialized;
+	struct dynmap_share above;
 	u32 count;
 	u64 limit;
 	int ret;
 
-	ret = dynmap_alloc_reserve(family->alloc, dynmap_btree_worst(&snap->divergence), 4, op);
+	/* Nodes that are brought into memory may take buffers: what is reserved comes after. */
+	ret = dynmap_divergence_find(snap, kill->pbn, &path, &entry, &limit, op);
+	if (!ret && entry)
+		ret = dynmap_family_share(family, dynmap_snap_parent(snap), dynmap_snap_side(snap),
+					  false, &above, op);
 	if (!ret)
-		ret = dynmap_divergence_find(snap, kill->pbn, &path, &entry, &limit, op);
+		ret = dynmap_alloc_reserve(family->alloc, dynmap_btree_worst(&snap->divergence), 4,
+					   op);
 	if (ret)
 		return ret;
 	if (entry)
-		return dynmap_kill_match(family, snap, kill, entry, &path, op);
+		return dynmap_kill_match(family, snap, kill, entry, above.generation, &path, op);
 	dynmap_kill_enter(snap, kill, limit, &path);
 	count = dynmap_btree_capacity(DYNMAP_TREE_DIVERGENCE) - dynmap_node_count(path.buf[0]);
 	count = dynmap_kills_gather(family, snap, kill, &path, run,

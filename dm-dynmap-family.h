@@ -318,7 +318,10 @@ void dynmap_family_sealed(struct dynmap_family *family);
 /* So many deaths are durable. */
 void dynmap_family_durable(struct dynmap_family *family, u64 deaths);
 
-/* Forget nodes that are not dirty; nobody holds one. */
+/*
+ * Forget nodes that are not dirty; nobody holds one. Not while a checkpoint is being written: it
+ * makes deaths durable that only those in memory tell of.
+ */
 void dynmap_family_unload(struct dynmap_family *family);
 
 /* The side that was deleted of a dying node. */

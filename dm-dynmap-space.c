@@ -73,7 +73,7 @@ bool dynmap_space_supply(struct dynmap_space *space)
 			break;
 		dynmap_space_add_memory(space, memory);
 	}
-	return space->nr_stock;
+	return space->nr_stock == DYNMAP_SPACE_STOCK;
 }
 
 /* From the stock, zeroed, or NULL. */
@@ -575,6 +575,7 @@ static int dynmap_seg_load(struct dynmap_space *space, struct dynmap_parts *part
 	memcpy(seg->busy, seg->allocated, sizeof(seg->busy));
 	dynmap_bits_set(seg->busy, blocks, DYNMAP_SEGMENT_BLOCKS - blocks);
 	seg->free = blocks - sum.used - sum.node_used[0] - sum.node_used[1];
+	seg->used = true;
 	list_add_tail(&seg->list, &space->segs);
 	space->nr_segs++;
 	space->cache->elsewhere += DYNMAP_SEG_BUFS;
@@ -613,10 +614,13 @@ static bool dynmap_seg_may_go(const struct dynmap_space *space, const struct dyn
 	       seg->free + dynmap_bits_count(seg->allocated, 0, blocks) == blocks;
 }
 
-/* Let go of bitmaps until there are @most. */
+/*
+ * Let go of bitmaps until there are @most. None is looked at twice: those that an operation
+ * has just loaded stay until it was called again.
+ */
 static void dynmap_space_shrink_segs(struct dynmap_space *space, u32 most)
 {
-	u32 budget = DYNMAP_SHRINK;
+	u32 budget = min_t(u32, DYNMAP_SHRINK, space->nr_segs);
 	struct dynmap_seg *seg;
 
 	while (space->nr_segs > most && budget--) {
@@ -637,7 +641,7 @@ static void dynmap_space_shrink_segs(struct dynmap_space *space, u32 most)
 
 static void dynmap_space_shrink_parts(struct dynmap_space *space, u32 most)
 {
-	u32 budget = DYNMAP_SHRINK;
+	u32 budget = min_t(u32, DYNMAP_SHRINK, space->nr_loaded);
 	struct dynmap_parts *parts;
 
 	while (space->nr_loaded > most && budget--) {
@@ -661,9 +665,25 @@ void dynmap_space_shrink(struct dynmap_space *space)
 	dynmap_space_shrink_parts(space, space->most_loaded);
 }
 
+u32 dynmap_space_evict(struct dynmap_space *space, u32 bufs)
+{
+	u32 before = space->cache->elsewhere, segs = bufs / DYNMAP_SEG_BUFS + 1;
+	u32 least = min_t(u32, space->most_segs, DYNMAP_MIN_SEGS);
+
+	if (space->nr_segs > least)
+		dynmap_space_shrink_segs(space, max(least, space->nr_segs -
+							   min(segs, space->nr_segs)));
+	least = min_t(u32, space->most_loaded, DYNMAP_MIN_LOADED);
+	if (space->nr_loaded > least && before - space->cache->elsewhere < bufs)
+		dynmap_space_shrink_parts(space, max(least, space->nr_loaded - 1));
+	return before - space->cache->elsewhere;
+}
+
 bool dynmap_space_recycle(struct dynmap_space *space)
 {
-	if (!space->nr_stock && space->nr_segs)
+	if (space->nr_stock)
+		return false;
+	if (space->nr_segs)
 		dynmap_space_shrink_segs(space, space->nr_segs - 1);
 	if (!space->nr_stock && space->nr_loaded)
 		dynmap_space_shrink_parts(space, space->nr_loaded - 1);

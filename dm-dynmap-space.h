@@ -167,7 +167,7 @@ struct dynmap_zones {
 	u32 cursor;
 };
 
-#define DYNMAP_SPACE_STOCK	2	/* so many bitmaps or parts can be loaded without help */
+#define DYNMAP_SPACE_STOCK	3	/* bitmaps of a segment, and the parts that it is in */
 
 /**
  * struct dynmap_space - free space of one pool
@@ -356,12 +356,18 @@ static inline int __must_check dynmap_space_load(struct dynmap_space *space, u32
 void dynmap_space_shrink(struct dynmap_space *space);
 
 /*
+ * Memory is short: let go of bitmaps and summaries, as much as @bufs buffers if that can be
+ * found in a step; those stay that do so however short it is. How much it was, in buffers.
+ */
+u32 dynmap_space_evict(struct dynmap_space *space, u32 bufs);
+
+/*
  * Memory for bitmaps or parts, which are loaded with the metadata lock held. When none is in
  * stock the core says -ENOMEM. It is made without the lock, by dynmap_space_memory(), and added
  * with it; what is too much is freed. dynmap_space_supply() does both, where nobody waits for
  * the lock. dynmap_space_recycle() takes it from bitmaps or parts that are not needed at the
- * moment; false: there is none among those that it looked at; then calling again may help, or a
- * checkpoint.
+ * moment; false: there is some in stock already, or none among those that it looked at; then
+ * calling again may help, or a checkpoint.
  */
 void *dynmap_space_memory(bool wait);
 void dynmap_space_add_memory(struct dynmap_space *space, void *memory);

@@ -384,6 +384,7 @@ int dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *o
 
 	if (pool->failed)
 		return -EROFS;
+	pool->prepared++;
 	op->urgent = DYNMAP_URGENT_CHECKPOINT;
 	ret = dynmap_family_settle_most(&pool->table.family, most, op);
 	if (ret)
@@ -396,7 +397,6 @@ int dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *o
 			return ret;
 		pool->gave_back = pool->cache.epoch;
 	}
-	pool->prepared++;
 	ret = dynmap_family_enter(&pool->table.family, &most, op);
 	if (!ret)
 		ret = dynmap_table_checkpoint(&pool->table, &most, op);

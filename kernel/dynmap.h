@@ -163,7 +163,7 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @reading: nodes being read; by @reading_lock
  * @reading_lock: see there
  * @reading_wait: woken when one has been read
- * @shrinker: of the node cache
+ * @shrinker: of nodes and bitmaps
  * @io_wq: slow writes, discards and zeroes
  * @read_wq: slow reads
  * @wq: the works below, but for the first one of them

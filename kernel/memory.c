@@ -138,6 +138,7 @@ static int dynmap_memory_spares(struct dynmap_kpool *pool, bool checkpoint)
 {
 	struct dynmap_cache *cache = &pool->core.cache;
 	bool many = READ_ONCE(cache->nr_spare) > DYNMAP_MANY_SPARES, more;
+	/* Nobody knows which of the two was short. */
 	bool bitmaps = dynmap_memory_bitmaps(pool);
 	struct dynmap_buf *buf, *next;
 	LIST_HEAD(fresh);

@@ -300,21 +300,23 @@ static unsigned long dynmap_shrink_count(struct shrinker *shrinker, struct shrin
 {
 	struct dynmap_kpool *pool = dynmap_shrinker_owner(shrinker);
 
-	return READ_ONCE(pool->core.cache.nr_clean);
+	return READ_ONCE(pool->core.cache.nr_clean) + READ_ONCE(pool->core.cache.elsewhere);
 }
 
 static unsigned long dynmap_shrink_scan(struct shrinker *shrinker, struct shrink_control *sc)
 {
 	struct dynmap_kpool *pool = dynmap_shrinker_owner(shrinker);
-	unsigned long freed;
+	u32 most = min(sc->nr_to_scan, 1024UL), freed;
 
 	/* The lock may be held by who asks for memory. */
 	if (!down_write_trylock(&pool->lock))
 		return SHRINK_STOP;
-	freed = dynmap_cache_shrink(&pool->core.cache, min(sc->nr_to_scan, 1024UL));
+	freed = dynmap_cache_shrink(&pool->core.cache, most);
+	if (freed < most)
+		freed += dynmap_space_evict(&pool->core.alloc.space, most - freed);
 	/* No space on the devices has changed: there are no events, which could sleep, to raise. */
 	up_write(&pool->lock);
-	return freed;
+	return freed ? freed : SHRINK_STOP;
 }
 
 static void dynmap_kpool_free(struct dynmap_kpool *pool)

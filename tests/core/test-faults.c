@@ -10,6 +10,9 @@
  * that is lost is reported by the leak check of ASan.
  *
  * Allocations are counted by the linker (--wrap): the core has no hook for it.
+ *
+ * And memory that is short for long: there is none for bitmaps but that of others, or none
+ * for snapshot nodes but spare buffers.
  */
 #include "fixture.h"
 
@@ -44,6 +47,7 @@ const char *__asan_default_options(void)
 }
 
 static u64 fail_alloc, injected[FAULTS];
+static size_t fail_bytes;	/* allocations of that size fail */
 static struct dynmap_mapping reserved;
 
 void *__real_dynmap_zalloc(size_t bytes);
@@ -58,7 +62,7 @@ static bool alloc_fails(void)
 
 void *__wrap_dynmap_zalloc(size_t bytes)
 {
-	return alloc_fails() ? NULL : __real_dynmap_zalloc(bytes);
+	return alloc_fails() || bytes == fail_bytes ? NULL : __real_dynmap_zalloc(bytes);
 }
 
 void *__wrap_dynmap_block_alloc(void)
@@ -504,12 +508,126 @@ static void test_format(void **state)
 			;
 }
 
+/*
+ * Call @expression with help until it needs no more; for bitmaps memory comes from others first,
+ * as where reclaim waits for the pool.
+ */
+#define RECYCLED(fixture, expression) ({						\
+	struct dynmap_space *space = &(fixture)->pool.alloc.space;		\
+	struct dynmap_op op = {};						\
+	int __ret, __tries = 0;							\
+										\
+	do {									\
+		__ret = (expression);						\
+		if (!__ret || __ret == -ENOENT)					\
+			break;							\
+		if (__ret != -ENOMEM || !dynmap_space_recycle(space)) {		\
+			__ret = dynmap_pool_help(&(fixture)->pool, &op, __ret);	\
+			continue;						\
+		}								\
+		dynmap_cache_add_spare(&(fixture)->pool.cache, dynmap_buf_alloc());	\
+		__ret = 0;							\
+	} while (!__ret && __tries++ < 1000);					\
+	assert_in_range(__tries, 0, 999);					\
+	__ret;									\
+})
+
+/* What an operation has loaded is not taken from it for the next thing that it loads. */
+static void test_bitmaps_of_many_devices(void **state)
+{
+	const u64 lengths[] = { 1, 2, 3, 16, 32 };
+	struct fixture *fixture = *state;
+	u64 blocks[33], lbn;
+	u32 i, dev;
+	int ret;
+
+	for (i = 0; i < ARRAY_SIZE(lengths); i++) {
+		for (dev = 0; dev < lengths[i]; dev++)
+			blocks[dev] = 3000;
+		blocks[dev] = 0;
+		fixture_exit(fixture);
+		fixture_init(fixture, blocks, 1, 2);
+		fixture_create(fixture, 1);
+		fixture_create(fixture, 2);
+		/* The other one moves the turn on to the next device. */
+		for (lbn = 0; lbn < 60; lbn++) {
+			assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), lbn * 2,
+						       1, 7), 0);
+			assert_int_equal(fixture_write(fixture, fixture_load(fixture, 2),
+						       lbn * 1000, 20, 7), 0);
+		}
+		assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+		fixture_close(fixture);
+		assert_int_equal(fixture_open(fixture, false), 0);
+		ret = RECYCLED(fixture, dynmap_volume_delete(&fixture->pool.table, 1, &op));
+		assert_int_equal(ret, 0);
+		assert_int_equal(dynmap_pool_commit(&fixture->pool), 0);
+		do {
+			ret = RECYCLED(fixture, dynmap_volume_reap(&fixture->pool.table, &op));
+		} while (!ret);
+		assert_int_equal(ret, -ENOENT);
+		fixture_check(fixture);
+	}
+}
+
+/* A kill meets another one below a row of dying nodes, which take all spare buffers. */
+static void short_row(struct fixture *fixture, u32 snapshots)
+{
+	struct dynmap_pool *pool = &fixture->pool;
+	u8 uuid[DYNMAP_UUID_BYTES] = {};
+	struct dynmap_disk_snapshot disk;
+	const u64 blocks[] = { 60000, 0 };
+	u32 i;
+
+	fixture_exit(fixture);
+	fixture_init(fixture, blocks, 1, 2);
+	assert_int_equal(fixture_write(fixture, fixture_create(fixture, 1), 0, 64, 1), 0);
+	for (i = 1; i <= snapshots; i++) {
+		uuid[0] = i;
+		assert_int_equal(HELPED(fixture, dynmap_volume_snapshot(&pool->table, 1000 + i, 1,
+									uuid, 0, &op)), 0);
+	}
+	for (i = 2; i < snapshots; i++)
+		assert_int_equal(HELPED(fixture, dynmap_volume_delete(&pool->table, 1000 + i,
+								      &op)), 0);
+	assert_int_equal(dynmap_pool_checkpoint(pool), 0);
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), 0, 1, 2), 0);
+	assert_int_equal(HELPED(fixture, dynmap_family_settle(&pool->table.family, ~0U, &op)), 0);
+	/* Nodes are being written: to change one takes a buffer. */
+	assert_int_equal(HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op)), 0);
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1000 + snapshots), 0, 1, 3),
+			 0);
+	for (i = 1; i <= snapshots; i++)
+		HELPED(fixture, dynmap_btree_get(&pool->table.family.snaps, i, &disk, &op));
+	while (pool->cache.nr_spare > 64)
+		dynmap_buf_free(dynmap_cache_take_spare(&pool->cache));
+	fail_bytes = sizeof(struct dynmap_snap);
+	assert_int_equal(HELPED(fixture, dynmap_family_settle(&pool->table.family, ~0U, &op)), 0);
+	fail_bytes = 0;
+	assert_int_equal(dynmap_pool_checkpoint_io(pool), 0);
+	while (dynmap_pool_checkpoint_end(pool, 0))
+		;
+	fixture_check(fixture);
+}
+
+static void test_row_takes_the_buffers(void **state)
+{
+	u32 snapshots;
+
+	for (snapshots = 60; snapshots < 70; snapshots++)
+		short_row(*state, snapshots);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_format),
 		cmocka_unit_test(test_one_device),
 		cmocka_unit_test(test_two_devices),
+		FIXTURE_TEST(test_bitmaps_of_many_devices, one),
+		FIXTURE_TEST(test_row_takes_the_buffers, one),
 	};
 	int ret = cmocka_run_group_tests_name("faults", tests, NULL, NULL);
 
