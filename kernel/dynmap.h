@@ -227,7 +227,7 @@ struct dynmap_kpool {
 	struct list_head set_aside;
 	u32 nr_set_aside;
 	struct list_head reading;
-	spinlock_t reading_lock;
+	spinlock_t reading_lock;	/* over reading */
 	wait_queue_head_t reading_wait;
 	struct dynmap_shrinker shrinker;
 	struct workqueue_struct *io_wq;
