@@ -247,7 +247,7 @@ struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dy
 
 /*
  * Evict clean nodes until there are no more than @most. Those that were used get a second
- * chance, but not all: it takes time in proportion to what is evicted.
+ * chance, but not all of them: evicting takes time in proportion to what is evicted.
  */
 static void dynmap_cache_evict(struct dynmap_cache *cache, u32 most)
 {

@@ -327,7 +327,8 @@ void dynmap_space_grow_end(struct dynmap_space *space, u32 dev, struct dynmap_pa
  * @seg: set to them
  * @op: told what is missing
  *
- * They stay there at least until dynmap_space_shrink() is called.
+ * They stay there at least until dynmap_space_shrink(), dynmap_space_evict() or
+ * dynmap_space_recycle() is called. Their memory comes from the stock.
  *
  * Return: 0, -EAGAIN, -ENOMEM, -EUCLEAN (records that contradict each other).
  */
