@@ -210,6 +210,27 @@ static void test_quarantine_waits_for_the_record(void **state)
 	assert_int_equal(alloc->quarantined, 0);
 }
 
+/* A block that was freed by a record and allocated by a later one is not free when replay ends. */
+static void test_replay_frees_what_stays_free(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_alloc *alloc = alloc_of(bench);
+	struct run run;
+	u64 vacated, places;
+
+	assert_int_equal(take(bench, DYNMAP_PBN_NONE, 32, &run), 0);
+	give_back(bench, &run);
+	places = alloc->space.free_blocks;
+	assert_int_equal(HELPED(&bench->fixture,
+				dynmap_alloc_data_at(alloc, run.pbn, run.len / 2, &op)), 0);
+	vacated = alloc->space.vacated;
+	assert_true(dynmap_alloc_release_replayed(alloc));
+	assert_int_equal(alloc->space.free_blocks - places, run.len - run.len / 2);
+	assert_true(alloc->space.vacated != vacated);
+	assert_int_equal(alloc->quarantined, 0);
+	assert_false(dynmap_alloc_release_replayed(alloc));
+}
+
 static void test_goal_is_met(void **state)
 {
 	struct bench *bench = *state;
@@ -774,6 +795,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_freed_blocks_stay_in_quarantine, setup_one,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_quarantine_waits_for_the_record, setup_one,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_replay_frees_what_stays_free, setup_one,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_goal_is_met, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_devices_fill_evenly, setup_three, teardown),

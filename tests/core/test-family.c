@@ -985,15 +985,20 @@ static u32 compare_climbs(struct fixture *fixture, const struct dynmap_volume *v
 /* How many nodes a climb from @node visits that takes each jump it finds. */
 static u32 visited(struct fixture *fixture, u64 node, u32 passed)
 {
+	struct dynmap_family *family = &fixture->pool.table.family;
+	struct dynmap_snap *snap, *other;
 	u32 generation, visits = 0;
-	struct dynmap_snap *snap;
 
 	walk(fixture, node, 0, ~0ULL, &generation);
 	for (; node; visits++) {
 		snap = snap_of(fixture, node);
 		if (le32_to_cpu(snap->disk.generation) <= generation)
 			break;
-		node = snap->jump ? snap->jump : le64_to_cpu(snap->disk.parent);
+		/* The target may have been emptied since. */
+		node = le64_to_cpu(snap->disk.parent);
+		if (snap->jump &&
+		    !HELPED(fixture, dynmap_snap_get(family, snap->jump, &other, &op)))
+			node = snap->jump;
 	}
 	assert_in_range(visits, 0, passed + 1);
 	return visits;

@@ -308,6 +308,7 @@ static void test_changes_between_steps(void **state)
 	}
 	assert_int_equal(HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op)), 0);
 	assert_int_equal(dynmap_pool_checkpoint_io(pool), 0);
+	assert_int_equal(dynmap_pool_checkpoint_publish(pool), 0);
 	while (dynmap_pool_checkpoint_end(pool, 0))
 		;
 	fixture_close(fixture);
@@ -327,6 +328,29 @@ static void test_changes_between_steps(void **state)
 	assert_true(freed - pool->alloc.data_allocated >= 64);
 }
 
+/* What a checkpoint owes for the records of volumes is known from how many have changed. */
+static void test_changed_records_are_counted(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_pool *pool = &fixture->pool;
+	const u64 *records = &pool->cache.tally[DYNMAP_TREE_VOLUME].records;
+	struct dynmap_volume *volume;
+	u64 id;
+
+	for (id = 1; id <= 100; id++)
+		fixture_create(fixture, id);
+	assert_int_equal(dynmap_pool_checkpoint(pool), 0);
+	assert_int_equal(*records, 0);
+	for (id = 1; id <= 200; id++) {
+		volume = fixture_load(fixture, (id + 1) / 2);
+		assert_int_equal(fixture_write(fixture, volume, id % 2, 1, 1), 0);
+		assert_int_equal(*records, (id + 1) / 2);
+	}
+	assert_int_equal(dynmap_pool_checkpoint(pool), 0);
+	assert_int_equal(*records, 0);
+	fixture_check(fixture);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -338,6 +362,7 @@ int main(void)
 		FIXTURE_TEST(test_ids_of_deleted_volumes, one),
 		FIXTURE_TEST(test_names, one),
 		FIXTURE_TEST(test_changes_between_steps, one),
+		FIXTURE_TEST(test_changed_records_are_counted, one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
