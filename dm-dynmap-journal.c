@@ -222,6 +222,22 @@ void dynmap_journal_commit_end(struct dynmap_journal *journal, int error)
 		journal->durable = journal->writing_end;
 }
 
+void dynmap_journal_cover(struct dynmap_journal *journal, u64 seq)
+{
+	struct dynmap_buf *buf, *next;
+
+	list_for_each_entry_safe(buf, next, &journal->full, list) {
+		const struct dynmap_disk_journal *block = buf->data;
+
+		if (le64_to_cpu(block->seq) >= seq)
+			break;
+		list_del_init(&buf->list);
+		dynmap_cache_add_spare(journal->cache, buf);
+	}
+	journal->tail = seq;
+	journal->durable = max(journal->durable, seq);
+}
+
 u64 dynmap_journal_seal(struct dynmap_journal *journal)
 {
 	dynmap_journal_close(journal);

@@ -128,6 +128,12 @@ void dynmap_journal_commit_end(struct dynmap_journal *journal, int error);
 
 /* Checkpoint: replay would begin behind everything appended so far: that seq. */
 u64 dynmap_journal_seal(struct dynmap_journal *journal);
+/*
+ * That checkpoint is durable: replay begins at @seq. Blocks before it that were not written are
+ * not needed any more, and must not be written: the ring would be longer than it is, and two
+ * blocks of one commit could have the same place. Lock held, no commit under way.
+ */
+void dynmap_journal_cover(struct dynmap_journal *journal, u64 seq);
 
 /**
  * dynmap_journal_read() - replay: read one block

@@ -5,8 +5,8 @@
  * Owns: superblocks, the assembly of devices, segments, allocator, journal and
  * table into a pool, and the order in which a checkpoint reaches the devices.
  *
- * A checkpoint goes in three steps like a commit: begin (lock held; may ask
- * for help and be called again), io (no lock), end (lock held). Changes go on
+ * A checkpoint goes in steps like a commit: begin (lock held; may ask for help and be
+ * called again), io and publish (no lock), end (lock held). Changes and commits go on
  * during io, in the next epoch.
  *
  * Order of a checkpoint on the devices (rules 2, 4 and 5): nodes, flush of all
@@ -226,7 +226,7 @@ int __must_check dynmap_pool_grow(struct dynmap_pool *pool, u32 nr_devs, const u
 /* Free all memory; the caller made a checkpoint before if it wanted one. */
 void dynmap_pool_close(struct dynmap_pool *pool);
 
-/* Set the memory for clean nodes, bitmaps and summaries, in units of 4 KiB. */
+/* Set the memory for nodes, bitmaps and summaries, in units of 4 KiB. */
 void dynmap_pool_limit(struct dynmap_pool *pool, u32 bufs);
 
 /* Is a checkpoint due (journal or dirty nodes)? */
@@ -236,16 +236,17 @@ bool dynmap_pool_wants_checkpoint(const struct dynmap_pool *pool);
 bool dynmap_pool_is_changed(const struct dynmap_pool *pool);
 
 /*
- * A commit, in three steps: lock held, no lock, lock held. One commit or
- * checkpoint at a time. Afterwards all that changed before step 1 is durable,
- * and what was freed before is in quarantine (rule 3a).
+ * A commit, in three steps: lock held, no lock, lock held. One commit at a time, at any
+ * step of a checkpoint but 3 and the first call of 4. Afterwards all that changed before
+ * step 1 is durable, and what was freed before is in quarantine (rule 3a).
  */
 void dynmap_pool_commit_begin(struct dynmap_pool *pool);
 int __must_check dynmap_pool_commit_io(struct dynmap_pool *pool);
 void dynmap_pool_commit_end(struct dynmap_pool *pool, int error);
 
 /*
- * A checkpoint, likewise.
+ * A checkpoint, likewise; one at a time. Commits go on while it is written: until it is
+ * durable their records continue the journal of the epoch before.
  * Step 0, optional: settle kills as far as there is room, let empty zones of metadata go
  * back to data, and bring what is derived up to date, in bounded steps, so that step 1
  * holds the lock for a short time. 0: go on; -EINPROGRESS: call again; else as step 1.
@@ -253,11 +254,16 @@ void dynmap_pool_commit_end(struct dynmap_pool *pool, int error);
 int __must_check dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *op);
 /* Step 1: all changes into nodes, seal them. 0 or -EAGAIN, -ENOMEM, -ENOSPC... */
 int __must_check dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op);
-/* Step 2: write; no lock. 0 or the first I/O error. */
+/* Step 2: write the nodes and flush; no lock. 0 or the first I/O error. */
 int __must_check dynmap_pool_checkpoint_io(struct dynmap_pool *pool);
 /*
- * Step 3: free what the old epoch held, in bounded steps: true: call again; or (@error) fail
- * the pool.
+ * Step 3: write the superblock; no lock, and no commit from here to the end of the first call
+ * of step 4: if one has failed nothing may become durable. 0 or the first I/O error.
+ */
+int __must_check dynmap_pool_checkpoint_publish(struct dynmap_pool *pool);
+/*
+ * Step 4: free what the old epoch held, in bounded steps: true: call again; or (@error, of step
+ * 2 or 3) fail the pool.
  */
 bool __must_check dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error);
 /* Nothing may become durable any more. */

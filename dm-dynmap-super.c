@@ -512,9 +512,17 @@ int dynmap_pool_checkpoint_io(struct dynmap_pool *pool)
 		return ret;
 	for (dev = 0; dev < nr; dev++)
 		store->ops->flush(store, DYNMAP_BATCH_CHECKPOINT, dev);
-	ret = store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
-	if (ret)
-		return ret;
+	return store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
+}
+
+int dynmap_pool_checkpoint_publish(struct dynmap_pool *pool)
+{
+	u32 nr = dynmap_pool_members(pool);
+	int ret;
+
+	/* A flush has failed since: what it was to cover may be lost, and is mapped by the nodes. */
+	if (pool->failed)
+		return -EIO;
 	ret = dynmap_super_write(pool, min_t(u32, nr, DYNMAP_SB_DEVICES), false,
 				 DYNMAP_SB_SLOT_FIRST +
 				 le64_to_cpu(pool->super->epoch) % DYNMAP_SB_SLOTS);
@@ -530,19 +538,21 @@ void dynmap_pool_fail(struct dynmap_pool *pool)
 
 bool dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error)
 {
-	if (!error && (dynmap_cache_written(&pool->cache) ||
-		       dynmap_alloc_sealed_durable(&pool->alloc)))
-		return true;
-	dynmap_cache_heal_end(&pool->cache);
 	if (error) {
+		dynmap_cache_heal_end(&pool->cache);
 		dynmap_err("checkpoint failed: error %d", error);
 		dynmap_pool_fail(pool);
 		return false;
 	}
+	/* All of this is done by the first call. */
 	dynmap_family_durable(&pool->table.family, pool->table.family.sealed);
-	pool->journal.tail = le64_to_cpu(pool->super->journal_seq);
-	/* After a growth: all blocks that were written where it began are covered by now. */
-	dynmap_journal_spread(&pool->journal, pool->super);
+	dynmap_journal_cover(&pool->journal, le64_to_cpu(pool->super->journal_seq));
+	/* After a growth: there are no blocks yet that lie where the ring was before. */
+	if (le32_to_cpu(pool->super->journal_devices) != pool->journal.nr_devs)
+		dynmap_journal_spread(&pool->journal, pool->super);
+	if (dynmap_cache_written(&pool->cache) || dynmap_alloc_sealed_durable(&pool->alloc))
+		return true;
+	dynmap_cache_heal_end(&pool->cache);
 	return false;
 }
 
@@ -624,6 +634,8 @@ int dynmap_pool_checkpoint(struct dynmap_pool *pool)
 	if (ret)
 		return ret;
 	ret = dynmap_pool_checkpoint_io(pool);
+	if (!ret)
+		ret = dynmap_pool_checkpoint_publish(pool);
 	while (dynmap_pool_checkpoint_end(pool, ret))
 		;
 	return ret ? ret : dynmap_pool_commit(pool);

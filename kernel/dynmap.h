@@ -6,9 +6,11 @@
  *
  *   message_mutex	   one message that changes the pool at a time
  *   dynmap_pools_lock	   list of pools and their reference counts
- *     reclaim_mutex	   one round of taking reserved space back at a time
+ *     reclaim_mutex	   one round of taking reserved space back, or waiting for
+ *			   freed space, at a time
  *     release_mutex	   one end of quarantine at a time
- *     commit_mutex	   one commit or checkpoint at a time
+ *     checkpoint_mutex	   one checkpoint at a time
+ *     commit_mutex	   one commit at a time; no superblock is written meanwhile
  *       lock		   the metadata lock: CPU work only, never held over I/O
  *         list_lock	   the queue of flushes (irqs off)
  *         idle_lock	   fresh writes not in use
@@ -119,9 +121,13 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @disks: its devices
  * @lock: metadata lock, over @core
  * @message_mutex: see lock order
+ * @checkpoint_mutex: see lock order
  * @commit_mutex: see lock order
  * @release_mutex: see lock order
  * @reclaim_mutex: see lock order
+ * @checkpoints: how many have ended; by @checkpoint_mutex
+ * @releases: how many times a write made others wait for the end of quarantine; by
+ *	@reclaim_mutex
  * @reclaiming: no first write may begin; by @lock
  * @phase: which of @inflight new I/O counts in; by @lock
  * @inflight: per CPU, I/O under way that looked up before the phase changed
@@ -147,7 +153,8 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @wanted: by the same hash: writes that wait to be the exclusive user
  * @first_writes: windows held
  * @crowded: so many that there is no room for the nodes of more; none was settled since
- * @bucket_wait: woken when a fresh write is over, and at the end of a reclaim
+ * @bucket_wait: woken when a fresh write is over, at the end of a reclaim, and when a
+ *	checkpoint has begun
  * @mode: enum dynmap_mode; by @lock
  * @error_if_no_space: feature
  * @read_only: feature: nothing is ever written
@@ -186,9 +193,12 @@ struct dynmap_kpool {
 	struct dynmap_disks disks;
 	struct rw_semaphore lock;
 	struct mutex message_mutex;	/* see lock order */
+	struct mutex checkpoint_mutex;	/* see lock order */
 	struct mutex commit_mutex;	/* see lock order */
 	struct mutex release_mutex;	/* see lock order */
 	struct mutex reclaim_mutex;	/* see lock order */
+	u64 checkpoints;
+	u64 releases;
 	bool reclaiming;
 	u32 phase;
 	unsigned long __percpu *inflight[2];
@@ -312,6 +322,7 @@ struct dynmap_fresh {
  * @write: it writes
  * @commit: it is FUA: commit before completion
  * @wanting: it waits for its window, see dynmap_fresh_want()
+ * @waited: it has waited for a checkpoint, and does not have to again
  */
 struct dynmap_io {
 	struct dynmap_kvolume *kvolume;
@@ -323,6 +334,7 @@ struct dynmap_io {
 	bool write;
 	bool commit;
 	bool wanting;
+	bool waited;
 };
 
 static inline struct dynmap_io *dynmap_io(struct bio *bio)
@@ -676,7 +688,7 @@ void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *vo
  * Return: 0, -EAGAIN, -ENOMEM, -EBUSY: call again after help.
  */
 int __must_check dynmap_settle_locked(struct dynmap_kpool *pool, struct dynmap_op *op);
-/* The same with help. Process context, without the lock and commit_mutex. */
+/* The same with help. Process context, without the lock and the mutexes of checkpoints. */
 void dynmap_settle(struct dynmap_kpool *pool);
 
 /* kernel/io.c */

@@ -31,13 +31,13 @@ MODULE_PARM_DESC(cache_mib,
 		(ret) = dynmap_memory_supply(kpool, op, ret, true);		\
 	} while (!(ret))
 
-/* Checkpoint with commit_mutex held. */
-static int dynmap_checkpoint_locked(struct dynmap_kpool *pool)
+/* Prepare a checkpoint and begin it; checkpoint_mutex held. */
+static int dynmap_checkpoint_begin(struct dynmap_kpool *pool)
 {
 	struct dynmap_op op = {};
 	int ret;
 
-	lockdep_assert_held(&pool->commit_mutex);
+	lockdep_assert_held(&pool->checkpoint_mutex);
 	if (!dynmap_kpool_devices(pool))
 		return -EIO;
 	do {
@@ -46,21 +46,76 @@ static int dynmap_checkpoint_locked(struct dynmap_kpool *pool)
 	} while (ret == -EINPROGRESS);
 	if (!ret)
 		dynmap_supplied(ret, pool, &op, dynmap_pool_checkpoint_begin(&pool->core, &op));
-	if (!ret) {
-		ret = dynmap_pool_checkpoint_io(&pool->core);
+	/* What was dirty is sealed: writes may go on. */
+	wake_up_all(&pool->bucket_wait);
+	return ret;
+}
+
+/*
+ * Make durable what has been written, or (@ret) has not; both mutexes held. What is left of
+ * the checkpoint's end goes to *@more.
+ */
+static int dynmap_checkpoint_publish(struct dynmap_kpool *pool, int ret, bool *more)
+{
+	lockdep_assert_held(&pool->commit_mutex);
+	if (!ret)
+		ret = dynmap_pool_checkpoint_publish(&pool->core);
+	down_write(&pool->lock);
+	*more = dynmap_pool_checkpoint_end(&pool->core, ret);
+	if (ret)
+		dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
+	dynmap_kpool_unlock(pool);
+	return ret;
+}
+
+/* The rest of a checkpoint's end; checkpoint_mutex held. */
+static void dynmap_checkpoint_end(struct dynmap_kpool *pool, bool more)
+{
+	for (;;) {
 		down_write(&pool->lock);
-		while (dynmap_pool_checkpoint_end(&pool->core, ret)) {
-			dynmap_kpool_unlock(pool);
-			cond_resched();
-			down_write(&pool->lock);
-		}
-		dynmap_rearm_node_mark(pool);
-		dynmap_table_unload(&pool->core.table);
-		if (ret)
-			dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
+		if (more)
+			more = dynmap_pool_checkpoint_end(&pool->core, 0);
+		if (!more)
+			break;
 		dynmap_kpool_unlock(pool);
-		queue_work(pool->wq, &pool->memory_work);
+		cond_resched();
 	}
+	dynmap_rearm_node_mark(pool);
+	dynmap_table_unload(&pool->core.table);
+	dynmap_kpool_unlock(pool);
+	WRITE_ONCE(pool->checkpoints, pool->checkpoints + 1);
+	queue_work(pool->wq, &pool->memory_work);
+}
+
+/* Checkpoint with both mutexes held: no commit goes on meanwhile. */
+static int dynmap_checkpoint_alone(struct dynmap_kpool *pool)
+{
+	int ret = dynmap_checkpoint_begin(pool);
+	bool more;
+
+	if (ret)
+		return ret;
+	ret = dynmap_checkpoint_publish(pool, dynmap_pool_checkpoint_io(&pool->core), &more);
+	dynmap_checkpoint_end(pool, more);
+	return ret;
+}
+
+/*
+ * Checkpoint with checkpoint_mutex held. Who flushes does not wait for the nodes to be
+ * written, only for the superblock, which takes as long as the journal.
+ */
+static int dynmap_checkpoint_locked(struct dynmap_kpool *pool)
+{
+	int ret = dynmap_checkpoint_begin(pool);
+	bool more;
+
+	if (ret)
+		return ret;
+	ret = dynmap_pool_checkpoint_io(&pool->core);
+	mutex_lock(&pool->commit_mutex);
+	ret = dynmap_checkpoint_publish(pool, ret, &more);
+	mutex_unlock(&pool->commit_mutex);
+	dynmap_checkpoint_end(pool, more);
 	return ret;
 }
 
@@ -68,9 +123,9 @@ int dynmap_kpool_checkpoint(struct dynmap_kpool *pool)
 {
 	int ret;
 
-	mutex_lock(&pool->commit_mutex);
+	mutex_lock(&pool->checkpoint_mutex);
 	ret = dynmap_checkpoint_locked(pool);
-	mutex_unlock(&pool->commit_mutex);
+	mutex_unlock(&pool->checkpoint_mutex);
 	return ret;
 }
 
@@ -83,21 +138,29 @@ int dynmap_kpool_throttle(struct dynmap_kpool *pool)
 	int ret = 0;
 
 	while (!ret && dynmap_pool_wants_checkpoint(&pool->core)) {
-		if (!mutex_trylock(&pool->commit_mutex)) {
+		if (!mutex_trylock(&pool->checkpoint_mutex)) {
 			schedule_timeout_idle(DIV_ROUND_UP(HZ, 100));
 			continue;
 		}
 		ret = dynmap_checkpoint_locked(pool);
-		mutex_unlock(&pool->commit_mutex);
+		mutex_unlock(&pool->checkpoint_mutex);
 	}
 	return ret;
 }
 
 int dynmap_kpool_help(struct dynmap_kpool *pool, struct dynmap_op *op, int error)
 {
+	u64 ended = READ_ONCE(pool->checkpoints);
+
 	if (error != -EBUSY)
 		error = dynmap_memory_supply(pool, op, error, false);
-	return error == -EBUSY ? dynmap_kpool_checkpoint(pool) : error;
+	if (error != -EBUSY)
+		return error;
+	/* Of all that ask while one is made none makes another before it has tried again. */
+	mutex_lock(&pool->checkpoint_mutex);
+	error = pool->checkpoints == ended ? dynmap_checkpoint_locked(pool) : 0;
+	mutex_unlock(&pool->checkpoint_mutex);
+	return error;
 }
 
 int dynmap_kpool_commit(struct dynmap_kpool *pool)
@@ -346,6 +409,7 @@ static struct dynmap_kpool *dynmap_kpool_alloc(void)
 		return NULL;
 	init_rwsem(&pool->lock);
 	mutex_init(&pool->message_mutex);
+	mutex_init(&pool->checkpoint_mutex);
 	mutex_init(&pool->commit_mutex);
 	mutex_init(&pool->release_mutex);
 	mutex_init(&pool->reclaim_mutex);
@@ -424,6 +488,7 @@ void dynmap_kpool_stop(struct dynmap_kpool *pool)
 		      dm_device_name(pool->md), ret);
 	/* Those who write metadata or discard hold a mutex, those who read it count as I/O. */
 	mutex_lock(&pool->release_mutex);
+	mutex_lock(&pool->checkpoint_mutex);
 	mutex_lock(&pool->commit_mutex);
 	down_write(&pool->lock);
 	memset(pool->disks.bdev, 0, sizeof(pool->disks.bdev));
@@ -431,6 +496,7 @@ void dynmap_kpool_stop(struct dynmap_kpool *pool)
 	pool->phase = !old;
 	dynmap_kpool_unlock(pool);
 	mutex_unlock(&pool->commit_mutex);
+	mutex_unlock(&pool->checkpoint_mutex);
 	dynmap_phase_end(pool, old);
 	mutex_unlock(&pool->release_mutex);
 	DMWARN("%s: the pool has stopped, for it has no table any more: I/O of its volumes fails until a table with the same devices is loaded",
@@ -704,7 +770,7 @@ static int dynmap_grow_begin(struct dynmap_kpool *pool, struct dynmap_growth *gr
 	return 0;
 }
 
-/* A growth has failed: the pool is as it was before; commit_mutex held. */
+/* A growth has failed: the pool is as it was before; both mutexes held. */
 static void dynmap_grow_undo(struct dynmap_kpool *pool, struct dynmap_growth *growth)
 {
 	bool again;
@@ -716,11 +782,11 @@ static void dynmap_grow_undo(struct dynmap_kpool *pool, struct dynmap_growth *gr
 	for (i = growth->old_nr_devs; i < growth->nr_devs; i++)
 		pool->disks.bdev[i] = NULL;
 	dynmap_kpool_unlock(pool);
-	if (again && (dynmap_checkpoint_locked(pool) || dynmap_growth_write(growth, &pool->core)))
+	if (again && (dynmap_checkpoint_alone(pool) || dynmap_growth_write(growth, &pool->core)))
 		DMERR("superblocks may name devices that did not join the pool");
 }
 
-/* Go through all steps of a growth; commit_mutex held. */
+/* Go through all steps of a growth; both mutexes held. */
 static int dynmap_grow_steps(struct dynmap_kpool *pool, struct dynmap_growth *growth,
 			     struct block_device **bdev)
 {
@@ -733,7 +799,7 @@ static int dynmap_grow_steps(struct dynmap_kpool *pool, struct dynmap_growth *gr
 		return ret;
 	ret = dynmap_growth_announce(growth, &pool->core);
 	if (!ret)
-		ret = dynmap_checkpoint_locked(pool);
+		ret = dynmap_checkpoint_alone(pool);
 	if (!ret)
 		ret = dynmap_growth_write(growth, &pool->core);
 	if (ret) {
@@ -770,6 +836,8 @@ int dynmap_kpool_grow(struct dynmap_kpool *pool, struct block_device **bdev, u32
 
 	if (!args)
 		return -ENOMEM;
+	/* The ring of the journal moves: no commit may lie between. */
+	mutex_lock(&pool->checkpoint_mutex);
 	mutex_lock(&pool->commit_mutex);
 	count = pool->disks.nr;
 	memcpy(args->bdev, pool->disks.bdev, count * sizeof(*bdev));
@@ -784,6 +852,7 @@ int dynmap_kpool_grow(struct dynmap_kpool *pool, struct block_device **bdev, u32
 	if (!ret && args->growth.changes)
 		ret = dynmap_grow_steps(pool, &args->growth, args->bdev);
 	mutex_unlock(&pool->commit_mutex);
+	mutex_unlock(&pool->checkpoint_mutex);
 	dynmap_growth_exit(&args->growth);
 	kvfree(args);
 	return ret;

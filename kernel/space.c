@@ -193,13 +193,28 @@ static int dynmap_kpool_reclaim(struct dynmap_kpool *pool, u64 seen)
 	return ret;
 }
 
+/* Release what is in quarantine, or wait until who does it is ready. */
+static int dynmap_kpool_release_once(struct dynmap_kpool *pool)
+{
+	u64 ended = READ_ONCE(pool->releases);
+	int ret = 0;
+
+	mutex_lock(&pool->reclaim_mutex);
+	if (pool->releases == ended) {
+		ret = dynmap_kpool_release(pool);
+		WRITE_ONCE(pool->releases, pool->releases + 1);
+	}
+	mutex_unlock(&pool->reclaim_mutex);
+	return ret;
+}
+
 int dynmap_kpool_make_room(struct dynmap_kpool *pool, struct dynmap_op *op, int error, u64 seen)
 {
 	switch (error) {
 	case -ENOSPC:
 		return dynmap_kpool_reclaim(pool, seen);
 	case -EBUSY:
-		return dynmap_kpool_release(pool);
+		return dynmap_kpool_release_once(pool);
 	default:
 		return dynmap_kpool_help(pool, op, error);
 	}

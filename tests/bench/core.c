@@ -144,6 +144,8 @@ static void checkpoint(void)
 		ret = MEASURED(dynmap_pool_checkpoint_begin(&bench.pool, &op));
 	if (!ret)
 		ret = dynmap_pool_checkpoint_io(&bench.pool);
+	if (!ret)
+		ret = dynmap_pool_checkpoint_publish(&bench.pool);
 	if (!ret) {
 		while (MEASURED(dynmap_pool_checkpoint_end(&bench.pool, 0)))
 			;

@@ -270,6 +270,8 @@ int fixture_checkpoint_at_once(struct fixture *fixture)
 	if (ret)
 		return ret;
 	ret = dynmap_pool_checkpoint_io(pool);
+	if (!ret)
+		ret = dynmap_pool_checkpoint_publish(pool);
 	while (dynmap_pool_checkpoint_end(pool, ret))
 		;
 	return ret ? ret : dynmap_pool_commit(pool);

@@ -349,7 +349,12 @@ static int checkpoint_at_once(void)
 	helped(ret, dynmap_pool_checkpoint_begin(&pool, &op));
 	if (ret)
 		return ret;
-	ret = dynmap_pool_checkpoint_io(&pool);
+	if (nr_checks % 2)
+		ret = dynmap_pool_commit(&pool);
+	if (!ret)
+		ret = dynmap_pool_checkpoint_io(&pool);
+	if (!ret)
+		ret = dynmap_pool_checkpoint_publish(&pool);
 	while (dynmap_pool_checkpoint_end(&pool, ret))
 		;
 	return ret ? ret : dynmap_pool_commit(&pool);

@@ -607,6 +607,7 @@ static void short_row(struct fixture *fixture, u32 snapshots)
 	assert_int_equal(HELPED(fixture, dynmap_family_settle(&pool->table.family, ~0U, &op)), 0);
 	fail_bytes = 0;
 	assert_int_equal(dynmap_pool_checkpoint_io(pool), 0);
+	assert_int_equal(dynmap_pool_checkpoint_publish(pool), 0);
 	while (dynmap_pool_checkpoint_end(pool, 0))
 		;
 	fixture_check(fixture);

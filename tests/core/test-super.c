@@ -608,6 +608,77 @@ static bool is_busy(struct fixture *fixture, u64 pbn)
 }
 
 /* Rule 4: the place of a node of the last checkpoint is kept until the next one is durable. */
+/* After a power cut blocks 0 and 1 hold these values; the pool is opened again. */
+static void expect_after_cut(struct fixture *fixture, u64 first, u64 second)
+{
+	struct dynmap_volume *volume;
+
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	volume = fixture_load(fixture, 1);
+	assert_int_equal(fixture_read(fixture, volume, 0), first);
+	assert_int_equal(fixture_read(fixture, volume, 1), second);
+	fixture_check(fixture);
+}
+
+/*
+ * A commit is made while a checkpoint is written, and the power fails before the superblock
+ * (@cut is 0), after it (1), or after the checkpoint's end (2): what changed before the
+ * checkpoint and after it is there.
+ */
+static void commit_beside(struct fixture *fixture, u32 cut)
+{
+	struct dynmap_pool *pool = &fixture->pool;
+	u64 tail, value = 10 * cut;
+
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), 0, 1, value + 1), 0);
+	tail = pool->journal.tail;
+	assert_int_equal(HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op)), 0);
+	assert_int_equal(fixture_unmap(fixture, fixture_load(fixture, 1), 1, 2), 0);
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), 1, 1, value + 2), 0);
+	assert_int_equal(dynmap_pool_commit(pool), 0);
+	assert_int_equal(dynmap_pool_checkpoint_io(pool), 0);
+	assert_int_equal(pool->journal.tail, tail);
+	if (cut)
+		assert_int_equal(dynmap_pool_checkpoint_publish(pool), 0);
+	if (cut == 2)
+		while (dynmap_pool_checkpoint_end(pool, 0))
+			;
+	expect_after_cut(fixture, value + 1, value + 2);
+}
+
+static void test_commits_beside_a_checkpoint(void **state)
+{
+	struct fixture *fixture = *state;
+	u32 cut;
+
+	fixture_create(fixture, 1);
+	for (cut = 0; cut < 3; cut++)
+		commit_beside(fixture, cut);
+}
+
+/* What a flush that failed was to cover may be lost: the nodes that map it are not published. */
+static void test_no_checkpoint_after_a_failed_commit(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_pool *pool = &fixture->pool;
+
+	fixture_create(fixture, 1);
+	assert_int_equal(dynmap_pool_checkpoint(pool), 0);
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), 0, 1, 1), 0);
+	assert_int_equal(HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op)), 0);
+	fixture->mem.fail_flush = 1;
+	assert_int_equal(dynmap_pool_commit(pool), -EIO);
+	fixture->mem.fail_flush = 0;
+	assert_int_equal(dynmap_pool_checkpoint_io(pool), 0);
+	assert_int_equal(dynmap_pool_checkpoint_publish(pool), -EIO);
+	assert_false(dynmap_pool_checkpoint_end(pool, -EIO));
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 1), 0), 0);
+	fixture_check(fixture);
+}
+
 static void test_old_nodes_keep_their_places(void **state)
 {
 	struct fixture *fixture = *state;
@@ -624,6 +695,8 @@ static void test_old_nodes_keep_their_places(void **state)
 	assert_int_equal(HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op)), 0);
 	assert_true(is_busy(fixture, old.pbn[0]) && is_busy(fixture, old.pbn[1]));
 	assert_int_equal(dynmap_pool_checkpoint_io(pool), 0);
+	assert_true(is_busy(fixture, old.pbn[0]) && is_busy(fixture, old.pbn[1]));
+	assert_int_equal(dynmap_pool_checkpoint_publish(pool), 0);
 	assert_true(is_busy(fixture, old.pbn[0]) && is_busy(fixture, old.pbn[1]));
 	while (dynmap_pool_checkpoint_end(pool, 0))
 		;
@@ -854,6 +927,8 @@ int main(void)
 		FIXTURE_TEST(test_home_is_torn_after_growth, one),
 		FIXTURE_TEST(test_torn_slots_are_mended_first, one),
 		FIXTURE_TEST(test_devices_are_added, one),
+		FIXTURE_TEST(test_commits_beside_a_checkpoint, one),
+		FIXTURE_TEST(test_no_checkpoint_after_a_failed_commit, two),
 		FIXTURE_TEST(test_old_nodes_keep_their_places, two),
 		FIXTURE_TEST(test_allocating_while_growing, one),
 		FIXTURE_TEST(test_growth_refuses, two),

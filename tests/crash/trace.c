@@ -244,6 +244,8 @@ static int trace_wait(struct dynmap_store *base, u32 batch)
 	struct trace_store *store = to_trace(base);
 	u32 i;
 
+	if (store->waiting && batch == DYNMAP_BATCH_CHECKPOINT)
+		store->waiting(store);
 	for (i = 0; i < store->nr_pending[batch]; i++)
 		trace_store_done(store, store->pending[batch][i]);
 	store->nr_pending[batch] = 0;

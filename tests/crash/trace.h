@@ -113,6 +113,7 @@ void trace_mark(struct trace *trace, const struct twin_mark *mark);
  * @pending: per batch: ids submitted and not completed
  * @nr_pending: how many
  * @written: a data write to the device has completed since take_written
+ * @waiting: called when the core waits for writes of a checkpoint, before any completes
  */
 struct trace_store {
 	struct dynmap_store store;
@@ -123,6 +124,7 @@ struct trace_store {
 	u32 nr_pending[DYNMAP_BATCHES];
 	u32 capacity[DYNMAP_BATCHES];
 	bool written[MAX_DISKS];
+	void (*waiting)(struct trace_store *store);
 };
 
 void trace_store_init(struct trace_store *store, struct disks *disks);

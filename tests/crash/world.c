@@ -85,15 +85,40 @@ static void step_commit(struct world *world)
 		release(world);
 		world->commit = WORLD_IDLE;
 		break;
+	case WORLD_PUBLISHED:
+		break;
 	}
 	if (ret)
 		world_die("commit", ret);
+}
+
+static void end_commit(struct world *world)
+{
+	while (world->commit != WORLD_IDLE)
+		step_commit(world);
+}
+
+/*
+ * The nodes of a checkpoint, or the flush after them, are under way: in every third epoch a
+ * whole commit is made meanwhile, in the next one a step of it, in the third none begins.
+ */
+static void commit_meanwhile(struct trace_store *store)
+{
+	struct world *world = container_of(store, struct world, store);
+	u64 kind = world->pool.cache.epoch % 3;
+
+	if (!kind && world->commit == WORLD_IDLE)
+		return;
+	step_commit(world);
+	if (kind == 1)
+		end_commit(world);
 }
 
 /* The next step of a checkpoint. */
 static void step_checkpoint(struct world *world)
 {
 	struct dynmap_op op = {};
+	bool more;
 	int ret = 0;
 
 	switch (world->checkpoint) {
@@ -111,10 +136,18 @@ static void step_checkpoint(struct world *world)
 		world->checkpoint = WORLD_BEGUN;
 		break;
 	case WORLD_BEGUN:
+		world->store.waiting = world->growing ? NULL : commit_meanwhile;
 		ret = dynmap_pool_checkpoint_io(&world->pool);
+		world->store.waiting = NULL;
 		world->checkpoint = WORLD_WRITTEN;
 		break;
 	case WORLD_WRITTEN:
+		end_commit(world);
+		ret = dynmap_pool_checkpoint_publish(&world->pool);
+		more = dynmap_pool_checkpoint_end(&world->pool, ret);
+		world->checkpoint = more ? WORLD_PUBLISHED : WORLD_IDLE;
+		break;
+	case WORLD_PUBLISHED:
 		while (dynmap_pool_checkpoint_end(&world->pool, 0))
 			;
 		world->checkpoint = WORLD_IDLE;
@@ -124,18 +157,29 @@ static void step_checkpoint(struct world *world)
 		world_die("checkpoint", ret);
 }
 
-/* One commit or checkpoint at a time: end what is under way. */
-static void settle(struct world *world)
+static void end_checkpoint(struct world *world)
 {
-	while (world->commit != WORLD_IDLE)
-		step_commit(world);
 	while (world->checkpoint != WORLD_IDLE)
 		step_checkpoint(world);
 }
 
+static void settle(struct world *world)
+{
+	end_commit(world);
+	end_checkpoint(world);
+}
+
+/* A commit begins only before a superblock is written, or when that has been told. */
+static void may_commit(struct world *world)
+{
+	if (world->checkpoint == WORLD_PUBLISHED)
+		end_checkpoint(world);
+}
+
 static void commit(struct world *world)
 {
-	settle(world);
+	end_commit(world);
+	may_commit(world);
 	do {
 		step_commit(world);
 	} while (world->commit != WORLD_IDLE);
@@ -143,7 +187,7 @@ static void commit(struct world *world)
 
 static void checkpoint(struct world *world)
 {
-	settle(world);
+	end_checkpoint(world);
 	do {
 		step_checkpoint(world);
 	} while (world->checkpoint != WORLD_IDLE);
@@ -604,7 +648,9 @@ static void grow(struct world *world)
 	if (!ret)
 		ret = dynmap_growth_announce(growth, &world->pool);
 	if (!ret) {
+		world->growing = true;
 		checkpoint(world);
+		world->growing = false;
 		ret = dynmap_growth_write(growth, &world->pool);
 	}
 	if (ret)
@@ -689,8 +735,7 @@ static void op_flush(struct world *world, u64 a, u64 b)
 
 static void op_step_commit(struct world *world, u64 a, u64 b)
 {
-	if (world->checkpoint != WORLD_IDLE)
-		settle(world);
+	may_commit(world);
 	step_commit(world);
 }
 
@@ -701,8 +746,6 @@ static void op_checkpoint(struct world *world, u64 a, u64 b)
 
 static void op_step_checkpoint(struct world *world, u64 a, u64 b)
 {
-	if (world->commit != WORLD_IDLE)
-		settle(world);
 	step_checkpoint(world);
 }
 

@@ -6,7 +6,7 @@
  * first write is complete before it is marked written, a FLUSH is a commit, a
  * discarded block is given out again only when its record is durable and no I/O
  * is under way (rule 3), discards are passed down before that (rule 6), a
- * commit or checkpoint may be under way while other operations go on. Leaves a
+ * commit and a checkpoint may be under way while other operations go on. Leaves a
  * trace with marks for the twin.
  */
 #ifndef DM_DYNMAP_TESTS_WORLD_H
@@ -53,7 +53,8 @@ struct world_write {
 	bool redirect;
 };
 
-enum world_step { WORLD_IDLE, WORLD_BEGUN, WORLD_WRITTEN };
+/* The last one: the superblock of a checkpoint is durable; until it has ended no commit begins. */
+enum world_step { WORLD_IDLE, WORLD_BEGUN, WORLD_WRITTEN, WORLD_PUBLISHED };
 
 /**
  * struct world_state - what changes beside disks and pool
@@ -86,6 +87,7 @@ struct world_state {
  * @nr_writes: how many
  * @commit: the commit under way
  * @checkpoint: the checkpoint under way
+ * @growing: it is that of a growth: no commit goes on beside it
  * @opened: the disks when the trace began
  */
 struct world {
@@ -100,6 +102,7 @@ struct world {
 	u32 nr_writes;
 	enum world_step commit;
 	enum world_step checkpoint;
+	bool growing;
 	u64 opened;
 };
 
