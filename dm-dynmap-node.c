@@ -13,14 +13,14 @@
 #define DYNMAP_CHANCES		8	/* second chances, for each node that is evicted */
 #define DYNMAP_WRITTEN_MOST	256	/* nodes that become CLEAN at a time */
 
-int dynmap_cache_init(struct dynmap_cache *cache, struct dynmap_geometry *geo, u32 max_clean)
+int dynmap_cache_init(struct dynmap_cache *cache, struct dynmap_geometry *geo, u32 bufs)
 {
 	memset(cache, 0, sizeof(*cache));
 	cache->geo = geo;
 	cache->copies = 1;
-	cache->max_clean = max_t(u32, max_clean, DYNMAP_MIN_CLEAN);
+	cache->limit = max_t(u32, bufs, DYNMAP_MIN_CLEAN);
 	cache->hash_bits = 8;
-	while (cache->hash_bits < 20 && (1U << cache->hash_bits) < cache->max_clean)
+	while (cache->hash_bits < 20 && (1U << cache->hash_bits) < cache->limit)
 		cache->hash_bits++;
 	INIT_LIST_HEAD(&cache->lru);
 	INIT_LIST_HEAD(&cache->dirty);
@@ -275,7 +275,8 @@ static void dynmap_cache_evict(struct dynmap_cache *cache, u32 most)
 /* Clean nodes that may stay in memory. */
 static u32 dynmap_cache_most(const struct dynmap_cache *cache)
 {
-	u32 most = cache->max_clean > cache->elsewhere ? cache->max_clean - cache->elsewhere : 0;
+	u32 others = cache->elsewhere + dynmap_cache_unwritten(cache);
+	u32 most = cache->limit > others ? cache->limit - others : 0;
 
 	return max_t(u32, most, DYNMAP_MIN_CLEAN);
 }
@@ -608,6 +609,7 @@ void dynmap_cache_seal(struct dynmap_cache *cache)
 		buf->final = 0;
 	}
 	list_splice_tail_init(&cache->dirty, &cache->sealed);
+	cache->nr_sealed += cache->nr_dirty;
 	cache->nr_dirty = 0;
 	WRITE_ONCE(cache->epoch, cache->epoch + 1);
 }
@@ -638,6 +640,7 @@ bool dynmap_cache_written(struct dynmap_cache *cache)
 		if (!most--)
 			break;
 		list_del_init(&buf->list);
+		cache->nr_sealed--;
 		if (buf->orphan) {
 			dynmap_cache_add_spare(cache, buf);
 			continue;

@@ -142,6 +142,7 @@ struct dynmap_op {
 #define DYNMAP_URGENT_CHECKPOINT	4
 
 #define DYNMAP_STOCK		128	/* places in stock, per copy */
+#define DYNMAP_MAX_DIRTY	2048	/* nodes: more would make a checkpoint long, not cheaper */
 #define DYNMAP_MIN_CLEAN	256	/* nodes that stay in memory, however short it is */
 /* Nodes that operations look at and change: with so many buffers work goes on. */
 #define DYNMAP_MIN_BUFS		(DYNMAP_MIN_CLEAN + DYNMAP_STOCK)
@@ -273,7 +274,9 @@ static inline u64 dynmap_tally_clean(const struct dynmap_tally *tally, int inner
  * @nr_clean: length of @lru
  * @nr_dirty: length of @dirty
  * @nr_spare: length of @spare
- * @max_clean: bound of @nr_clean and @elsewhere
+ * @nr_sealed: length of @sealed
+ * @limit: memory for all of these and @elsewhere; those that are not clean keep to their
+ *	share of it, see dynmap_cache_due()
  * @elsewhere: memory of bitmaps and summaries (dm-dynmap-space.h), in buffers
  * @stock: free places for new nodes, per copy
  * @nr_stock: how many
@@ -304,7 +307,8 @@ struct dynmap_cache {
 	u32 nr_clean;
 	u32 nr_dirty;
 	u32 nr_spare;
-	u32 max_clean;
+	u32 nr_sealed;
+	u32 limit;
 	u32 elsewhere;
 	u64 stock[2][DYNMAP_STOCK];
 	u32 nr_stock[2];
@@ -318,10 +322,27 @@ struct dynmap_cache {
 	u64 healed;
 };
 
-/* Memory of nodes, clean and dirty, of bitmaps and summaries, in KiB. */
+/* Nodes that are dirty or being written. */
+static inline u32 dynmap_cache_unwritten(const struct dynmap_cache *cache)
+{
+	return cache->nr_dirty + cache->nr_sealed;
+}
+
+/* Memory of nodes, bitmaps and summaries, in KiB. */
 static inline u32 dynmap_cache_kib(const struct dynmap_cache *cache)
 {
-	return (cache->nr_clean + cache->nr_dirty + cache->elsewhere) * (DYNMAP_BLOCK_BYTES / 1024);
+	return (cache->nr_clean + dynmap_cache_unwritten(cache) + cache->elsewhere) *
+	       (DYNMAP_BLOCK_BYTES / 1024);
+}
+
+/*
+ * Dirty nodes with which a checkpoint is due. Half as many more may follow before who changes
+ * more has to wait, and as many as all these may be being written: together at most three
+ * eighths of the memory.
+ */
+static inline u32 dynmap_cache_due(const struct dynmap_cache *cache)
+{
+	return min(cache->limit / 8, (u32)DYNMAP_MAX_DIRTY);
 }
 
 static inline struct dynmap_disk_node *dynmap_node_head(struct dynmap_buf *buf)
@@ -333,12 +354,12 @@ static inline struct dynmap_disk_node *dynmap_node_head(struct dynmap_buf *buf)
  * dynmap_cache_init() - make an empty cache
  * @cache: to be filled in
  * @geo: the pool's geometry
- * @max_clean: bound of the memory of clean nodes, bitmaps and summaries, in buffers
+ * @bufs: memory for nodes, bitmaps and summaries, in buffers
  *
  * Return: 0 or -ENOMEM.
  */
 int __must_check dynmap_cache_init(struct dynmap_cache *cache,
-				   struct dynmap_geometry *geo, u32 max_clean);
+				   struct dynmap_geometry *geo, u32 bufs);
 void dynmap_cache_exit(struct dynmap_cache *cache);
 
 /**

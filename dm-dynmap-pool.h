@@ -137,7 +137,7 @@ int __must_check dynmap_pool_format(struct dynmap_store *store,
  * @pool: to be filled in
  * @store: the devices; store index n is entry n of the superblock's device table
  * @super: the newest superblock, from dynmap_super_read()
- * @max_clean: bound of clean nodes, bitmaps and summaries in memory, in units of 4 KiB
+ * @bufs: memory for nodes, bitmaps and summaries, in units of 4 KiB
  * @opening: a random number; DYNMAP_OPEN_READ_ONLY: write nothing (the journal is replayed
  *	in memory only)
  *
@@ -151,7 +151,7 @@ int __must_check dynmap_pool_format(struct dynmap_store *store,
  * that are not known here forbid to write.
  */
 int __must_check dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store *store,
-				  const struct dynmap_disk_super *super, u32 max_clean,
+				  const struct dynmap_disk_super *super, u32 bufs,
 				  u64 opening);
 #define DYNMAP_OPEN_READ_ONLY	0ULL
 
@@ -231,6 +231,8 @@ void dynmap_pool_limit(struct dynmap_pool *pool, u32 bufs);
 
 /* Is a checkpoint due (journal or dirty nodes)? */
 bool dynmap_pool_wants_checkpoint(const struct dynmap_pool *pool);
+/* Is so much dirty that who changes more has to wait for a checkpoint? */
+bool dynmap_pool_must_wait(const struct dynmap_pool *pool);
 
 /* Is there anything that a checkpoint would write, or make free? */
 bool dynmap_pool_is_changed(const struct dynmap_pool *pool);

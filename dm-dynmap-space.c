@@ -152,14 +152,14 @@ int dynmap_space_init(struct dynmap_space *space, struct dynmap_cache *cache,
 	if (!dynmap_space_supply(space))
 		return -ENOMEM;
 	space->free_blocks = space->total_blocks;
-	dynmap_space_limit(space, cache->max_clean);
+	dynmap_space_limit(space, cache->limit);
 	return 0;
 }
 
 void dynmap_space_limit(struct dynmap_space *space, u32 bufs)
 {
-	space->most_segs = max_t(u32, DYNMAP_MIN_SEGS, bufs / 2 / DYNMAP_SEG_BUFS);
-	space->most_loaded = max_t(u32, DYNMAP_MIN_LOADED, bufs / 4 / DYNMAP_PARTS_BUFS);
+	space->most_segs = max_t(u32, DYNMAP_MIN_SEGS, bufs * 3 / 8 / DYNMAP_SEG_BUFS);
+	space->most_loaded = max_t(u32, DYNMAP_MIN_LOADED, bufs / 8 / DYNMAP_PARTS_BUFS);
 }
 
 /* Free parts and what they consist of. */

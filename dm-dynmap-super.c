@@ -12,7 +12,6 @@
 
 #define DYNMAP_SB_DEVICES	2	/* a checkpoint writes that many superblocks */
 #define DYNMAP_MAX_EPOCH	(1ULL << 62)	/* none gets there by counting */
-#define DYNMAP_MAX_DIRTY	2048	/* dirty nodes with which a checkpoint is due */
 #define DYNMAP_RECORDS_PER_NODE	16	/* records of the space tree that will make a node dirty */
 #define DYNMAP_PREPARE_MOST	64	/* nodes sealed and records entered in one hold */
 #define DYNMAP_PREPARE_STEPS	1024	/* such holds until it is twice as many */
@@ -272,7 +271,7 @@ static void dynmap_tally_store(const struct dynmap_tally *tally, struct dynmap_d
 
 /* All parts of a pool as its superblock says, trees not yet read. */
 static int dynmap_pool_init(struct dynmap_pool *pool, struct dynmap_store *store,
-			    const struct dynmap_disk_super *sb, u32 max_clean)
+			    const struct dynmap_disk_super *sb, u32 bufs)
 {
 	int ret;
 
@@ -282,7 +281,7 @@ static int dynmap_pool_init(struct dynmap_pool *pool, struct dynmap_store *store
 	dynmap_journal_init(&pool->journal, &pool->cache);
 	if (dynmap_geometry_init(&pool->geo, store, sb))
 		return -EUCLEAN;
-	ret = dynmap_cache_init(&pool->cache, &pool->geo, max_clean);
+	ret = dynmap_cache_init(&pool->cache, &pool->geo, bufs);
 	if (ret)
 		return ret;
 	pool->super = dynmap_block_alloc();
@@ -340,17 +339,29 @@ void dynmap_pool_close(struct dynmap_pool *pool)
 
 void dynmap_pool_limit(struct dynmap_pool *pool, u32 bufs)
 {
-	pool->cache.max_clean = max_t(u32, bufs, DYNMAP_MIN_CLEAN);
+	pool->cache.limit = max_t(u32, bufs, DYNMAP_MIN_CLEAN);
 	dynmap_space_limit(&pool->alloc.space, bufs);
 	dynmap_space_shrink(&pool->alloc.space);
 	dynmap_cache_trim(&pool->cache);
 }
 
+/* Nodes that a checkpoint would write. */
+static u64 dynmap_pool_dirty(const struct dynmap_pool *pool)
+{
+	return pool->cache.nr_dirty + pool->alloc.space.nr_dirty / DYNMAP_RECORDS_PER_NODE;
+}
+
 bool dynmap_pool_wants_checkpoint(const struct dynmap_pool *pool)
 {
 	return dynmap_journal_wants_checkpoint(&pool->journal) || pool->cache.nr_heal ||
-	       pool->cache.nr_dirty + pool->alloc.space.nr_dirty / DYNMAP_RECORDS_PER_NODE >
-	       DYNMAP_MAX_DIRTY;
+	       dynmap_pool_dirty(pool) > dynmap_cache_due(&pool->cache);
+}
+
+bool dynmap_pool_must_wait(const struct dynmap_pool *pool)
+{
+	u32 due = dynmap_cache_due(&pool->cache);
+
+	return dynmap_pool_dirty(pool) > due + due / 2;
 }
 
 bool dynmap_pool_is_changed(const struct dynmap_pool *pool)
@@ -1211,14 +1222,14 @@ static int dynmap_open_features(const struct dynmap_disk_super *sb, u64 opening)
 }
 
 int dynmap_pool_open(struct dynmap_pool *pool, struct dynmap_store *store,
-		     const struct dynmap_disk_super *super, u32 max_clean, u64 opening)
+		     const struct dynmap_disk_super *super, u32 bufs, u64 opening)
 {
 	int ret = dynmap_open_features(super, opening);
 	struct dynmap_op op = {};
 
 	if (ret)
 		return ret;
-	ret = dynmap_pool_init(pool, store, super, max_clean);
+	ret = dynmap_pool_init(pool, store, super, bufs);
 	if (!ret && opening != DYNMAP_OPEN_READ_ONLY)
 		ret = dynmap_open_supers(pool);
 	if (!ret)

@@ -418,7 +418,7 @@ static void dynmap_status_info(struct dynmap_kpool *pool, char *result, unsigned
 	       pool->core.failed ? "needs_check" : "-",
 	       dynmap_alloc_node_mark(alloc), pool->core.cache.healed,
 	       dynmap_cache_kib(&pool->core.cache),
-	       pool->core.cache.max_clean * (u32)(DYNMAP_BLOCK_BYTES / 1024));
+	       pool->core.cache.limit * (u32)(DYNMAP_BLOCK_BYTES / 1024));
 	up_read(&pool->lock);
 }
 

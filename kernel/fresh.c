@@ -235,7 +235,8 @@ void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *vo
 
 	wait_event_timeout(pool->bucket_wait,
 			   !READ_ONCE(pool->reclaiming) && !READ_ONCE(pool->snapshotting) &&
-			   !READ_ONCE(pool->crowded) && !llist_empty(&pool->idle) &&
+			   !READ_ONCE(pool->crowded) && !dynmap_pool_must_wait(&pool->core) &&
+			   !llist_empty(&pool->idle) &&
 			   !atomic_read(&pool->bucket[bucket]) &&
 			   (wanting || !atomic_read(&pool->wanted[bucket])), HZ / 10);
 }

@@ -204,6 +204,8 @@ static __hot int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bo
 	changes = mapping->kind != DYNMAP_DATA || mapping->shared;
 	if (pool->read_only || (changes && pool->mode == DYNMAP_MODE_READ_ONLY))
 		return -EIO;
+	if (changes && !io->waited && dynmap_pool_must_wait(&pool->core))
+		return -EINPROGRESS;
 	if (changes) {
 		pending = dynmap_pending_nodes(pool, bio, mapping->shared);
 		ret = dynmap_crowded(pool, dynmap_table_may_write(&pool->core.table, volume,
@@ -490,6 +492,8 @@ static int dynmap_zero_try(struct dynmap_kpool *pool, struct dynmap_io *io, u64 
 	int ret;
 
 	ret = dynmap_change_begins(pool);
+	if (!ret && !io->waited && dynmap_pool_must_wait(&pool->core))
+		ret = -EINPROGRESS;
 	if (!ret)
 		ret = dynmap_volume_refresh(&pool->core.table, volume, op);
 	if (!ret)
@@ -509,9 +513,16 @@ static int dynmap_zero_try(struct dynmap_kpool *pool, struct dynmap_io *io, u64 
 static int dynmap_slow_wait(struct dynmap_kpool *pool, struct dynmap_io *io, u64 lbn,
 			    struct dynmap_op *op, int error, u64 seen)
 {
+	bool dirty = dynmap_pool_must_wait(&pool->core);
+
 	if (error != -EINPROGRESS)
 		return dynmap_kpool_make_room(pool, op, error, seen);
+	if (dirty)
+		mod_delayed_work(pool->wq, &pool->idle_work, 0);
 	dynmap_fresh_wait(pool, io->kvolume->volume, lbn, io->wanting);
+	/* Younger ones do not make it wait again and again. */
+	if (dirty && !dynmap_pool_must_wait(&pool->core))
+		io->waited = true;
 	return 0;
 }
 
@@ -799,6 +810,7 @@ __hot int dynmap_io_map(struct dm_target *ti, struct bio *bio)
 	io->write = bio_data_dir(bio) == WRITE;
 	io->commit = false;
 	io->wanting = false;
+	io->waited = false;
 	if (io->write && bio->bi_iter.bi_size &&
 	    kvolume->volume->disk.flags & cpu_to_le32(DYNMAP_VOLUME_READ_ONLY))
 		return DM_MAPIO_KILL;

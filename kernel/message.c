@@ -425,8 +425,9 @@ static int dynmap_message_cache(struct dynmap_kpool *pool, unsigned int argc, ch
 	down_write(&pool->lock);
 	if (mib)
 		dynmap_pool_limit(&pool->core, dynmap_cache_bufs(mib));
-	DMEMIT("%u %u", dynmap_cache_kib(&pool->core.cache),
-	       pool->core.cache.max_clean * (DYNMAP_BLOCK_BYTES / 1024));
+	DMEMIT("%u %u %u", dynmap_cache_kib(&pool->core.cache),
+	       pool->core.cache.limit * (DYNMAP_BLOCK_BYTES / 1024),
+	       dynmap_cache_unwritten(&pool->core.cache) * (DYNMAP_BLOCK_BYTES / 1024));
 	dynmap_kpool_unlock(pool);
 	return 1;
 }

@@ -301,12 +301,12 @@ static void test_emptied_in_any_order(void **state)
 static void written(struct bench *bench)
 {
 	struct dynmap_pool *pool = &bench->fixture.pool;
-	u32 limit = pool->cache.max_clean;
+	u32 limit = pool->cache.limit;
 
 	assert_int_equal(dynmap_pool_checkpoint(pool), 0);
-	pool->cache.max_clean = 0;
+	pool->cache.limit = 0;
 	dynmap_cache_trim(&pool->cache);
-	pool->cache.max_clean = limit;
+	pool->cache.limit = limit;
 }
 
 /* A tree is sealed in steps of any size, and changed in between. */

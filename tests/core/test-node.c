@@ -484,10 +484,10 @@ static void test_clean_nodes_are_bounded(void **state)
 			checkpoint(bench);
 		}
 	}
-	assert_int_equal(cache->nr_clean, cache->max_clean);
+	assert_int_equal(cache->nr_clean, cache->limit);
 	for (i = 0; i < 600; i++)
 		left += !!dynmap_cache_peek(cache, pbn[i]);
-	assert_int_equal(left, cache->max_clean);
+	assert_int_equal(left, cache->limit);
 }
 
 static void test_runlists(void **state)
@@ -540,7 +540,7 @@ static void test_shrinks(void **state)
 	struct dynmap_buf *dirty;
 	u32 i, spare;
 
-	cache->max_clean = 1000;
+	cache->limit = 1000;
 	for (i = 0; i < 400; i++)
 		new_node(bench, i);
 	checkpoint(bench);
@@ -568,7 +568,7 @@ static void test_recycles(void **state)
 	struct dynmap_buf *dirty, *seen, *buf;
 	u32 i, count = 0, spare;
 
-	cache->max_clean = 1000;
+	cache->limit = 1000;
 	for (i = 0; i < 400; i++)
 		new_node(bench, i);
 	seen = list_first_entry(&cache->dirty, struct dynmap_buf, list);

@@ -531,7 +531,7 @@ static void test_zones_go_back_late(void **state)
 
 	(void)state;
 	last = fill_with_snapshots(&full, blocks);
-	full.fixture.pool.cache.max_clean = 16384;
+	full.fixture.pool.cache.limit = 16384;
 	for (id = 1; id <= last; id++)
 		assert_int_equal(HELPED(&full.fixture, dynmap_volume_delete(table, id, &op)), 0);
 	reap(&full.fixture);
@@ -633,7 +633,7 @@ static void test_zones_and_cuts(void **state)
 
 	(void)state;
 	last = fill_with_snapshots(&full, blocks);
-	fixture->pool.cache.max_clean = 16384;
+	fixture->pool.cache.limit = 16384;
 	for (id = 1; id <= last; id++)
 		assert_int_equal(HELPED(fixture, dynmap_volume_delete(table, id, &op)), 0);
 	reap(fixture);

@@ -41,12 +41,14 @@ disk() {
 	echo 1 > "$dir/power"
 }
 
-# disk_slow NAME NANOSECONDS: from now on each request takes so long; its content stays.
+# disk_slow NAME NANOSECONDS [DEPTH]: from now on each request takes so long, at most DEPTH (64)
+# at a time; its content stays.
 disk_slow() {
 	local dir=/sys/kernel/config/nullb/$1
 	echo 0 > "$dir/power"
 	echo 2 > "$dir/irqmode"
 	echo "$2" > "$dir/completion_nsec"
+	echo "${3:-64}" > "$dir/hw_queue_depth"
 	echo 1 > "$dir/power"
 }
 
