@@ -13,7 +13,7 @@
  *     commit io flushes the devices that hold such data before the journal
  *     block is written (ordering rule 1);
  *  J3 a block is overwritten in the ring only after a checkpoint that covers
- *     it is durable;
+ *     it is durable; what is covered and not yet being written never is;
  *  J4 the records that one operation reserved lie in one block: replay finds all of
  *     them or none;
  *  J5 after a failed commit nothing is ever reported durable again (@failed).

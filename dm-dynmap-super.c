@@ -531,7 +531,7 @@ int dynmap_pool_checkpoint_publish(struct dynmap_pool *pool)
 	u32 nr = dynmap_pool_members(pool);
 	int ret;
 
-	/* A flush has failed since: what it was to cover may be lost, and is mapped by the nodes. */
+	/* A flush has failed since: what it was to cover may be lost, and the nodes map it. */
 	if (pool->failed)
 		return -EIO;
 	ret = dynmap_super_write(pool, min_t(u32, nr, DYNMAP_SB_DEVICES), false,
