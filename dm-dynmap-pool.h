@@ -256,11 +256,12 @@ void dynmap_pool_commit_end(struct dynmap_pool *pool, int error);
 int __must_check dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *op);
 /* Step 1: all changes into nodes, seal them. 0 or -EAGAIN, -ENOMEM, -ENOSPC... */
 int __must_check dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op);
-/* Step 2: write the nodes and flush; no lock. 0 or the first I/O error. */
+/* Step 2: write the nodes; no lock. 0 or the first I/O error. */
 int __must_check dynmap_pool_checkpoint_io(struct dynmap_pool *pool);
 /*
- * Step 3: write the superblock; no lock, and no commit from here to the end of the first call
- * of step 4: if one has failed nothing may become durable. 0 or the first I/O error.
+ * Step 3: flush, and write the superblock; no lock, and no commit from here to the end of the
+ * first call of step 4. A flush that fails may have lost what the next one would cover: when one
+ * of a commit has failed nothing is published, and the other way round. 0 or the first I/O error.
  */
 int __must_check dynmap_pool_checkpoint_publish(struct dynmap_pool *pool);
 /*

@@ -512,28 +512,25 @@ static u32 dynmap_pool_members(const struct dynmap_pool *pool)
 
 int dynmap_pool_checkpoint_io(struct dynmap_pool *pool)
 {
-	struct dynmap_store *store = pool->store;
-	u32 nr = dynmap_pool_members(pool), dev;
-	int ret;
-
 	dynmap_cache_heal_write(&pool->cache);
 	dynmap_cache_write(&pool->cache);
-	ret = store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
-	if (ret)
-		return ret;
-	for (dev = 0; dev < nr; dev++)
-		store->ops->flush(store, DYNMAP_BATCH_CHECKPOINT, dev);
-	return store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
+	return pool->store->ops->wait(pool->store, DYNMAP_BATCH_CHECKPOINT);
 }
 
 int dynmap_pool_checkpoint_publish(struct dynmap_pool *pool)
 {
-	u32 nr = dynmap_pool_members(pool);
+	struct dynmap_store *store = pool->store;
+	u32 nr = dynmap_pool_members(pool), dev;
 	int ret;
 
 	/* A flush has failed since: what it was to cover may be lost, and the nodes map it. */
 	if (pool->failed)
 		return -EIO;
+	for (dev = 0; dev < nr; dev++)
+		store->ops->flush(store, DYNMAP_BATCH_CHECKPOINT, dev);
+	ret = store->ops->wait(store, DYNMAP_BATCH_CHECKPOINT);
+	if (ret)
+		return ret;
 	ret = dynmap_super_write(pool, min_t(u32, nr, DYNMAP_SB_DEVICES), false,
 				 DYNMAP_SB_SLOT_FIRST +
 				 le64_to_cpu(pool->super->epoch) % DYNMAP_SB_SLOTS);

@@ -101,6 +101,9 @@ void dynmap_table_unload(struct dynmap_table *table)
 	struct dynmap_volume *volume, *next;
 	u32 most = DYNMAP_UNLOAD_MOST;
 
+	/* Nodes tell of deletions that a checkpoint sealed and did not make durable. */
+	if (table->journal->failed)
+		return;
 	list_for_each_entry_safe(volume, next, &table->loaded, list) {
 		if (!most--)
 			break;

@@ -673,10 +673,11 @@ void dynmap_fresh_want(struct dynmap_kpool *pool, const struct dynmap_volume *vo
 void dynmap_fresh_unwant(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn);
 /*
  * Wait until a write can begin there, as far as other fresh ones are concerned, or a while.
- * @wanting: dynmap_fresh_want() has announced this write.
+ * @wanting: dynmap_fresh_want() has announced this write; @crowds: it waits for a checkpoint,
+ * too.
  */
 void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn,
-		       bool wanting);
+		       bool wanting, bool crowds);
 /**
  * dynmap_settle_locked() - enter what has completed into the tree
  * @pool: the pool

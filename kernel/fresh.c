@@ -229,13 +229,14 @@ void dynmap_fresh_unwant(struct dynmap_kpool *pool, const struct dynmap_volume *
 }
 
 void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn,
-		       bool wanting)
+		       bool wanting, bool crowds)
 {
 	u32 bucket = dynmap_bucket(volume, lbn);
 
 	wait_event_timeout(pool->bucket_wait,
 			   !READ_ONCE(pool->reclaiming) && !READ_ONCE(pool->snapshotting) &&
-			   !READ_ONCE(pool->crowded) && !dynmap_pool_must_wait(&pool->core) &&
+			   !READ_ONCE(pool->crowded) &&
+			   !(crowds && dynmap_pool_must_wait(&pool->core)) &&
 			   !llist_empty(&pool->idle) &&
 			   !atomic_read(&pool->bucket[bucket]) &&
 			   (wanting || !atomic_read(&pool->wanted[bucket])), HZ / 10);

@@ -177,6 +177,12 @@ static u32 dynmap_pending_nodes(struct dynmap_kpool *pool, struct bio *bio, bool
 	       windows * (DYNMAP_WRITE_NODES + (shared ? DYNMAP_REDIRECT_NODES : 0));
 }
 
+/* Must a write that changes the map wait for a checkpoint first? */
+static bool dynmap_io_crowds(const struct dynmap_kpool *pool, const struct dynmap_io *io)
+{
+	return !io->waited && dynmap_pool_must_wait(&pool->core);
+}
+
 /* Look up and, for a write to a hole, reserve; lock held, for writing if @reserve. */
 static __hot int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bool reserve,
 				  struct dynmap_mapping *mapping, struct dynmap_op *op)
@@ -204,7 +210,7 @@ static __hot int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bo
 	changes = mapping->kind != DYNMAP_DATA || mapping->shared;
 	if (pool->read_only || (changes && pool->mode == DYNMAP_MODE_READ_ONLY))
 		return -EIO;
-	if (changes && !io->waited && dynmap_pool_must_wait(&pool->core))
+	if (changes && dynmap_io_crowds(pool, io))
 		return -EINPROGRESS;
 	if (changes) {
 		pending = dynmap_pending_nodes(pool, bio, mapping->shared);
@@ -492,8 +498,6 @@ static int dynmap_zero_try(struct dynmap_kpool *pool, struct dynmap_io *io, u64 
 	int ret;
 
 	ret = dynmap_change_begins(pool);
-	if (!ret && !io->waited && dynmap_pool_must_wait(&pool->core))
-		ret = -EINPROGRESS;
 	if (!ret)
 		ret = dynmap_volume_refresh(&pool->core.table, volume, op);
 	if (!ret)
@@ -501,7 +505,8 @@ static int dynmap_zero_try(struct dynmap_kpool *pool, struct dynmap_io *io, u64 
 	if (ret || mapping.kind != DYNMAP_DATA)
 		return ret;
 	if (mapping.shared) {
-		ret = dynmap_begin_block(pool, io, &mapping, op);
+		ret = dynmap_io_crowds(pool, io) ? -EINPROGRESS :
+		      dynmap_begin_block(pool, io, &mapping, op);
 		return ret ? ret : 1;
 	}
 	*pbn = mapping.pbn;
@@ -513,16 +518,20 @@ static int dynmap_zero_try(struct dynmap_kpool *pool, struct dynmap_io *io, u64 
 static int dynmap_slow_wait(struct dynmap_kpool *pool, struct dynmap_io *io, u64 lbn,
 			    struct dynmap_op *op, int error, u64 seen)
 {
-	bool dirty = dynmap_pool_must_wait(&pool->core);
+	bool crowds = dynmap_io_crowds(pool, io);
 
 	if (error != -EINPROGRESS)
 		return dynmap_kpool_make_room(pool, op, error, seen);
-	if (dirty)
+	if (crowds)
 		mod_delayed_work(pool->wq, &pool->idle_work, 0);
-	dynmap_fresh_wait(pool, io->kvolume->volume, lbn, io->wanting);
+	dynmap_fresh_wait(pool, io->kvolume->volume, lbn, io->wanting, crowds);
+	if (!crowds)
+		return 0;
+	/* None has begun: perhaps none can, then that is how the write ends. */
+	if (dynmap_pool_must_wait(&pool->core))
+		return dynmap_kpool_help(pool, op, -EBUSY);
 	/* Younger ones do not make it wait again and again. */
-	if (dirty && !dynmap_pool_must_wait(&pool->core))
-		io->waited = true;
+	io->waited = true;
 	return 0;
 }
 

@@ -102,7 +102,7 @@ static int dynmap_checkpoint_alone(struct dynmap_kpool *pool)
 
 /*
  * Checkpoint with checkpoint_mutex held. Who flushes does not wait for the nodes to be
- * written, only for the superblock, which takes as long as the journal.
+ * written, only for the flush and the superblock, which take as long as a commit.
  */
 static int dynmap_checkpoint_locked(struct dynmap_kpool *pool)
 {
@@ -774,6 +774,7 @@ static int dynmap_grow_begin(struct dynmap_kpool *pool, struct dynmap_growth *gr
 static void dynmap_grow_undo(struct dynmap_kpool *pool, struct dynmap_growth *growth)
 {
 	bool again;
+	int ret;
 	u32 i;
 
 	down_write(&pool->lock);
@@ -782,7 +783,17 @@ static void dynmap_grow_undo(struct dynmap_kpool *pool, struct dynmap_growth *gr
 	for (i = growth->old_nr_devs; i < growth->nr_devs; i++)
 		pool->disks.bdev[i] = NULL;
 	dynmap_kpool_unlock(pool);
-	if (again && (dynmap_checkpoint_alone(pool) || dynmap_growth_write(growth, &pool->core)))
+	if (!again)
+		return;
+	ret = dynmap_checkpoint_alone(pool);
+	if (ret) {
+		/* The journal may still lie on a device that is gone. */
+		down_write(&pool->lock);
+		dynmap_pool_fail(&pool->core);
+		dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
+		dynmap_kpool_unlock(pool);
+	}
+	if (ret || dynmap_growth_write(growth, &pool->core))
 		DMERR("superblocks may name devices that did not join the pool");
 }
 

@@ -607,6 +607,51 @@ static bool is_busy(struct fixture *fixture, u64 pbn)
 	return seg->busy[index / 64] >> (index % 64) & 1;
 }
 
+/* A flush of a checkpoint that failed may have lost data: no commit beside it has another one. */
+static void test_no_commit_after_a_failed_flush(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_pool *pool = &fixture->pool;
+	u64 flushes;
+
+	fixture_create(fixture, 1);
+	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), 0, 1, 1), 0);
+	assert_int_equal(HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op)), 0);
+	flushes = fixture->mem.flushes;
+	assert_int_equal(dynmap_pool_checkpoint_io(pool), 0);
+	assert_int_equal(fixture->mem.flushes, flushes);
+	fixture->mem.fail_flush = 1;
+	assert_int_equal(dynmap_pool_checkpoint_publish(pool), -EIO);
+	assert_false(dynmap_pool_checkpoint_end(pool, -EIO));
+	assert_int_equal(dynmap_pool_commit(pool), -EIO);
+}
+
+/* A deletion that a checkpoint sealed, and did not make durable, lets nobody overwrite. */
+static void test_failed_checkpoint_unshares_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_pool *pool = &fixture->pool;
+	u8 uuid[DYNMAP_UUID_BYTES] = { 9 };
+	struct dynmap_mapping mapping;
+
+	assert_int_equal(fixture_write(fixture, fixture_create(fixture, 1), 0, 1, 5), 0);
+	assert_int_equal(HELPED(fixture, dynmap_volume_snapshot(&pool->table, 2, 1, uuid, 0, &op)),
+			 0);
+	assert_int_equal(dynmap_pool_checkpoint(pool), 0);
+	assert_int_equal(HELPED(fixture, dynmap_volume_delete(&pool->table, 2, &op)), 0);
+	assert_int_equal(HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op)), 0);
+	fixture->mem.fail_write = 1;
+	assert_int_equal(dynmap_pool_checkpoint_io(pool), -EIO);
+	assert_false(dynmap_pool_checkpoint_end(pool, -EIO));
+	dynmap_table_unload(&pool->table);
+	assert_int_equal(HELPED(fixture, dynmap_table_lookup(fixture_load(fixture, 1), 0, &mapping,
+							     &op)), 0);
+	assert_true(mapping.shared);
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 2), 0), 5);
+}
+
 /* Rule 4: the place of a node of the last checkpoint is kept until the next one is durable. */
 /* After a power cut blocks 0 and 1 hold these values; the pool is opened again. */
 static void expect_after_cut(struct fixture *fixture, u64 first, u64 second)
@@ -929,6 +974,8 @@ int main(void)
 		FIXTURE_TEST(test_devices_are_added, one),
 		FIXTURE_TEST(test_commits_beside_a_checkpoint, one),
 		FIXTURE_TEST(test_no_checkpoint_after_a_failed_commit, two),
+		FIXTURE_TEST(test_no_commit_after_a_failed_flush, two),
+		FIXTURE_TEST(test_failed_checkpoint_unshares_nothing, one),
 		FIXTURE_TEST(test_old_nodes_keep_their_places, two),
 		FIXTURE_TEST(test_allocating_while_growing, one),
 		FIXTURE_TEST(test_growth_refuses, two),

@@ -99,8 +99,8 @@ static void end_commit(struct world *world)
 }
 
 /*
- * The nodes of a checkpoint, or the flush after them, are under way: in every third epoch a
- * whole commit is made meanwhile, in the next one a step of it, in the third none begins.
+ * The nodes of a checkpoint are under way: in every third epoch a whole commit is made
+ * meanwhile, in the next one a step of it, in the third none begins.
  */
 static void commit_meanwhile(struct trace_store *store)
 {
