@@ -7,6 +7,7 @@
 
 #define DYNMAP_KILL_RUN		32	/* kills that are entered in one leaf at once */
 #define DYNMAP_KILL_STEPS	64	/* leaves that are seen to at a time, when many wait */
+#define DYNMAP_CLIMB_MOST	1024	/* nodes that a climb visits at once */
 
 void dynmap_family_init(struct dynmap_family *family, struct dynmap_cache *cache,
 			struct dynmap_alloc *alloc, const struct dynmap_disk_super *sb)
@@ -176,7 +177,8 @@ int dynmap_snap_get(struct dynmap_family *family, u64 id, struct dynmap_snap **r
  * of them at least h; its jump leads to the next node of the row that is at least as high.
  * A climb finds the jumps of the nodes that it passes. They stay right: a row gets new nodes
  * at its ends only. When the target of a jump has gone, or is not in memory, the climb goes
- * on to the parent, and finds another target.
+ * on to the parent, and finds another target. One that has visited many nodes gives up, and
+ * begins again with the jumps that it has found.
  */
 struct dynmap_climb {
 	u64 node;
@@ -258,10 +260,15 @@ static struct dynmap_snap *dynmap_climb_jump(struct dynmap_family *family,
 static int dynmap_climb(struct dynmap_family *family, struct dynmap_climb *climb,
 			struct dynmap_snap **snap, struct dynmap_op *op)
 {
+	u32 visits = 0;
 	u64 death;
 	int ret;
 
 	for (;;) {
+		if (visits++ == DYNMAP_CLIMB_MOST) {
+			op->miss.ptr.pbn[0] = DYNMAP_PBN_NONE;
+			return -EAGAIN;
+		}
 		*snap = dynmap_climb_jump(family, climb);
 		death = *snap ? climb->below->jump_death : 0;
 		if (*snap) {

@@ -125,7 +125,8 @@ struct dynmap_place {
  * Three errors of the core ask for help and a new call; nothing has changed
  * when they are returned:
  *   -EAGAIN: the node in @miss must be read: dynmap_node_fetch() without the
- *	lock, then dynmap_cache_insert() with it;
+ *	lock, then dynmap_cache_insert() with it; if it has no place, a part of a
+ *	long way has been gone, and the lock is to be released;
  *   -ENOMEM: memory is short: dynmap_cache_add_spare(), dynmap_space_add_memory();
  *   -EBUSY:  the journal, the dirty nodes, the metadata space or a deletion that must
  *	be durable call for a checkpoint first.

@@ -605,6 +605,8 @@ static int dynmap_pool_supply(struct dynmap_pool *pool, struct dynmap_op *op, in
 	struct dynmap_buf *buf;
 	u32 i;
 
+	if (error == -EAGAIN && op->miss.ptr.pbn[0] == DYNMAP_PBN_NONE)
+		return 0;
 	if (error == -EAGAIN) {
 		buf = dynmap_buf_alloc();
 		if (!buf)

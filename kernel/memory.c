@@ -241,6 +241,8 @@ static int dynmap_memory_node_once(struct dynmap_kpool *pool, struct dynmap_op *
 int dynmap_memory_supply(struct dynmap_kpool *pool, struct dynmap_op *op, int error,
 			 bool checkpoint)
 {
+	if (error == -EAGAIN && op->miss.ptr.pbn[0] == DYNMAP_PBN_NONE)
+		return 0;
 	if (error == -EAGAIN)
 		return dynmap_memory_node_once(pool, op, checkpoint);
 	if (error != -ENOMEM)

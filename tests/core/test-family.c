@@ -1062,6 +1062,41 @@ static void test_long_rows(void **state)
 	reap(fixture);
 }
 
+/* The first climb over a row that nobody has climbed goes in steps, the next one jumps. */
+static void test_first_climb(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_family *family = &fixture->pool.table.family;
+	u32 side, generation, nr, steps[2] = {}, i;
+	struct dynmap_share share;
+	struct dynmap_op op = {};
+	u64 parent;
+	int ret;
+
+	fixture_create(fixture, 1);
+	for (nr = 2; nr < 3000; nr++)
+		snapshot(fixture, nr, 1);
+	while (--nr > 1)
+		delete(fixture, nr);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture->pool), 0);
+	fixture_close(fixture);
+	assert_int_equal(fixture_open(fixture, false), 0);
+	parent = le64_to_cpu(fixture_load(fixture, 1)->disk.parent);
+	side = le32_to_cpu(fixture_load(fixture, 1)->disk.parent_slot);
+	dynmap_family_unload(family);
+	for (i = 0; i < 2; i++) {
+		while ((ret = dynmap_family_share(family, parent, side, false, &share, &op))) {
+			steps[i] += ret == -EAGAIN && op.miss.ptr.pbn[0] == DYNMAP_PBN_NONE;
+			assert_int_equal(dynmap_pool_help(&fixture->pool, &op, ret), 0);
+		}
+	}
+	print_message("%u steps\n", steps[0]);
+	assert_in_range(walk(fixture, parent, side, ~0ULL, &generation), 2900, 3000);
+	assert_int_equal(share.generation, generation);
+	assert_in_range(steps[0], 2, 4);
+	assert_int_equal(steps[1], 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1092,6 +1127,7 @@ int main(void)
 		FIXTURE_TEST(test_ring_of_nodes, one),
 		FIXTURE_TEST(test_born_too_late, one),
 		FIXTURE_TEST(test_long_rows, two),
+		FIXTURE_TEST(test_first_climb, two),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
