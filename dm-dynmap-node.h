@@ -125,8 +125,9 @@ struct dynmap_place {
  * Three errors of the core ask for help and a new call; nothing has changed
  * when they are returned:
  *   -EAGAIN: the node in @miss must be read: dynmap_node_fetch() without the
- *	lock, then dynmap_cache_insert() with it; if it has no place, a part of a
- *	long way has been gone, and the lock is to be released;
+ *	lock, then dynmap_cache_insert() with it. If its place is DYNMAP_PBN_NONE there
+ *	is none to read: the operation has done a part of its work, so that the lock can
+ *	be released in between;
  *   -ENOMEM: memory is short: dynmap_cache_add_spare(), dynmap_space_add_memory();
  *   -EBUSY:  the journal, the dirty nodes, the metadata space or a deletion that must
  *	be durable call for a checkpoint first.
@@ -274,10 +275,10 @@ static inline u64 dynmap_tally_clean(const struct dynmap_tally *tally, int inner
  * @spare: SPARE buffers
  * @nr_clean: length of @lru
  * @nr_dirty: length of @dirty
- * @nr_spare: length of @spare
  * @nr_sealed: length of @sealed
- * @limit: memory for all of these and @elsewhere; those that are not clean keep to their
- *	share of it, see dynmap_cache_due()
+ * @nr_spare: length of @spare
+ * @limit: memory for clean, dirty and sealed nodes and for @elsewhere; those that are not
+ *	clean keep to their share of it, see dynmap_cache_due()
  * @elsewhere: memory of bitmaps and summaries (dm-dynmap-space.h), in buffers
  * @stock: free places for new nodes, per copy
  * @nr_stock: how many
@@ -307,8 +308,8 @@ struct dynmap_cache {
 	struct list_head spare;
 	u32 nr_clean;
 	u32 nr_dirty;
-	u32 nr_spare;
 	u32 nr_sealed;
+	u32 nr_spare;
 	u32 limit;
 	u32 elsewhere;
 	u64 stock[2][DYNMAP_STOCK];

@@ -524,7 +524,7 @@ int dynmap_pool_checkpoint_publish(struct dynmap_pool *pool)
 	int ret;
 
 	/* A flush has failed since: what it was to cover may be lost, and the nodes map it. */
-	if (pool->failed)
+	if (READ_ONCE(pool->failed))
 		return -EIO;
 	for (dev = 0; dev < nr; dev++)
 		store->ops->flush(store, DYNMAP_BATCH_CHECKPOINT, dev);
@@ -552,10 +552,10 @@ bool dynmap_pool_checkpoint_end(struct dynmap_pool *pool, int error)
 		dynmap_pool_fail(pool);
 		return false;
 	}
-	/* All of this is done by the first call. */
+	/* The first call does this, the others find it done. */
 	dynmap_family_durable(&pool->table.family, pool->table.family.sealed);
 	dynmap_journal_cover(&pool->journal, le64_to_cpu(pool->super->journal_seq));
-	/* After a growth: there are no blocks yet that lie where the ring was before. */
+	/* After a growth the ring moves. No commit has been made since the checkpoint began. */
 	if (le32_to_cpu(pool->super->journal_devices) != pool->journal.nr_devs)
 		dynmap_journal_spread(&pool->journal, pool->super);
 	if (dynmap_cache_written(&pool->cache) || dynmap_alloc_sealed_durable(&pool->alloc))

@@ -71,14 +71,11 @@ static int dynmap_checkpoint_publish(struct dynmap_kpool *pool, int ret, bool *m
 /* The rest of a checkpoint's end; checkpoint_mutex held. */
 static void dynmap_checkpoint_end(struct dynmap_kpool *pool, bool more)
 {
-	for (;;) {
-		down_write(&pool->lock);
-		if (more)
-			more = dynmap_pool_checkpoint_end(&pool->core, 0);
-		if (!more)
-			break;
+	down_write(&pool->lock);
+	while (more && dynmap_pool_checkpoint_end(&pool->core, 0)) {
 		dynmap_kpool_unlock(pool);
 		cond_resched();
+		down_write(&pool->lock);
 	}
 	dynmap_rearm_node_mark(pool);
 	dynmap_table_unload(&pool->core.table);
