@@ -69,7 +69,7 @@ beside() {
 	local after attempt
 	scattered 0 300 4800 8192
 	scattered 1 300 4800 8192
-	for attempt in 1 2 3 4 5; do
+	for attempt in $(seq 12); do
 		after_flush $((8192 * attempt + 8192))
 		[ "$after" -lt 16 ] || return
 	done
