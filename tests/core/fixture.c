@@ -148,7 +148,7 @@ struct dynmap_volume *fixture_load(struct fixture *fixture, u64 id)
 static void fixture_data(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn, u64 pbn,
 			 u64 len, u64 value)
 {
-	u8 *data = dynmap_block_alloc();
+	u8 data[DYNMAP_BLOCK_BYTES] = {};
 	struct tag tag = { .volume = volume->id, .value = value };
 	u32 dev;
 	u64 at;
@@ -159,7 +159,6 @@ static void fixture_data(struct fixture *fixture, struct dynmap_volume *volume, 
 		at = dynmap_pbn_locate(&fixture->pool.geo, pbn, &dev);
 		store_mem_write(&fixture->mem, dev, at, data);
 	}
-	dynmap_block_free(data);
 }
 
 /* Write up to *n shared blocks elsewhere. */

@@ -29,17 +29,31 @@ static int mem_read(struct dynmap_store *store, u32 dev, u64 block, void *data)
 	return 0;
 }
 
+/* States of a block. */
+#define MEM_DIRTY	1	/* no flush has covered it */
+#define MEM_LOST	2	/* a flush that failed has: no other one will */
+
 static void mem_flush_dev(struct store_mem *mem, u32 dev)
 {
 	u64 block;
 
 	for (block = 0; block < mem->blocks[dev]; block++) {
-		if (!mem->dirty[dev][block])
+		if (mem->dirty[dev][block] != MEM_DIRTY)
 			continue;
 		memcpy(mem->stable[dev] + block * DYNMAP_BLOCK_BYTES,
 		       mem->cache[dev] + block * DYNMAP_BLOCK_BYTES, DYNMAP_BLOCK_BYTES);
 		mem->dirty[dev][block] = 0;
 	}
+}
+
+/* A flush fails: what it was to cover is gone with the power, whatever is flushed later. */
+static void mem_lose_dev(struct store_mem *mem, u32 dev)
+{
+	u64 block;
+
+	for (block = 0; block < mem->blocks[dev]; block++)
+		if (mem->dirty[dev][block] == MEM_DIRTY)
+			mem->dirty[dev][block] = MEM_LOST;
 }
 
 /* One write less to live; true if the power has failed before or with it. */
@@ -81,7 +95,7 @@ static void mem_write(struct dynmap_store *store, u32 batch, u32 dev, u64 block,
 	if (flags & DYNMAP_STORE_PREFLUSH)
 		mem_flush_dev(mem, dev);
 	memcpy(mem->cache[dev] + block * DYNMAP_BLOCK_BYTES, data, DYNMAP_BLOCK_BYTES);
-	mem->dirty[dev][block] = 1;
+	mem->dirty[dev][block] = MEM_DIRTY;
 	if (!(flags & DYNMAP_STORE_FUA) || mem->dead)
 		return;
 	memcpy(mem->stable[dev] + block * DYNMAP_BLOCK_BYTES, data, DYNMAP_BLOCK_BYTES);
@@ -99,6 +113,7 @@ static void mem_flush(struct dynmap_store *store, u32 batch, u32 dev)
 	mem->flushes++;
 	if (mem_fails(&mem->fail_flush) || mem_dev_fails(mem, dev)) {
 		mem->error[batch] = -EIO;
+		mem_lose_dev(mem, dev);
 		return;
 	}
 	mem_flush_dev(mem, dev);
@@ -188,7 +203,11 @@ void store_mem_grow(struct store_mem *mem, u32 dev, u64 blocks)
 
 bool store_mem_write(struct store_mem *mem, u32 dev, u64 block, const void *data)
 {
+	u64 fail_write = mem->fail_write;
+
+	mem->fail_write = 0;
 	mem_write(&mem->store, DYNMAP_BATCH_JOURNAL, dev, block, data, 0);
+	mem->fail_write = fail_write;
 	mem->error[DYNMAP_BATCH_JOURNAL] = 0;
 	mem->written[dev] = true;
 	return !mem->dead;
@@ -216,7 +235,7 @@ void store_mem_power_cut(struct store_mem *mem, u64 (*random)(void))
 				continue;
 			for (sector = 0; sector < DYNMAP_BLOCK_BYTES / 512; sector++) {
 				at = block * DYNMAP_BLOCK_BYTES + sector * 512;
-				if (random() & 1)
+				if (mem->dirty[dev][block] == MEM_DIRTY && random() & 1)
 					memcpy(mem->stable[dev] + at, mem->cache[dev] + at, 512);
 			}
 			memcpy(mem->cache[dev] + block * DYNMAP_BLOCK_BYTES,

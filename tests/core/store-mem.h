@@ -5,7 +5,8 @@
  * Owns: devices as arrays, in two states: what the device answers (cache) and
  * what survives a power cut for certain (stable). At a power cut each 512-byte
  * sector that no flush covered takes one of the two at random. Errors can be
- * asked for by the number of the call.
+ * asked for by the number of the call. A flush that fails loses what it was to cover: the
+ * device goes on answering it, and no later flush makes it survive.
  */
 #ifndef DM_DYNMAP_STORE_MEM_H
 #define DM_DYNMAP_STORE_MEM_H
@@ -21,7 +22,7 @@
  * @blocks: length of each
  * @cache: content of each
  * @stable: content that survives
- * @dirty: per block: cache and stable may differ
+ * @dirty: per block: cache and stable may differ; see store-mem.c
  * @written: data was written since take_written
  * @lives: writes until the power fails, 0: it does not
  * @dead: it failed: writes and flushes do nothing and fail

@@ -6,7 +6,7 @@
  * After each fault: an error that names it, or success; what was acknowledged
  * before is there, also after a power cut; the operation succeeds when it is
  * tried again, unless a commit or checkpoint failed: then no commit succeeds
- * until the pool is opened again. The checker is content in the end. Memory
+ * until the pool is opened again, and no checkpoint maps what a flush that failed has lost. The checker is content in the end. Memory
  * that is lost is reported by the leak check of ASan.
  *
  * Allocations are counted by the linker (--wrap): the core has no hook for it.
@@ -18,6 +18,7 @@
 
 #define KEPT		40	/* blocks of volume 1, acknowledged */
 #define REACH		8	/* the first ones, which operations may change */
+#define BESIDE		900	/* of volume 2: what is written beside a checkpoint */
 
 enum fault { FAULT_ALLOC, FAULT_READ, FAULT_WRITE, FAULT_FLUSH, FAULTS };
 
@@ -49,6 +50,7 @@ const char *__asan_default_options(void)
 static u64 fail_alloc, injected[FAULTS];
 static size_t fail_bytes;	/* allocations of that size fail */
 static struct dynmap_mapping reserved;
+static u32 beside;		/* writes acknowledged beside a checkpoint */
 
 void *__real_dynmap_zalloc(size_t bytes);
 void *__real_dynmap_block_alloc(void);
@@ -284,6 +286,38 @@ static void verify_kills(struct fixture *fixture)
 	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 4), 712), 70);
 }
 
+/* A write that is committed while a checkpoint is under way; is it acknowledged? */
+static void write_beside(struct fixture *fixture)
+{
+	struct dynmap_volume *volume;
+	int ret = load(fixture, 2, &volume);
+
+	if (!ret)
+		ret = fixture_write(fixture, volume, BESIDE + beside, 1, 80);
+	if (!ret)
+		ret = dynmap_pool_commit(&fixture->pool);
+	if (!ret)
+		beside++;
+}
+
+/* Commits before and after the nodes of a checkpoint are written, and before its end. */
+static int run_beside(struct fixture *fixture)
+{
+	struct dynmap_pool *pool = &fixture->pool;
+	int ret = HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op));
+
+	if (ret)
+		return ret;
+	write_beside(fixture);
+	ret = dynmap_pool_checkpoint_io(pool);
+	write_beside(fixture);
+	if (!ret)
+		ret = dynmap_pool_checkpoint_publish(pool);
+	while (dynmap_pool_checkpoint_end(pool, ret))
+		;
+	return ret ? ret : dynmap_pool_commit(pool);
+}
+
 /* The first device is longer, and there is another one. */
 static void prepare_grow(struct fixture *fixture)
 {
@@ -353,6 +387,9 @@ static const struct operation operations[] = {
 	{ "checkpoint with kills", 2, false, prepare_kills, run_checkpoint, verify_kills },
 	{ "checkpoint, kills wait", 2, false, prepare_kills, fixture_checkpoint_at_once,
 	  verify_kills },
+	{ "checkpoint, commits beside", 2, false, prepare_commit, run_beside, verify_commit },
+	{ "checkpoint, commits beside, one copy", 1, false, prepare_commit, run_beside,
+	  verify_commit },
 	{ "open, kills wait", 2, false, prepare_kills_on_disk, run_open, verify_kills },
 	{ "open, kills wait, one copy", 1, false, prepare_kills_on_disk, run_open, verify_kills },
 	{ "grow", 2, false, prepare_grow, fixture_grow, verify_grow },
@@ -390,6 +427,11 @@ static void verify_kept(struct fixture *fixture)
 	for (id = 1; id < 3; id++)
 		for (lbn = REACH; lbn < KEPT; lbn += 3)
 			assert_int_equal(fixture_read(fixture, fixture_load(fixture, id), lbn), 7);
+	for (lbn = 0; lbn < beside; lbn++)
+		assert_int_equal(fixture_read(fixture, fixture_load(fixture, 2), BESIDE + lbn), 80);
+	/* What else was written is its own data, be it acknowledged or not. */
+	for (lbn = 0; lbn < BESIDE + 50; lbn++)
+		fixture_read(fixture, fixture_load(fixture, 2), lbn);
 }
 
 static bool is_sticky(const struct fixture *fixture)
@@ -421,6 +463,7 @@ static bool inject(const struct operation *operation, enum fault fault, u32 nr_d
 	bool fired, done;
 	int ret;
 
+	beside = 0;
 	begin(&fixture, operation, nr_devs);
 	*countdown(&fixture, fault) = n;
 	ret = operation->run(&fixture);
