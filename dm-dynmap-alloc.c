@@ -772,6 +772,8 @@ bool dynmap_alloc_sealed_durable(struct dynmap_alloc *alloc)
 	if (dynmap_alloc_vacate(alloc, &alloc->meta_sealed))
 		return true;
 	dynmap_runlist_move(&alloc->quarantine, &alloc->late_sealed);
+	/* Places in stock must not hide that there is more to go back. */
+	dynmap_zones_count(alloc);
 	dynmap_space_shrink(&alloc->space);
 	return false;
 }

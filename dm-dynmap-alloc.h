@@ -402,6 +402,11 @@ bool dynmap_alloc_sealed_durable(struct dynmap_alloc *alloc);
  */
 int __must_check dynmap_zones_give_back(struct dynmap_alloc *alloc, struct dynmap_op *op);
 
+/*
+ * Are there more zones than nodes need? Then all places in stock are free again, so that it is
+ * known which zones are empty; the next operation that adds nodes fills the stock.
+ */
+bool dynmap_zones_count(struct dynmap_alloc *alloc);
 /* Will the next checkpoint give some zones back? */
 bool dynmap_zones_may_go(const struct dynmap_alloc *alloc);
 

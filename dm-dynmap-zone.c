@@ -271,18 +271,26 @@ static int dynmap_zones_shrink(struct dynmap_alloc *alloc, u32 dev, u32 class, u
 	return 0;
 }
 
-int dynmap_zones_give_back(struct dynmap_alloc *alloc, struct dynmap_op *op)
+bool dynmap_zones_count(struct dynmap_alloc *alloc)
 {
-	u32 most = DYNMAP_LOOK_EMPTY, dev, class;
 	bool many = false;
-	int ret = 0;
+	u32 dev, class;
 
 	for (dev = 0; dev < alloc->geo->nr_devs; dev++)
 		for (class = 0; class < 2; class++)
 			many |= dynmap_zones_are_many(alloc, dev, class);
-	if (!many)
+	if (many)
+		dynmap_stock_empty(alloc);
+	return many;
+}
+
+int dynmap_zones_give_back(struct dynmap_alloc *alloc, struct dynmap_op *op)
+{
+	u32 most = DYNMAP_LOOK_EMPTY, dev, class;
+	int ret = 0;
+
+	if (!dynmap_zones_count(alloc))
 		return 0;
-	dynmap_stock_empty(alloc);
 	for (dev = 0; dev < alloc->geo->nr_devs && !ret; dev++)
 		for (class = 0; class < 2 && !ret; class++)
 			if (dynmap_zones_are_many(alloc, dev, class))

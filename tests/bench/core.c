@@ -260,30 +260,39 @@ static void row_opening(void)
 	}
 }
 
-/* Blocks of a volume of many times their number, in random order. */
+#define RANDOM_MOST	1000000	/* blocks that are written in random order, of larger maps the last */
+
+/*
+ * Blocks of a volume of many times their number. The last ones are measured: a tenth, in
+ * random order. In maps that would take hours the others are written in ascending order.
+ */
 static void row_inserts(void)
 {
-	u64 count, most = full ? 10000000 : 1000000, i, last;
+	static const u64 counts[] = { 10000, 100000, 1000000, 10000000, 100000000, 1 << 28 };
+	u32 size, most = full ? ARRAY_SIZE(counts) : 3;
 	struct dynmap_volume *volume;
+	u64 count, i, last;
 
-	for (count = 10000; count <= most; count *= 10) {
+	for (size = 0; size < most; size++) {
+		count = counts[size];
 		make_pool(max(4 * GIB, count * 3), 1);
 		volume = create(1);
-		last = count / 10;
+		last = min_t(u64, count / 10, RANDOM_MOST);
 		for (i = 0; i < count; i++) {
 			if (i == count - last) {
 				checkpoint();
 				begin_to_measure();
 			}
-			must_write(volume, below(count * 16));
+			must_write(volume, i < count - last && count > RANDOM_MOST ?
+				   i * 16 : below(count * 16));
 			if (dynmap_pool_wants_checkpoint(&bench.pool))
 				checkpoint();
 		}
 		checkpoint();
-		printf("inserts, the last tenth of %llu: %.2f blocks written each, %.2f read, %.2f us; longest hold %.1f ms\n",
-		       (unsigned long long)count, (double)bench.disk.writes / last,
-		       (double)bench.disk.reads / last, bench.total / 1e3 / last,
-		       bench.longest / 1e6);
+		printf("inserts, the last %llu of %llu: %.2f blocks written each, %.2f read, %.2f us; longest hold %.1f ms\n",
+		       (unsigned long long)last, (unsigned long long)count,
+		       (double)bench.disk.writes / last, (double)bench.disk.reads / last,
+		       bench.total / 1e3 / last, bench.longest / 1e6);
 		remove_pool();
 	}
 }
@@ -325,16 +334,16 @@ static void take_but(u32 gap)
 	checkpoint();
 }
 
-/* Pools full of data, with single blocks free between; then some longer runs, far apart. */
+/* Pools full of data, with single blocks free between: from 4 TiB on only far apart. */
 static void row_allocation(void)
 {
-	static const u32 wanted[] = { 1, 16, 128 }, gap[] = { 2, 17, 200 };
-	u32 i, j, k, len, tries, most = full ? 4 : 2;
+	static const u32 wanted[] = { 1, 16, 128 }, gap[] = { 200, 17, 2 };
+	u32 i, j, k, len, tries, most = full ? 5 : 2;
 	struct dynmap_volume *volume;
 	int ret;
 
 	for (i = 0; i < most; i++)
-		for (j = 0; j < ARRAY_SIZE(gap); j++) {
+		for (j = 0; j < (sizes[i] < 4096 ? ARRAY_SIZE(gap) : 1); j++) {
 			make_pool(sizes[i] * GIB, 128);
 			volume = create(1);
 			take_but(gap[j]);

@@ -2,12 +2,6 @@
 /* Fixture of the unit tests, see fixture.h. */
 #include "fixture.h"
 
-struct tag {
-	u64 volume;
-	u64 lbn;
-	u64 value;
-};
-
 /* xorshift64* (Vigna, "An experimental exploration of Marsaglia's generators", 2016). */
 u64 fixture_random(void)
 {
@@ -149,7 +143,7 @@ static void fixture_data(struct fixture *fixture, struct dynmap_volume *volume, 
 			 u64 len, u64 value)
 {
 	u8 data[DYNMAP_BLOCK_BYTES] = {};
-	struct tag tag = { .volume = volume->id, .value = value };
+	struct fixture_tag tag = { .volume = volume->id, .value = value };
 	u32 dev;
 	u64 at;
 
@@ -216,10 +210,10 @@ int fixture_write(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn
 	return 0;
 }
 
-u64 fixture_read(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn)
+bool fixture_read_tag(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn,
+		      struct fixture_tag *tag)
 {
 	struct dynmap_mapping mapping;
-	struct tag tag;
 	u32 dev;
 	u64 at;
 
@@ -227,9 +221,18 @@ u64 fixture_read(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn)
 	assert_int_equal(mapping.lbn, lbn);
 	assert_true(mapping.len > 0);
 	if (mapping.kind != DYNMAP_DATA)
-		return 0;
+		return false;
 	at = dynmap_pbn_locate(&fixture->pool.geo, mapping.pbn, &dev);
-	memcpy(&tag, store_mem_block(&fixture->mem, dev, at), sizeof(tag));
+	memcpy(tag, store_mem_block(&fixture->mem, dev, at), sizeof(*tag));
+	return true;
+}
+
+u64 fixture_read(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn)
+{
+	struct fixture_tag tag;
+
+	if (!fixture_read_tag(fixture, volume, lbn, &tag))
+		return 0;
 	/* A snapshot holds what its origin wrote. */
 	assert_true(tag.volume == volume->id || volume->disk.parent);
 	assert_int_equal(tag.lbn, lbn);

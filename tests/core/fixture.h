@@ -33,6 +33,18 @@ struct fixture {
 	bool open;
 };
 
+/**
+ * struct fixture_tag - what a block begins with
+ * @volume: id of the volume that it was written to
+ * @lbn: where
+ * @value: of the test's choice
+ */
+struct fixture_tag {
+	u64 volume;
+	u64 lbn;
+	u64 value;
+};
+
 /* Call @expression, which may use "op", until no node or bitmap is missing; its result. */
 #define FETCHED(fixture, expression) ({						\
 	struct dynmap_op op = {};						\
@@ -90,6 +102,9 @@ struct dynmap_volume *fixture_load(struct fixture *fixture, u64 id);
 /* Write blocks; 0 or the error that ended it. */
 int fixture_write(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn, u64 len,
 		  u64 value);
+/* What a block begins with; false if it reads as the default page. */
+bool fixture_read_tag(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn,
+		      struct fixture_tag *tag);
 /* The value of a block; 0 if it reads as the default page. Fails on foreign data. */
 u64 fixture_read(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn);
 int fixture_unmap(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn, u64 end);
