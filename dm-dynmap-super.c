@@ -619,13 +619,16 @@ static int dynmap_pool_supply(struct dynmap_pool *pool, struct dynmap_op *op, in
 	}
 	if (error != -ENOMEM)
 		return error;
+	/* If both are short the operation asks again. */
+	if (!pool->alloc.space.nr_stock)
+		return dynmap_space_supply(&pool->alloc.space) ? 0 : -ENOMEM;
 	for (i = 0; i < DYNMAP_POOL_SPARES; i++) {
 		buf = dynmap_buf_alloc();
 		if (!buf)
 			return -ENOMEM;
 		dynmap_cache_add_spare(&pool->cache, buf);
 	}
-	return dynmap_space_supply(&pool->alloc.space) ? 0 : -ENOMEM;
+	return 0;
 }
 
 int dynmap_pool_checkpoint(struct dynmap_pool *pool)

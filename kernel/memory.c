@@ -138,12 +138,13 @@ static int dynmap_memory_spares(struct dynmap_kpool *pool, bool checkpoint)
 {
 	struct dynmap_cache *cache = &pool->core.cache;
 	bool many = READ_ONCE(cache->nr_spare) > DYNMAP_MANY_SPARES, more;
-	/* Nobody knows which of the two was short. */
-	bool bitmaps = dynmap_memory_bitmaps(pool);
 	struct dynmap_buf *buf, *next;
 	LIST_HEAD(fresh);
 	u32 i;
 
+	/* Bitmaps were short. If buffers are, too, the operation asks again. */
+	if (dynmap_memory_bitmaps(pool))
+		return 0;
 	for (i = 0; !many && i < DYNMAP_POOL_SPARES; i++) {
 		buf = dynmap_buf_try();
 		if (!buf)
@@ -157,7 +158,7 @@ static int dynmap_memory_spares(struct dynmap_kpool *pool, bool checkpoint)
 		dynmap_cache_add_spare(cache, buf);
 	}
 	dynmap_kpool_unlock(pool);
-	return more || bitmaps ? 0 : dynmap_memory_wait(pool, checkpoint);
+	return more ? 0 : dynmap_memory_wait(pool, checkpoint);
 }
 
 /**

@@ -748,7 +748,7 @@ static void test_memory_for_bitmaps(void **state)
 	struct dynmap_space *space = &alloc_of(bench)->space;
 	struct dynmap_seg *seg;
 	struct dynmap_op op = {};
-	u32 i;
+	u32 i, spare;
 
 	fixture_seg(&bench->fixture, 1);
 	assert_int_equal(dynmap_pool_checkpoint(&bench->fixture.pool), 0);
@@ -784,6 +784,15 @@ static void test_memory_for_bitmaps(void **state)
 		dynmap_space_evict(space, 1);
 	assert_null(dynmap_space_seg(space, 1));
 	assert_int_equal(space->cache->elsewhere, 0);
+	/* What is short is what is brought: else buffers pile up where bitmaps come and go. */
+	while (space->nr_stock)
+		dynmap_free(space->stock[--space->nr_stock]);
+	spare = space->cache->nr_spare;
+	assert_int_equal(dynmap_pool_help(&bench->fixture.pool, &op, -ENOMEM), 0);
+	assert_int_equal(space->nr_stock, DYNMAP_SPACE_STOCK);
+	assert_int_equal(space->cache->nr_spare, spare);
+	assert_int_equal(dynmap_pool_help(&bench->fixture.pool, &op, -ENOMEM), 0);
+	assert_int_equal(space->cache->nr_spare, spare + DYNMAP_POOL_SPARES);
 }
 
 int main(void)
