@@ -19,6 +19,7 @@
 #define DYNMAP_FIRST_ZONES	64	/* a new pool claims at most that many per copy */
 #define DYNMAP_STOCK_CHUNK	8	/* places that a device gives in its turn */
 #define DYNMAP_LOOK_CLAIM	16	/* segments looked at for a better zone to claim */
+#define DYNMAP_CLAIM_MOST	32	/* zones claimed at once: their records fit into one leaf */
 #define DYNMAP_LOOK_EMPTY	64	/* segments looked at in one step for empty zones */
 
 /* Best zone of a segment to claim: 256 for none. *free is its free blocks. */
@@ -89,6 +90,11 @@ static int dynmap_dev_class(const struct dynmap_alloc *alloc, u32 dev, u32 copy)
 	return dynmap_alloc_is_lone(alloc) ? copy : dev & 1;
 }
 
+static u8 dynmap_class_flag(int class)
+{
+	return class ? DYNMAP_ZONE_META_B : DYNMAP_ZONE_META_A;
+}
+
 /* Claim one more zone of a device with at least @least free blocks. -ENOSPC; else as above. */
 static int dynmap_dev_claim(struct dynmap_alloc *alloc, u32 dev, int class, u32 least,
 			    struct dynmap_op *op)
@@ -100,10 +106,43 @@ static int dynmap_dev_claim(struct dynmap_alloc *alloc, u32 dev, int class, u32 
 		ret = dynmap_dev_best_zone(alloc, dev, class, least, &best, op);
 	if (ret || best.free < least)
 		return ret ? ret : -ENOSPC;
-	dynmap_zone_claim(&alloc->space, best.seg, best.zone,
-			  class ? DYNMAP_ZONE_META_B : DYNMAP_ZONE_META_A);
+	dynmap_zone_claim(&alloc->space, best.seg, best.zone, dynmap_class_flag(class));
 	alloc->space.zones[dev][class].cursor = dynmap_segment_slot(best.seg->number) *
 						DYNMAP_SEGMENT_ZONES + best.zone;
+	return 0;
+}
+
+/*
+ * How many zones are claimed at once: an eighth of those that there are, so that the records of
+ * many lie in one leaf of the space tree, and random changes, which give up places anywhere,
+ * change few of its leaves. One where space is scarce.
+ */
+static u32 dynmap_claim_count(const struct dynmap_alloc *alloc, u32 dev, u32 class)
+{
+	u64 claimed = alloc->space.zones[dev][class].blocks / DYNMAP_ZONE_BLOCKS;
+	u64 spare = alloc->space.dev_free[dev] / DYNMAP_ZONE_BLOCKS / 64;
+
+	return clamp_t(u64, min(claimed / 8, spare), 1, DYNMAP_CLAIM_MOST);
+}
+
+/* Claim a zone as above, and empty ones that follow it in its segment. */
+static int dynmap_dev_claim_run(struct dynmap_alloc *alloc, u32 dev, int class, u32 least,
+				struct dynmap_op *op)
+{
+	struct dynmap_space *space = &alloc->space;
+	u32 count = dynmap_claim_count(alloc, dev, class), zone;
+	struct dynmap_seg *seg;
+	int ret = dynmap_dev_claim(alloc, dev, class, least, op);
+
+	if (ret)
+		return ret;
+	zone = space->zones[dev][class].cursor;
+	seg = dynmap_space_seg(space, dynmap_segment_number(dev, zone / DYNMAP_SEGMENT_ZONES));
+	for (zone %= DYNMAP_SEGMENT_ZONES; --count && ++zone < DYNMAP_SEGMENT_ZONES; ) {
+		if (seg->zone_flags[zone] || dynmap_zone_free(seg, zone) < DYNMAP_ZONE_BLOCKS)
+			break;
+		dynmap_zone_claim(space, seg, zone, dynmap_class_flag(class));
+	}
 	return 0;
 }
 
@@ -435,8 +474,8 @@ static int dynmap_stock_dev(struct dynmap_alloc *alloc, u32 copy, bool claim, u6
 		weight[*dev] = 0;
 		if (dynmap_dev_places(alloc, *dev, copy))
 			return 0;
-		ret = claim ? dynmap_dev_claim(alloc, *dev, dynmap_dev_class(alloc, *dev, copy),
-					       lone ? 1 : DYNMAP_GOOD_RUN, op) : -ENOSPC;
+		ret = claim ? dynmap_dev_claim_run(alloc, *dev, dynmap_dev_class(alloc, *dev, copy),
+						   lone ? 1 : DYNMAP_GOOD_RUN, op) : -ENOSPC;
 		if (ret == -ENOSPC)
 			alloc->zone_from[*dev] = alloc->space.dev_free[*dev] + DYNMAP_ZONE_BLOCKS;
 	} while (ret == -ENOSPC && !lone);

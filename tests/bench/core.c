@@ -260,7 +260,7 @@ static void row_opening(void)
 	}
 }
 
-#define RANDOM_MOST	1000000	/* blocks that are written in random order, of larger maps the last */
+#define RANDOM_MOST	1000000	/* blocks in random order, of larger maps the last ones */
 
 /*
  * Blocks of a volume of many times their number. The last ones are measured: a tenth, in

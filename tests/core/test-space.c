@@ -619,6 +619,37 @@ static void test_first_zones_stay(void **state)
 	fixture_exit(&fixture);
 }
 
+/* Where there are 64 zones without a free place, eight are claimed side by side. */
+static void test_zones_in_runs(void **state)
+{
+	static const u64 blocks[] = { 1 << 19, 0 };
+	static struct fixture fixture;
+	struct dynmap_zones *zones = fixture.pool.alloc.space.zones[0];
+	u32 zone, next = 0, slot, count = 0;
+	struct dynmap_seg *seg;
+
+	(void)state;
+	fixture_init(&fixture, blocks, 1, 2);
+	claim(&fixture, 6, 61, DYNMAP_ZONE_META_A, false);
+	zones[0].free = 0;
+	fixture.pool.cache.nr_stock[0] = 0;
+	fixture.pool.cache.nr_stock[1] = 0;
+	fixture_create(&fixture, 1);
+	assert_int_equal(zones[0].blocks, (64 + 8) * DYNMAP_ZONE_BLOCKS);
+	for (slot = 0; slot < 6; slot++) {
+		seg = fixture_seg(&fixture, slot);
+		for (zone = 0; zone < DYNMAP_SEGMENT_ZONES; zone++) {
+			if (seg->zone_flags[zone] != DYNMAP_ZONE_META_A)
+				continue;
+			assert_true(!count || next == slot * DYNMAP_SEGMENT_ZONES + zone);
+			next = slot * DYNMAP_SEGMENT_ZONES + zone + 1;
+			count++;
+		}
+	}
+	assert_int_equal(count, 3 + 8);
+	fixture_exit(&fixture);
+}
+
 /*
  * Data goes where nodes were, with as many nodes in the cache as the module has, and the power
  * fails before another checkpoint.
@@ -672,6 +703,7 @@ int main(void)
 		cmocka_unit_test(test_zones_go_back_late),
 		cmocka_unit_test(test_first_zones_stay),
 		cmocka_unit_test(test_long_list),
+		cmocka_unit_test(test_zones_in_runs),
 		cmocka_unit_test(test_zones_and_cuts),
 	};
 
