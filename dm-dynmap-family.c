@@ -747,9 +747,7 @@ int dynmap_family_settle_some(struct dynmap_family *family, struct dynmap_op *op
 
 	if (ret == -EINPROGRESS)
 		return 0;
-	/* Replay needs no more space than what it repeats did, and that goes on without. */
-	if ((ret == -EBUSY || ret == -ENOSPC) &&
-	    (op->urgent == DYNMAP_URGENT_CHECKPOINT || !dynmap_alloc_most_kills(family->alloc)))
+	if ((ret == -EBUSY || ret == -ENOSPC) && !dynmap_alloc_most_kills(family->alloc))
 		return 0;
 	return ret;
 }

@@ -368,6 +368,7 @@ bool dynmap_pool_is_changed(const struct dynmap_pool *pool)
 {
 	return pool->cache.nr_dirty || pool->cache.nr_heal || pool->cache.given_up ||
 	       pool->alloc.space.nr_dirty || dynmap_journal_pending(&pool->journal) ||
+	       pool->alloc.quarantine.blocks ||
 	       dynmap_alloc_kills_move(&pool->alloc) || dynmap_zones_may_go(&pool->alloc);
 }
 
@@ -805,18 +806,23 @@ static int dynmap_super_wipe(struct dynmap_pool *pool, u32 dev)
 /*
  * A superblock that tells of a device must not be found before the device says
  * that it belongs to the pool: else the pool could not be opened any more. The old
- * devices are left alone: a flush that fails here would not be known to commits.
+ * devices are left alone: a flush that fails here would not be known to commits. What
+ * is said on new devices is older than what the old ones say: nothing of it counts yet, not
+ * even where the journal is looked for.
  */
 int dynmap_growth_announce(struct dynmap_growth *growth, struct dynmap_pool *pool)
 {
+	__le64 epoch = pool->super->epoch;
 	int ret = 0;
 	u32 dev;
 
+	pool->super->epoch = cpu_to_le64(le64_to_cpu(epoch) - 1);
 	for (dev = growth->old_nr_devs; dev < growth->nr_devs && !ret; dev++) {
 		ret = dynmap_super_wipe(pool, dev);
 		if (!ret)
 			ret = dynmap_super_write_one(pool, dev, DYNMAP_SB_HOME, true);
 	}
+	pool->super->epoch = epoch;
 	return ret;
 }
 

@@ -180,7 +180,8 @@ static __hot int dynmap_map_prepare(struct dynmap_table *table, struct dynmap_vo
 {
 	int ret = dynmap_volume_refresh(table, volume, op);
 
-	if (!ret)
+	/* In replay kills wait for its end: settling them takes what the run did not take there. */
+	if (!ret && !table->journal->replaying)
 		ret = dynmap_family_settle_due(&table->family, op);
 	if (!ret)
 		ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&volume->map), 3, op);
@@ -738,6 +739,9 @@ static int dynmap_reclaim_volume(struct dynmap_table *table, struct dynmap_volum
 		while (mapping.kind == DYNMAP_RESERVED && reclaim->lbn < end) {
 			from = reclaim->lbn;
 			ret = dynmap_table_unmap(table, volume, &reclaim->lbn, end, op);
+			/* What is shared may have no room for it, and others free more. */
+			if (ret == -ENOSPC && mapping.shared)
+				break;
 			if (ret)
 				return ret;
 			reclaim->freed += reclaim->lbn - from;

@@ -771,6 +771,57 @@ static void test_allocating_while_growing(void **state)
 	dynmap_growth_exit(&growth);
 }
 
+/* Blocks in quarantine are a reason to make a commit, which ends it, though nothing is dirty. */
+static void test_quarantine_is_a_change(void **state)
+{
+	struct fixture *fixture = *state;
+	struct dynmap_pool *pool = &fixture->pool;
+	struct dynmap_volume *volume = fixture_create(fixture, 1);
+	int ret;
+
+	assert_int_equal(fixture_write(fixture, volume, 0, 16, 1), 0);
+	assert_int_equal(fixture_unmap(fixture, volume, 0, 16), 0);
+	dynmap_pool_commit_begin(pool);
+	ret = dynmap_pool_commit_io(pool);
+	dynmap_pool_commit_end(pool, ret);
+	assert_int_equal(ret, 0);
+	assert_int_equal(HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op)), 0);
+	assert_int_equal(dynmap_pool_checkpoint_io(pool), 0);
+	assert_int_equal(dynmap_pool_checkpoint_publish(pool), 0);
+	while (dynmap_pool_checkpoint_end(pool, 0))
+		;
+	assert_int_equal(pool->cache.nr_dirty, 0);
+	assert_int_equal(pool->alloc.quarantine.blocks, 16);
+	assert_true(dynmap_pool_is_changed(pool));
+	assert_int_equal(dynmap_pool_commit(pool), 0);
+	assert_false(dynmap_pool_is_changed(pool));
+}
+
+/* A device that is about to join is older than the others, wherever it stands. */
+static void test_announced_is_not_the_newest(void **state)
+{
+	static struct dynmap_disk_super sb[2];
+	struct fixture *fixture = *state;
+	struct dynmap_pool *pool = &fixture->pool;
+	u8 uuid[2][DYNMAP_UUID_BYTES] = { { 1 }, { 2 } };
+	const u64 blocks[] = { 6000, 5000 };
+	struct dynmap_growth growth;
+	u32 dev;
+
+	store_mem_grow(&fixture->mem, 1, blocks[1]);
+	assert_int_equal(dynmap_growth_prepare(&growth, pool, 2, blocks, uuid[0]), 0);
+	assert_int_equal(dynmap_growth_begin(&growth, pool), 0);
+	assert_int_equal(dynmap_growth_announce(&growth, pool), 0);
+	for (dev = 0; dev < 2; dev++)
+		assert_int_equal(dynmap_super_read(&fixture->mem.store, dev, blocks[dev], &sb[dev]),
+				 0);
+	assert_true(le64_to_cpu(sb[1].epoch) < le64_to_cpu(sb[0].epoch));
+	assert_int_equal(le64_to_cpu(pool->super->epoch), le64_to_cpu(sb[0].epoch));
+	assert_false(dynmap_growth_undo(&growth, pool));
+	dynmap_growth_exit(&growth);
+	fixture_check(fixture);
+}
+
 static void test_growth_refuses(void **state)
 {
 	struct fixture *fixture = *state;
@@ -978,6 +1029,8 @@ int main(void)
 		FIXTURE_TEST(test_failed_checkpoint_unshares_nothing, one),
 		FIXTURE_TEST(test_old_nodes_keep_their_places, two),
 		FIXTURE_TEST(test_allocating_while_growing, one),
+		FIXTURE_TEST(test_quarantine_is_a_change, one),
+		FIXTURE_TEST(test_announced_is_not_the_newest, one),
 		FIXTURE_TEST(test_growth_refuses, two),
 		FIXTURE_TEST(test_cuts_during_growth, one),
 		FIXTURE_TEST(test_new_device_dies, one),
