@@ -134,7 +134,7 @@ static bool create(void)
 	return true;
 }
 
-static bool snapshot(void)
+static bool take_snapshot(void)
 {
 	u8 uuid[DYNMAP_UUID_BYTES] = { next_id % 255 + 1 };
 	u64 origin = ids[below(nr_ids)];
@@ -173,8 +173,8 @@ static bool descend(u32 count)
 	struct dynmap_volume *volume = any();
 	u64 lbn = below(span) + 2 * count;
 
-	for (; count && !dead(); count--)
-		if (!write_at(volume, lbn -= 2, 1))
+	for (; count && !dead(); count--, lbn -= 2)
+		if (!write_at(volume, lbn - 2, 1))
 			return false;
 	return true;
 }
@@ -189,7 +189,7 @@ static bool reserve(void)
 }
 
 /* Discard @count pieces of @len blocks at random, without a commit between them. */
-static void discard(u32 count, u64 len)
+static void unmap_some(u32 count, u64 len)
 {
 	struct dynmap_volume *volume = any();
 	bool shares = volume->map.share.generation;
@@ -227,12 +227,12 @@ static void delete(u32 at)
 		ids[at] = ids[--nr_ids];
 }
 
-static void checkpoint(void)
+static void make_checkpoint(void)
 {
 	must("a checkpoint fails", dynmap_pool_checkpoint(&fixture.pool));
 }
 
-static void commit(void)
+static void make_commit(void)
 {
 	must("a commit fails", dynmap_pool_commit(&fixture.pool));
 }
@@ -271,7 +271,7 @@ static bool take(void)
 		return create() && write_at(load(ids[nr_ids - 1]), below(span), 1);
 	default:
 		doing = "snapshots";
-		return snapshot() && writes(below(BURST), 1, true);
+		return take_snapshot() && writes(below(BURST), 1, true);
 	}
 }
 
@@ -281,11 +281,11 @@ static void give(void)
 	switch (below(10)) {
 	case 0:
 		doing = "a discard";
-		return discard(1, 1 + below(span));
+		return unmap_some(1, 1 + below(span));
 	case 1:
 	case 6:
 		doing = "discards of single blocks";
-		return discard(1 + below(BURST), 1);
+		return unmap_some(1 + below(BURST), 1);
 	case 2:
 		doing = "emptying";
 		while (reap() && below(8))
@@ -293,10 +293,10 @@ static void give(void)
 		return;
 	case 3:
 		doing = "a checkpoint";
-		return checkpoint();
+		return make_checkpoint();
 	case 4:
 		doing = "a commit";
-		return commit();
+		return make_commit();
 	case 5:
 		doing = "taking reserved space back";
 		done("what is reserved does not come back", dynmap_pool_reclaim(&fixture.pool, 50));
@@ -316,9 +316,9 @@ static void fill(void)
 	while (vain < 12 && !dead()) {
 		vain = take() ? 0 : vain + 1;
 		if (!below(8))
-			commit();
+			make_commit();
 		if (!below(32))
-			discard(1 + below(10), 1 + below(50));
+			unmap_some(1 + below(10), 1 + below(50));
 	}
 }
 
@@ -368,7 +368,7 @@ static void empty(void)
 	for (i = 0; dynmap_pool_is_changed(&fixture.pool); i++) {
 		if (i == 20)
 			broken("there is no end of checkpoints", i);
-		checkpoint();
+		make_checkpoint();
 	}
 	fixture_find_nothing(&fixture);
 	before = space_of_new();
@@ -418,7 +418,7 @@ static void cut(void)
 }
 
 /* In a process of its own: the work goes on until the power fails. */
-static void image(bool all)
+static void try_image(bool all)
 {
 	int status;
 
@@ -468,7 +468,7 @@ static void one_pool(void)
 	make();
 	fill();
 	for (round = 0; round < ROUNDS; round++) {
-		image(!(round % 4));
+		try_image(!(round % 4));
 		for (i = 0; i < 4; i++)
 			if (below(2))
 				give();

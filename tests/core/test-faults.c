@@ -6,8 +6,9 @@
  * After each fault: an error that names it, or success; what was acknowledged
  * before is there, also after a power cut; the operation succeeds when it is
  * tried again, unless a commit or checkpoint failed: then no commit succeeds
- * until the pool is opened again, and no checkpoint maps what a flush that failed has lost. The checker is content in the end. Memory
- * that is lost is reported by the leak check of ASan.
+ * until the pool is opened again, and no checkpoint maps what a flush that failed has
+ * lost. The checker is content in the end. Memory that is lost is reported by the leak
+ * check of ASan.
  *
  * Allocations are counted by the linker (--wrap): the core has no hook for it.
  *
