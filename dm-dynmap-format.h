@@ -16,7 +16,8 @@
  *   4..7       zero
  *   8..        its part of the journal ring (see struct dynmap_disk_journal)
  *   data_start segments of 65536 blocks, the last one may be short
- *   blocks-1   superblock (backup slot, written together with the home slot)
+ *   blocks-1   superblock (backup slot, written together with the home slot; of a lone
+ *              device by each checkpoint)
  */
 #ifndef DM_DYNMAP_FORMAT_H
 #define DM_DYNMAP_FORMAT_H
@@ -72,7 +73,7 @@
  * enum dynmap_tree_kind - what a B-tree holds; stored in every node
  * @DYNMAP_TREE_MAP: map records of one volume
  * @DYNMAP_TREE_VOLUME: volume records
- * @DYNMAP_TREE_SPACE: zone records, the allocation bitmap
+ * @DYNMAP_TREE_SPACE: zone records, the allocation bitmap, and summaries of them
  * @DYNMAP_TREE_SEGMENT: segment records
  * @DYNMAP_TREE_SNAPSHOT: snapshot nodes
  * @DYNMAP_TREE_DIVERGENCE: divergence records of one snapshot node
@@ -148,9 +149,10 @@ struct dynmap_disk_device {
 
 /*
  * Superblock. The newest one of all slots of all devices wins; two that carry the same
- * epoch differ only in this_device. One with a good checksum that is newer and not
- * understood wins, too: the pool is then refused, never opened as an older one says. For
- * that the fields up to epoch keep their places in all versions.
+ * epoch differ only in this_device, but that of a device about to join, which has the epoch
+ * before the newest. One with a good checksum that is newer and not understood wins, too:
+ * the pool is then refused, never opened as an older one says. For that the fields up to
+ * epoch keep their places in all versions.
  *
  * OFFSET SIZE DESCRIPTION
  *      0   64 zero

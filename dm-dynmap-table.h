@@ -99,7 +99,8 @@ int __must_check dynmap_table_reserve(struct dynmap_table *table, struct dynmap_
 /*
  * Nodes that a write of one window adds, beyond those that it replaces: a leaf of its own
  * instead of a shared one, and one by a split; if the write is redirected, one by a split for
- * each block that is given up, and for the leaf.
+ * each block that is given up, and for the leaf. Shared inner nodes that are replaced, and
+ * the second copies of nodes that are given up, are left to the floor.
  */
 #define DYNMAP_WRITE_NODES	2
 #define DYNMAP_REDIRECT_NODES	(DYNMAP_WINDOW_BLOCKS + 1)
