@@ -392,11 +392,11 @@ bool dynmap_alloc_sealed_durable(struct dynmap_alloc *alloc);
  * @alloc: the allocator, with a spare buffer in the cache
  * @op: told what is missing
  *
- * One bounded step. They do as long as the zones of a device and copy are more than twice what
- * their nodes need, and than their share of a new pool's zones. Their blocks are busy until the
- * checkpoint is durable and the I/O that began before has ended: what all classes keep stays
- * free meanwhile, and as much again as is in quarantine. Reads of nodes that were looked up before then find another epoch (struct
- * dynmap_miss).
+ * One bounded step. They do as long as the zones of a device and copy are more than twice
+ * what their nodes need, and than their share of a new pool's zones. Their blocks are busy
+ * until the checkpoint is durable and the I/O that began before has ended: what all classes
+ * keep stays free meanwhile, and as much again as is in quarantine. Reads of nodes that were
+ * looked up before then find another epoch (struct dynmap_miss).
  *
  * Return: 0; as dynmap_space_load(): call again.
  */

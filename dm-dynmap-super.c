@@ -1166,15 +1166,35 @@ static int dynmap_opening_end(struct dynmap_pool *pool)
 	return dynmap_pool_checkpoint(pool);
 }
 
-/* A group of snapshots that was not complete when the power failed: none of it stays. */
+/*
+ * A group of snapshots that was not complete when the power failed: none of it stays. To delete
+ * them takes checkpoints where space is scarce, as in the run; if the power fails meanwhile
+ * the superblock still tells of the group.
+ */
 static int dynmap_recover_group(struct dynmap_pool *pool)
+{
+	/* In the run deletions may have gone on to where theirs ends. */
+	struct dynmap_op op = { .urgent = DYNMAP_URGENT_REAP };
+	int ret = 0;
+
+	if (!pool->table.group)
+		return 0;
+	while (!ret)
+		dynmap_helped(ret, pool, &op, dynmap_group_abort(&pool->table, &op));
+	if (ret != -ENOENT)
+		return ret;
+	dynmap_helped(ret, pool, &op, dynmap_group_end(&pool->table, &op));
+	return ret ? ret : dynmap_pool_checkpoint(pool);
+}
+
+/* The same in memory only, of a pool that is opened to be read. */
+static int dynmap_hide_group(struct dynmap_pool *pool)
 {
 	struct dynmap_op op = { .urgent = DYNMAP_URGENT_CHECKPOINT };
 	int ret = 0;
 
 	while (pool->table.group && !ret)
 		dynmap_helped(ret, pool, &op, dynmap_group_abort(&pool->table, &op));
-	pool->table.group = 0;
 	return ret == -ENOENT ? 0 : ret;
 }
 
@@ -1198,8 +1218,8 @@ static int dynmap_pool_recover(struct dynmap_pool *pool, u64 opening)
 	if (!ret)
 		ret = dynmap_replay_execute(pool);
 	dynmap_alloc_release_replayed(&pool->alloc);
-	if (!ret)
-		ret = dynmap_recover_group(pool);
+	if (!ret && readonly)
+		ret = dynmap_hide_group(pool);
 	pool->journal.replaying = false;
 	if (!ret)
 		dynmap_helped(ret, pool, &op, dynmap_alloc_drain(&pool->alloc, &op));
@@ -1213,6 +1233,8 @@ static int dynmap_pool_recover(struct dynmap_pool *pool, u64 opening)
 	ret = dynmap_pool_checkpoint(pool);
 	if (!ret)
 		ret = dynmap_opening_end(pool);
+	if (!ret)
+		ret = dynmap_recover_group(pool);
 	if (!ret)
 		dynmap_alloc_settle(&pool->alloc);
 	return ret;

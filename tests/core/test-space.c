@@ -229,6 +229,50 @@ static void test_snapshots_to_the_end(void **state)
 }
 
 /*
+ * A group of snapshots that grows until there is no space, and is not ended when the power fails:
+ * the next opening takes it back, in as many steps and with as many checkpoints as that takes.
+ */
+static void test_group_to_the_end(void **state)
+{
+	static const u64 blocks[] = { 8192, 0 };
+	u8 uuid[DYNMAP_UUID_BYTES] = { 1 };
+	struct dynmap_disk_volume disk;
+	struct dynmap_volume *volume;
+	struct fixture fixture;
+	struct dynmap_table *table = &fixture.pool.table;
+	u64 lbn, last = 0;
+	int ret;
+
+	(void)state;
+	fixture_init(&fixture, blocks, 1, 2);
+	volume = fixture_create(&fixture, 0);
+	for (lbn = 0; lbn < 8192; lbn += 2)
+		assert_int_equal(fixture_write(&fixture, volume, lbn, 1, 1), 0);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture.pool), 0);
+	dynmap_group_begin(table);
+	do
+		ret = HELPED(&fixture, dynmap_volume_snapshot(table, last + 1, 0, uuid, 7, &op));
+	while (!ret && ++last);
+	assert_int_equal(ret, -ENOSPC);
+	assert_true(last > 5000);
+	assert_int_equal(dynmap_pool_commit(&fixture.pool), 0);
+	fixture_close(&fixture);
+	store_mem_power_cut(&fixture.mem, fixture_random);
+	for (lbn = 30; lbn < 1000; lbn *= 2) {
+		fixture.mem.lives = lbn;
+		assert_int_not_equal(fixture_open(&fixture, false), 0);
+		store_mem_power_cut(&fixture.mem, fixture_random);
+	}
+	assert_int_equal(fixture_open(&fixture, false), 0);
+	assert_int_equal(HELPED(&fixture, dynmap_volume_next(table, 1, &disk, &op)), -ENOENT);
+	fixture_find_nothing(&fixture);
+	reaped(&fixture, 0);
+	assert_int_equal(fixture.pool.alloc.data_allocated, 0);
+	fixture_check(&fixture);
+	fixture_exit(&fixture);
+}
+
+/*
  * Random writes to three volumes, with snapshots between them, until one finds no space: then
  * there is none for data, and it is not that of nodes which ran out.
  */
@@ -697,6 +741,7 @@ int main(void)
 		cmocka_unit_test(test_shared_discards),
 		cmocka_unit_test(test_snapshots_and_writes),
 		cmocka_unit_test(test_snapshots_to_the_end),
+		cmocka_unit_test(test_group_to_the_end),
 		cmocka_unit_test(test_emptied_with_little_left),
 		cmocka_unit_test(test_discards_in_a_chain),
 		cmocka_unit_test(test_zones_go_back),
