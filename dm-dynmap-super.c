@@ -1166,36 +1166,45 @@ static int dynmap_opening_end(struct dynmap_pool *pool)
 	return dynmap_pool_checkpoint(pool);
 }
 
+/* Delete the snapshots of a group that was not complete when the power failed. */
+static int dynmap_recover_members(struct dynmap_pool *pool, u8 urgent)
+{
+	struct dynmap_op op = { .urgent = urgent };
+	int ret = 0;
+
+	while (!ret)
+		dynmap_helped(ret, pool, &op, dynmap_group_abort(&pool->table, &op));
+	return ret == -ENOENT ? 0 : ret;
+}
+
 /*
- * A group of snapshots that was not complete when the power failed: none of it stays. To delete
- * them takes checkpoints where space is scarce, as in the run; if the power fails meanwhile
- * the superblock still tells of the group.
+ * None of such a group stays. To delete its snapshots takes checkpoints where space is scarce,
+ * as in the run, where deletions may have gone on to where theirs ends; if the power fails
+ * meanwhile the superblock still tells of the group.
  */
 static int dynmap_recover_group(struct dynmap_pool *pool)
 {
-	/* In the run deletions may have gone on to where theirs ends. */
-	struct dynmap_op op = { .urgent = DYNMAP_URGENT_REAP };
-	int ret = 0;
+	struct dynmap_op op = {};
+	int ret;
 
 	if (!pool->table.group)
 		return 0;
-	while (!ret)
-		dynmap_helped(ret, pool, &op, dynmap_group_abort(&pool->table, &op));
-	if (ret != -ENOENT)
-		return ret;
-	dynmap_helped(ret, pool, &op, dynmap_group_end(&pool->table, &op));
+	ret = dynmap_recover_members(pool, DYNMAP_URGENT_REAP);
+	if (!ret)
+		dynmap_helped(ret, pool, &op, dynmap_group_end(&pool->table, &op));
 	return ret ? ret : dynmap_pool_checkpoint(pool);
 }
 
-/* The same in memory only, of a pool that is opened to be read. */
+/* The same in memory only, of a pool that is opened to be read: as far as there is space. */
 static int dynmap_hide_group(struct dynmap_pool *pool)
 {
-	struct dynmap_op op = { .urgent = DYNMAP_URGENT_CHECKPOINT };
-	int ret = 0;
+	int ret = pool->table.group ? dynmap_recover_members(pool, DYNMAP_URGENT_CHECKPOINT) : 0;
 
-	while (pool->table.group && !ret)
-		dynmap_helped(ret, pool, &op, dynmap_group_abort(&pool->table, &op));
-	return ret == -ENOENT ? 0 : ret;
+	if (ret == -ENOSPC) {
+		dynmap_err("snapshots of a group that is not complete are shown: no space to hide them");
+		ret = 0;
+	}
+	return ret;
 }
 
 static int dynmap_pool_recover(struct dynmap_pool *pool, u64 opening)

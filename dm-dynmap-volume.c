@@ -333,8 +333,11 @@ void dynmap_group_begin(struct dynmap_table *table)
 
 int dynmap_group_end(struct dynmap_table *table, struct dynmap_op *op)
 {
-	int ret = dynmap_alloc_reserve(table->alloc, 0, 3, op);
+	int ret;
 
+	/* No node changes: it ends where nothing else does. */
+	op->urgent = DYNMAP_URGENT_CHECKPOINT;
+	ret = dynmap_alloc_reserve(table->alloc, 0, 3, op);
 	if (!ret)
 		ret = dynmap_journal_reserve(table->journal, 1, op);
 	if (ret)

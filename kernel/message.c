@@ -270,19 +270,15 @@ static int dynmap_message_group_end(struct dynmap_kpool *pool, int error)
 	return error ? error : ret;
 }
 
-/* Begin one if it is to be; another one that could not be ended is in the way of all. */
-static int dynmap_message_group_begin(struct dynmap_kpool *pool, bool group)
+/*
+ * A group that could not be ended is in the way of all that makes or changes volumes: what has a
+ * younger generation counts as a part of it. Ended now, or an error.
+ */
+static int dynmap_message_group_finish(struct dynmap_kpool *pool)
 {
 	int ret = pool->core.table.group ? dynmap_message_group_end(pool, -EBUSY) : 0;
 
-	if (ret && pool->core.table.group)
-		return ret;
-	if (!group)
-		return 0;
-	down_write(&pool->lock);
-	dynmap_group_begin(&pool->core.table);
-	dynmap_kpool_unlock(pool);
-	return 0;
+	return pool->core.table.group ? ret : 0;
 }
 
 /*
@@ -302,9 +298,11 @@ static int dynmap_message_snapshot(struct dynmap_kpool *pool, unsigned int argc,
 	if (ret)
 		return ret;
 	dynmap_kpool_freeze(pool);
-	ret = dynmap_message_group_begin(pool, argc > 3);
-	if (ret)
-		goto thaw;
+	if (argc > 3) {
+		down_write(&pool->lock);
+		dynmap_group_begin(&pool->core.table);
+		dynmap_kpool_unlock(pool);
+	}
 	for (i = 1; i < argc && !ret; i += 2) {
 		dynmap_parse_id(argv[i], &id);
 		dynmap_parse_id(argv[i + 1], &origin);
@@ -317,7 +315,6 @@ static int dynmap_message_snapshot(struct dynmap_kpool *pool, unsigned int argc,
 	}
 	if (argc > 3)
 		ret = dynmap_message_group_end(pool, ret);
-thaw:
 	dynmap_kpool_thaw(pool);
 	return ret;
 }
@@ -455,6 +452,11 @@ static int dynmap_message_ask(struct dynmap_kpool *pool, unsigned int argc, char
 
 static int dynmap_message_change(struct dynmap_kpool *pool, unsigned int argc, char **argv)
 {
+	/* A deletion may be what makes room for it. */
+	int ret = strcasecmp(argv[0], "delete") ? dynmap_message_group_finish(pool) : 0;
+
+	if (ret)
+		return ret;
 	if ((argc == 2 || argc == 3) && !strcasecmp(argv[0], "create_thin"))
 		return dynmap_message_create(pool, argc, argv);
 	if (argc >= 3 && argc % 2 && !strcasecmp(argv[0], "create_snap"))
