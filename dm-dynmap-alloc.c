@@ -243,18 +243,21 @@ static bool dynmap_run_is_given_up(struct dynmap_alloc *alloc, const struct dynm
 	return true;
 }
 
-/* What the node cache took or gave up is in segments that are in memory. */
+/*
+ * What the node cache took or gave up is in segments that are in memory, or lost: then it is
+ * not free before the pool is repaired.
+ */
 static void dynmap_alloc_learn(struct dynmap_alloc *alloc, const struct dynmap_run *run)
 {
+	struct dynmap_seg *seg = dynmap_space_seg_of(&alloc->space, run->pbn);
 	bool taken = run->flags == DYNMAP_RUN_TAKEN;
 
 	if (!taken) {
 		alloc->cache->given_up -= run->len;
-		if (!dynmap_run_is_given_up(alloc, run))
+		if (!seg || !dynmap_run_is_given_up(alloc, run))
 			return;
 	}
-	dynmap_seg_mark(&alloc->space, dynmap_space_seg_of(&alloc->space, run->pbn),
-			dynmap_pbn_index(run->pbn), run->len, taken);
+	dynmap_seg_mark(&alloc->space, seg, dynmap_pbn_index(run->pbn), run->len, taken);
 	if (taken) {
 		alloc->meta_allocated += run->len;
 		return;
@@ -280,7 +283,7 @@ int dynmap_alloc_drain(struct dynmap_alloc *alloc, struct dynmap_op *op)
 		for (i = 0; i < count; i++) {
 			ret = dynmap_space_load(&alloc->space, dynmap_pbn_segment(run[i].pbn), &seg,
 						op);
-			if (ret)
+			if (ret && ret != -EUCLEAN)
 				return ret;
 		}
 		buf = dynmap_runlist_pop(&cache->events, &count);
@@ -340,27 +343,23 @@ __hot int dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32 bufs,
 static int dynmap_dev_search(struct dynmap_alloc *alloc, u32 dev, u32 want, u32 most, u64 *pbn,
 			     u32 *len, struct dynmap_op *op)
 {
-	u32 piece = dynmap_alloc_piece(alloc), slot, at = 0, found, segment;
+	u32 piece = dynmap_alloc_piece(alloc), at = 0, found;
 	struct dynmap_seg *seg;
 	int ret;
 
 	while (*len < want && (most || !*len)) {
 		ret = dynmap_space_find(&alloc->space, dev, DYNMAP_NEED_RUN, want, *len,
-					alloc->cursor[dev], &slot, op);
+					alloc->cursor[dev], &seg, op);
 		if (ret)
 			return ret == -ENOENT ? 0 : ret;
-		segment = dynmap_segment_number(dev, slot);
-		ret = dynmap_space_load(&alloc->space, segment, &seg, op);
-		if (ret)
-			return ret;
 		most -= most > 0;
 		found = dynmap_seg_search(seg, want, piece, &at);
 		if (found <= *len)
 			continue;
 		*len = found;
-		*pbn = dynmap_segment_pbn(segment) + at;
+		*pbn = dynmap_segment_pbn(seg->number) + at;
 		if (found == want)
-			alloc->cursor[dev] = slot;
+			alloc->cursor[dev] = dynmap_segment_slot(seg->number);
 	}
 	return 0;
 }
@@ -423,7 +422,7 @@ static int dynmap_goal_run(struct dynmap_alloc *alloc, u64 goal, u32 want, u32 *
 	ret = dynmap_space_load(&alloc->space, segment, &seg, op);
 	if (!ret)
 		*len = dynmap_seg_run(seg, index, min(want, left));
-	return ret;
+	return ret == -EUCLEAN ? 0 : ret;
 }
 
 /*
@@ -602,7 +601,7 @@ int dynmap_alloc_avoid(struct dynmap_alloc *alloc, u64 pbn, u32 len, struct dynm
 	ret = dynmap_space_load(&alloc->space, dynmap_pbn_segment(pbn), &seg, op);
 	if (!ret)
 		dynmap_seg_occupy(&alloc->space, seg, dynmap_pbn_index(pbn), len);
-	return ret;
+	return ret == -EUCLEAN ? 0 : ret;
 }
 
 /* Does a node in memory lie in one of these blocks? */
@@ -628,7 +627,7 @@ __hot int dynmap_alloc_may_free(struct dynmap_alloc *alloc, u64 pbn, u32 len,
 	int ret = dynmap_space_load(&alloc->space, dynmap_pbn_segment(pbn), &seg, op);
 
 	if (ret)
-		return ret;
+		return ret == -EUCLEAN ? 0 : ret;
 	if (alloc->data_allocated >= len &&
 	    dynmap_bits_count(seg->allocated, dynmap_pbn_index(pbn), len) == len &&
 	    !dynmap_nodes_lie(alloc, seg, pbn, len))
@@ -638,14 +637,23 @@ __hot int dynmap_alloc_may_free(struct dynmap_alloc *alloc, u64 pbn, u32 len,
 	return -EUCLEAN;
 }
 
-void dynmap_alloc_free(struct dynmap_alloc *alloc, u64 pbn, u32 len)
+/* Data blocks are in @list from now on; in a segment that is lost they stay allocated. */
+static __always_inline void dynmap_alloc_free_into(struct dynmap_alloc *alloc,
+						   struct dynmap_runlist *list, u64 pbn, u32 len)
 {
 	struct dynmap_seg *seg = dynmap_space_seg_of(&alloc->space, pbn);
 
+	if (!seg)
+		return;
 	dynmap_seg_mark(&alloc->space, seg, dynmap_pbn_index(pbn), len, false);
 	alloc->data_allocated -= len;
 	alloc->quarantined += len;
-	dynmap_runlist_add(alloc->cache, &alloc->freed, pbn, len, 0);
+	dynmap_runlist_add(alloc->cache, list, pbn, len, 0);
+}
+
+void dynmap_alloc_free(struct dynmap_alloc *alloc, u64 pbn, u32 len)
+{
+	dynmap_alloc_free_into(alloc, &alloc->freed, pbn, len);
 }
 
 void dynmap_alloc_free_late(struct dynmap_alloc *alloc, u64 pbn, u32 len, bool is_node)
@@ -655,11 +663,7 @@ void dynmap_alloc_free_late(struct dynmap_alloc *alloc, u64 pbn, u32 len, bool i
 		dynmap_places_give_up(alloc->cache, pbn, len);
 		return;
 	}
-	dynmap_seg_mark(&alloc->space, dynmap_space_seg_of(&alloc->space, pbn),
-			dynmap_pbn_index(pbn), len, false);
-	alloc->data_allocated -= len;
-	alloc->quarantined += len;
-	dynmap_runlist_add(alloc->cache, &alloc->late_freed, pbn, len, 0);
+	dynmap_alloc_free_into(alloc, &alloc->late_freed, pbn, len);
 }
 
 /* Make the blocks of the first buffer of a list free; true until it is empty. */

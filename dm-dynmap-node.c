@@ -12,6 +12,8 @@
 #define DYNMAP_MAX_HEAL		64	/* nodes remembered for healing */
 #define DYNMAP_CHANCES		8	/* second chances, for each node that is evicted */
 #define DYNMAP_WRITTEN_MOST	256	/* nodes that become CLEAN at a time */
+#define DYNMAP_MOST_SPARE	512	/* buffers: no operation needs as many */
+#define DYNMAP_TRIM		64	/* spare buffers beyond these that are freed at a time */
 
 int dynmap_cache_init(struct dynmap_cache *cache, struct dynmap_geometry *geo, u32 bufs)
 {
@@ -100,6 +102,7 @@ void dynmap_cache_add_spare(struct dynmap_cache *cache, struct dynmap_buf *buf)
 	buf->orphan = 0;
 	buf->final = 0;
 	buf->alien = 0;
+	buf->error = 0;
 	list_add(&buf->list, &cache->spare);
 	cache->nr_spare++;
 }
@@ -128,6 +131,8 @@ int dynmap_cache_get(struct dynmap_cache *cache, const struct dynmap_miss *want,
 		op->miss.epoch = cache->epoch;
 		return -EAGAIN;
 	}
+	if (buf->error)
+		return buf->error;
 	dynmap_err("node %llu: %s", (unsigned long long)want->ptr.pbn[0],
 		   buf->alien ? "where no node can lie" : "not the one expected there");
 	return -EUCLEAN;
@@ -206,6 +211,17 @@ static void dynmap_node_copy(struct dynmap_buf *buf, u8 bad)
 	buf->heal = copy;
 }
 
+/* What stands in the cache for a node of the space tree that cannot be read. */
+static struct dynmap_buf *dynmap_node_lost(struct dynmap_buf *buf, const struct dynmap_miss *miss,
+					   int error)
+{
+	memset(buf->data, 0, DYNMAP_BLOCK_BYTES);
+	buf->pbn[0] = miss->ptr.pbn[0];
+	buf->pbn[1] = miss->ptr.pbn[1];
+	buf->error = error;
+	return buf;
+}
+
 struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dynmap_miss *miss,
 				     struct dynmap_buf *buf)
 {
@@ -240,9 +256,13 @@ struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dy
 		if (ret != -EIO)
 			error = ret;
 	}
-	dynmap_buf_free(buf);
 	/* No lock is held: a checkpoint may begin another epoch at any time. */
-	return ERR_PTR(READ_ONCE(cache->epoch) == miss->epoch ? error : -ESTALE);
+	if (READ_ONCE(cache->epoch) != miss->epoch)
+		error = -ESTALE;
+	else if (miss->kind == DYNMAP_TREE_SPACE)
+		return dynmap_node_lost(buf, miss, error);
+	dynmap_buf_free(buf);
+	return ERR_PTR(error);
 }
 
 /*
@@ -275,7 +295,7 @@ static void dynmap_cache_evict(struct dynmap_cache *cache, u32 most)
 /* Clean nodes that may stay in memory. */
 static u32 dynmap_cache_most(const struct dynmap_cache *cache)
 {
-	u32 others = cache->elsewhere + dynmap_cache_unwritten(cache);
+	u32 others = cache->elsewhere + dynmap_cache_unwritten(cache) + cache->nr_spare;
 	u32 most = cache->limit > others ? cache->limit - others : 0;
 
 	return max_t(u32, most, DYNMAP_MIN_CLEAN);
@@ -283,6 +303,10 @@ static u32 dynmap_cache_most(const struct dynmap_cache *cache)
 
 void dynmap_cache_trim(struct dynmap_cache *cache)
 {
+	u32 step;
+
+	for (step = 0; step < DYNMAP_TRIM && cache->nr_spare > DYNMAP_MOST_SPARE; step++)
+		dynmap_buf_free(dynmap_cache_take_spare(cache));
 	dynmap_cache_evict(cache, dynmap_cache_most(cache));
 }
 

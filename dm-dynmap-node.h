@@ -51,6 +51,7 @@ enum dynmap_buf_state {
  *	or not DIRTY; until it is changed again
  * @crc: crc of a final node; in its header when the epoch ends
  * @alien: read from a place where no node can lie (set by the allocator)
+ * @error: of a node of the space tree: it cannot be read, and that is why
  * @bad: of a copy made for healing: which copies on disk are bad, a bit each
  * @heal: of a node just read: such a copy, or NULL
  */
@@ -66,6 +67,7 @@ struct dynmap_buf {
 	u8 orphan;
 	u8 final;
 	u32 crc;
+	int error;
 	u8 alien;
 	u8 bad;
 	struct dynmap_buf *heal;
@@ -121,6 +123,8 @@ struct dynmap_place {
  *	DYNMAP_URGENT if it frees space or ends one that began, or
  *	DYNMAP_URGENT_REAP if it goes on with what such ones began, or
  *	DYNMAP_URGENT_KILLS if it settles kills, or DYNMAP_URGENT_CHECKPOINT
+ * @bitmaps: of -ENOMEM: it is memory for bitmaps or summaries that is short; whoever
+ *	brings some clears it
  *
  * Three errors of the core ask for help and a new call; nothing has changed
  * when they are returned:
@@ -128,7 +132,8 @@ struct dynmap_place {
  *	lock, then dynmap_cache_insert() with it. If its place is DYNMAP_PBN_NONE there
  *	is none to read: the operation has done a part of its work, so that the lock can
  *	be released in between;
- *   -ENOMEM: memory is short: dynmap_cache_add_spare(), dynmap_space_add_memory();
+ *   -ENOMEM: memory is short: dynmap_cache_add_spare(), or, if @bitmaps says so,
+ *	dynmap_space_add_memory();
  *   -EBUSY:  the journal, the dirty nodes, the metadata space or a deletion that must
  *	be durable call for a checkpoint first.
  */
@@ -136,6 +141,7 @@ struct dynmap_op {
 	struct dynmap_miss miss;
 	struct dynmap_place place;
 	u8 urgent;
+	bool bitmaps;
 };
 
 #define DYNMAP_URGENT			1
@@ -330,11 +336,13 @@ static inline u32 dynmap_cache_unwritten(const struct dynmap_cache *cache)
 	return cache->nr_dirty + cache->nr_sealed;
 }
 
-/* Memory of nodes, bitmaps and summaries, in KiB. */
+/* Memory of nodes, spare buffers, bitmaps and summaries, in KiB. */
 static inline u32 dynmap_cache_kib(const struct dynmap_cache *cache)
 {
-	return (cache->nr_clean + dynmap_cache_unwritten(cache) + cache->elsewhere) *
-	       (DYNMAP_BLOCK_BYTES / 1024);
+	u32 bufs = cache->nr_clean + cache->nr_spare + dynmap_cache_unwritten(cache) +
+		   cache->elsewhere;
+
+	return bufs * (DYNMAP_BLOCK_BYTES / 1024);
 }
 
 /*
@@ -410,7 +418,7 @@ static inline int __must_check dynmap_cache_reserve(struct dynmap_cache *cache, 
  * @buf: set to the node
  *
  * Return: 0; -EAGAIN if it must be read first; -EUCLEAN if it is not what its
- * parent says.
+ * parent says; of the space tree, what dynmap_node_fetch() said of an unreadable one.
  */
 int __must_check dynmap_cache_get(struct dynmap_cache *cache, const struct dynmap_miss *want,
 				  struct dynmap_op *op, struct dynmap_buf **buf);
@@ -466,6 +474,9 @@ static inline struct dynmap_buf *dynmap_cache_look(struct dynmap_cache *cache, u
  * which one is the first differs from epoch to epoch, so that both are used. A
  * bad one is written anew by the next checkpoint.
  *
+ * A node of the space tree without a good copy is no error here: whoever looks it up gets the
+ * error, so that the space it tells of can be passed over.
+ *
  * Context: may sleep; call without the metadata lock.
  * Return: @buf, for dynmap_cache_insert(); when no copy is good, and @buf is freed,
  * ERR_PTR(-EIO), -EBADMSG (checksum) or -EUCLEAN (content); -ESTALE: the epoch has changed
@@ -497,7 +508,7 @@ u32 dynmap_cache_recycle(struct dynmap_cache *cache, u32 count);
 void *dynmap_cache_zalloc(struct dynmap_cache *cache, size_t bytes, struct dynmap_buf **buf);
 void dynmap_cache_free(struct dynmap_cache *cache, void *object, struct dynmap_buf *buf);
 
-/* The bound is lower than before: let go of nodes beyond it. */
+/* Let go of nodes beyond the bound, and, in bounded steps, of spare buffers that nobody needs. */
 void dynmap_cache_trim(struct dynmap_cache *cache);
 
 /* Memory is short: give back up to @count buffers; how many were freed. */

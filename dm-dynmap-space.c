@@ -20,16 +20,21 @@
 #define DYNMAP_SHRINK		64	/* bitmaps, and parts, looked at in one step */
 #define DYNMAP_LONG_RUN		2048	/* of free blocks that are not counted to the end */
 
-/* Blocks of a part, which may lie partly or wholly behind the end of its device. */
-static u64 dynmap_part_blocks(const struct dynmap_space *space, const struct dynmap_parts *parts,
-			      u32 at)
+/* Blocks of a part, where so many are on its device. */
+static u64 dynmap_part_blocks_of(const struct dynmap_parts *parts, u32 at, u64 total)
 {
 	u64 first = ((u64)parts->first + ((u64)at << dynmap_part_shift(parts->level))) <<
 		    DYNMAP_SEGMENT_SHIFT;
 	u64 most = (u64)DYNMAP_SEGMENT_BLOCKS << dynmap_part_shift(parts->level);
-	u64 total = space->dev_total[parts->dev];
 
 	return first >= total ? 0 : min(total - first, most);
+}
+
+/* Blocks of a part, which may lie partly or wholly behind the end of its device. */
+static u64 dynmap_part_blocks(const struct dynmap_space *space, const struct dynmap_parts *parts,
+			      u32 at)
+{
+	return dynmap_part_blocks_of(parts, at, space->dev_total[parts->dev]);
 }
 
 /* Key of the summary of a part. */
@@ -76,10 +81,11 @@ bool dynmap_space_supply(struct dynmap_space *space)
 	return space->nr_stock == DYNMAP_SPACE_STOCK;
 }
 
-/* From the stock, zeroed, or NULL. */
-static void *dynmap_space_take_memory(struct dynmap_space *space)
+/* From the stock, zeroed; or NULL, and the operation says that it is short. */
+static void *dynmap_space_take_memory(struct dynmap_space *space, struct dynmap_op *op)
 {
-	if (!space->nr_stock)
+	op->bitmaps = !space->nr_stock;
+	if (op->bitmaps)
 		return NULL;
 	return memset(space->stock[--space->nr_stock], 0, DYNMAP_SPACE_BYTES);
 }
@@ -377,6 +383,53 @@ int dynmap_space_open(struct dynmap_space *space, struct dynmap_op *op)
 	return 0;
 }
 
+/* So many data blocks of a device do not count as free any more. */
+static void dynmap_space_lose(struct dynmap_space *space, u32 dev, u64 blocks)
+{
+	space->dev_free[dev] -= blocks;
+	space->free_blocks -= blocks;
+}
+
+/*
+ * The records of a part, or of those that it consists of, are of no use: what its summary says
+ * is free, which nobody has changed since (S3), is not.
+ */
+static void dynmap_part_lose(struct dynmap_space *space, struct dynmap_parts *parts, u32 at)
+{
+	struct dynmap_part *part = &parts->part[at];
+	u64 blocks = dynmap_part_blocks(space, parts, at) - part->disk.used;
+	struct dynmap_zones *zones;
+	u32 class, free;
+
+	part->lost = true;
+	memset(&part->room, 0, sizeof(part->room));
+	for (class = 0; class < 2; class++) {
+		zones = &space->zones[parts->dev][class];
+		free = part->disk.node_blocks[class] - part->disk.node_used[class];
+		blocks -= part->disk.node_blocks[class];
+		zones->blocks -= free;
+		zones->free -= free;
+		zones->empty -= part->disk.empty[class];
+		space->meta_total -= free;
+		space->meta_free -= free;
+		space->free_blocks -= free;
+	}
+	dynmap_space_lose(space, parts->dev, blocks);
+	dynmap_err("%s %u of device %u: its space records are of no use, it counts as full",
+		   parts->level ? "part that begins with segment" : "segment",
+		   parts->first + (at << dynmap_part_shift(parts->level)), parts->dev);
+}
+
+/* A part has been loaded; or it was tried (@ret), and unless help is needed first it is lost. */
+static int dynmap_part_loaded(struct dynmap_space *space, struct dynmap_parts *parts, u32 at,
+			      int ret)
+{
+	if (!ret || ret == -EAGAIN || ret == -ENOMEM)
+		return ret;
+	dynmap_part_lose(space, parts, at);
+	return -EUCLEAN;
+}
+
 /* None of some parts has more than is known of the whole: it may have been looked for. */
 static void dynmap_parts_bound(struct dynmap_parts *parts, const struct dynmap_room *most)
 {
@@ -390,12 +443,11 @@ static void dynmap_parts_bound(struct dynmap_parts *parts, const struct dynmap_r
 	}
 }
 
-/* Bring what a part of level 1 or 2 consists of into memory. */
-static int dynmap_parts_load(struct dynmap_space *space, struct dynmap_parts *above, u32 at,
-			     struct dynmap_op *op)
+static int dynmap_parts_try(struct dynmap_space *space, struct dynmap_parts *above, u32 at,
+			    struct dynmap_op *op)
 {
 	u32 first = above->first + (at << dynmap_part_shift(above->level));
-	struct dynmap_parts *parts = dynmap_space_take_memory(space);
+	struct dynmap_parts *parts = dynmap_space_take_memory(space, op);
 	struct dynmap_summary sum;
 	int ret;
 
@@ -426,6 +478,15 @@ static int dynmap_parts_load(struct dynmap_space *space, struct dynmap_parts *ab
 		space->cache->elsewhere += DYNMAP_PARTS_BUFS;
 	}
 	return 0;
+}
+
+/* Bring what a part of level 1 or 2 consists of into memory, or lose it. */
+static int dynmap_parts_load(struct dynmap_space *space, struct dynmap_parts *above, u32 at,
+			     struct dynmap_op *op)
+{
+	if (above->part[at].lost)
+		return -EUCLEAN;
+	return dynmap_part_loaded(space, above, at, dynmap_parts_try(space, above, at, op));
 }
 
 static void dynmap_bits_set(u64 *map, u32 index, u32 len)
@@ -548,7 +609,7 @@ static int dynmap_seg_read(struct dynmap_space *space, struct dynmap_seg *seg,
 static int dynmap_seg_load(struct dynmap_space *space, struct dynmap_parts *parts, u32 at,
 			   struct dynmap_op *op)
 {
-	struct dynmap_seg *seg = dynmap_space_take_memory(space);
+	struct dynmap_seg *seg = dynmap_space_take_memory(space, op);
 	u32 blocks = dynmap_part_blocks(space, parts, at);
 	struct dynmap_summary sum;
 	int ret;
@@ -600,7 +661,9 @@ int dynmap_space_load_slowly(struct dynmap_space *space, u32 segment, struct dyn
 	}
 	at = slot - parts->first;
 	parts->used = true;
-	ret = dynmap_seg_load(space, parts, at, op);
+	if (parts->part[at].lost)
+		return -EUCLEAN;
+	ret = dynmap_part_loaded(space, parts, at, dynmap_seg_load(space, parts, at, op));
 	*seg = parts->part[at].seg;
 	return ret;
 }
@@ -735,7 +798,10 @@ static struct dynmap_room dynmap_parts_room(const struct dynmap_parts *parts)
 	return most;
 }
 
-/* Find the first segment at or behind slot @from. -ENOENT: no bound is too high any more. */
+/*
+ * Find the first segment at or behind slot @from. -ENOENT: no bound is too high any more;
+ * -EUCLEAN: a part on the way was lost.
+ */
 static int dynmap_parts_find(struct dynmap_space *space, struct dynmap_parts *parts, u8 need,
 			     u32 want, u32 from, u32 *slot, struct dynmap_op *op)
 {
@@ -764,23 +830,25 @@ static int dynmap_parts_find(struct dynmap_space *space, struct dynmap_parts *pa
 }
 
 int dynmap_space_find(struct dynmap_space *space, u32 dev, u8 need, u32 want, u32 least, u32 from,
-		      u32 *slot, struct dynmap_op *op)
+		      struct dynmap_seg **seg, struct dynmap_op *op)
 {
 	struct dynmap_parts *top = space->top[dev];
 	struct dynmap_room most;
+	u32 slot;
 	int ret;
 
-	for (;;) {
+	do {
 		most = dynmap_parts_room(top);
 		want = min(want, dynmap_room_of(&most, need));
 		if (want <= least)
 			return -ENOENT;
-		ret = dynmap_parts_find(space, top, need, want, from, slot, op);
+		ret = dynmap_parts_find(space, top, need, want, from, &slot, op);
 		if (ret == -ENOENT && from)
-			ret = dynmap_parts_find(space, top, need, want, 0, slot, op);
-		if (ret != -ENOENT)
-			return ret;
-	}
+			ret = dynmap_parts_find(space, top, need, want, 0, &slot, op);
+		if (!ret)
+			ret = dynmap_space_load(space, dynmap_segment_number(dev, slot), seg, op);
+	} while (ret == -ENOENT || ret == -EUCLEAN);
+	return ret;
 }
 
 /* A part may have that much from now on. */
@@ -796,6 +864,13 @@ static void dynmap_room_raise(struct dynmap_parts *parts, u32 at, u32 run, u32 z
 		room->zone = max_t(u32, room->zone, zone);
 		room->flags |= flags;
 	}
+}
+
+/* Not more than what is not allocated, by the summary just made of a segment, may be free. */
+static void dynmap_room_lower(struct dynmap_part *part)
+{
+	part->room.run = min(part->room.run, part->disk.run);
+	part->room.zone = min_t(u32, part->room.zone, part->disk.zone);
 }
 
 u32 dynmap_seg_run(const struct dynmap_seg *seg, u32 index, u32 want)
@@ -896,6 +971,7 @@ void dynmap_zone_set_dirty(struct dynmap_space *space, struct dynmap_seg *seg, u
 	if (!list_empty(&seg->dirty))
 		return;
 	list_add_tail(&seg->dirty, &space->dirty);
+	space->nr_dirty_segs++;
 	space->nr_dirty++;
 	for (parts = seg->parts; parts->above && list_empty(&parts->dirty); parts = parts->above) {
 		list_add_tail(&parts->dirty, &space->dirty_parts[parts->level]);
@@ -1049,8 +1125,9 @@ void dynmap_zone_disclaim(struct dynmap_space *space, struct dynmap_seg *seg, u3
 	dynmap_zone_set_dirty(space, seg, zone);
 }
 
-/* Parts from segment slot @slot on have more blocks than before. */
-static void dynmap_parts_grow(struct dynmap_space *space, struct dynmap_parts *parts, u32 slot)
+/* Parts from segment slot @slot on have more blocks than before, when there were @before. */
+static void dynmap_parts_grow(struct dynmap_space *space, struct dynmap_parts *parts, u32 slot,
+			      u64 before)
 {
 	u32 shift = dynmap_part_shift(parts->level), i;
 	u64 blocks;
@@ -1060,9 +1137,14 @@ static void dynmap_parts_grow(struct dynmap_space *space, struct dynmap_parts *p
 		blocks = dynmap_part_blocks(space, parts, i);
 		if (!blocks)
 			break;
+		if (parts->part[i].lost) {
+			blocks -= dynmap_part_blocks_of(parts, i, before);
+			dynmap_space_lose(space, parts->dev, blocks);
+			continue;
+		}
 		dynmap_part_is_free(&parts->part[i], blocks);
 		if (parts->level && parts->part[i].parts)
-			dynmap_parts_grow(space, parts->part[i].parts, slot);
+			dynmap_parts_grow(space, parts->part[i].parts, slot, before);
 	}
 }
 
@@ -1082,10 +1164,10 @@ void dynmap_space_grow_end(struct dynmap_space *space, u32 dev, struct dynmap_pa
 	space->dev_total[dev] = total;
 	space->slots[dev] = device->slots;
 	space->total_blocks += total - before;
-	dynmap_parts_grow(space, space->top[dev], slot);
 	/* What is not in memory is free without being noted. */
 	space->free_blocks += total - before;
 	space->dev_free[dev] += total - before;
+	dynmap_parts_grow(space, space->top[dev], slot, before);
 	space->vacated += total > before;
 	if (index)
 		seg = dynmap_space_seg(space, dynmap_segment_number(dev, slot));
@@ -1172,6 +1254,7 @@ bool dynmap_space_next(struct dynmap_space *space, u64 *key, union dynmap_space_
 			return true;
 		}
 		dynmap_seg_sum(space, seg, &seg->parts->part[seg->at].disk);
+		dynmap_room_lower(&seg->parts->part[seg->at]);
 		dynmap_part_record(space, seg->parts, seg->at, key, &record->summary);
 		return true;
 	}
@@ -1179,6 +1262,7 @@ bool dynmap_space_next(struct dynmap_space *space, u64 *key, union dynmap_space_
 	if (!parts)
 		return false;
 	dynmap_parts_sum(parts, &parts->above->part[parts->at].disk);
+	parts->above->part[parts->at].room = dynmap_parts_room(parts);
 	dynmap_part_record(space, parts->above, parts->at, key, &record->summary);
 	return true;
 }
@@ -1195,8 +1279,10 @@ void dynmap_space_done(struct dynmap_space *space)
 	}
 	seg = list_first_entry(&space->dirty, struct dynmap_seg, dirty);
 	zone = dynmap_seg_dirty_zone(seg);
-	if (zone < DYNMAP_SEGMENT_ZONES)
+	if (zone < DYNMAP_SEGMENT_ZONES) {
 		seg->zone_dirty[zone >> 6] &= ~(1ULL << (zone & 63));
-	else
-		list_del_init(&seg->dirty);
+		return;
+	}
+	list_del_init(&seg->dirty);
+	space->nr_dirty_segs--;
 }

@@ -19,7 +19,10 @@
  *     parts below it: what becomes free raises it on all levels; a search that finds less
  *     than it promised lowers it;
  *  S3 a segment whose bitmaps are not in memory has no record that is out of date, and its
- *     busy blocks are the allocated ones.
+ *     busy blocks are the allocated ones;
+ *  S4 a part whose records cannot be read, on no copy, or contradict each other, is lost until
+ *     the pool is opened again: it counts as full, no search comes to it, its bitmaps and parts
+ *     are never in memory, and its records stay as they are.
  *
  * Locking: metadata lock held for writing, but for the counters.
  */
@@ -72,12 +75,14 @@ struct dynmap_summary {
  * struct dynmap_part - a part of a device
  * @disk: its summary
  * @room: what is free now
+ * @lost: its records are of no use (S4)
  * @parts: those that it consists of, NULL if they are not in memory (levels 1 and 2)
  * @seg: its bitmaps, or NULL (level 0)
  */
 struct dynmap_part {
 	struct dynmap_summary disk;
 	struct dynmap_room room;
+	bool lost;
 	union {
 		struct dynmap_parts *parts;
 		struct dynmap_seg *seg;
@@ -195,6 +200,7 @@ struct dynmap_zones {
  * @dirty: of them, those with records that are out of date
  * @dirty_parts: parts of levels 0 and 1 of which one has a changed summary
  * @nr_dirty: records of the space tree that are out of date
+ * @nr_dirty_segs: length of @dirty
  * @vacated: counts each time that busy blocks became free, or new ones were added: what
  *	found no space finds none while it stays the same
  */
@@ -223,6 +229,7 @@ struct dynmap_space {
 	struct list_head dirty;
 	struct list_head dirty_parts[DYNMAP_PART_LEVELS - 1];
 	u64 nr_dirty;
+	u32 nr_dirty_segs;
 	u64 vacated;
 };
 
@@ -330,7 +337,7 @@ void dynmap_space_grow_end(struct dynmap_space *space, u32 dev, struct dynmap_pa
  * They stay there at least until dynmap_space_shrink(), dynmap_space_evict() or
  * dynmap_space_recycle() is called. Their memory comes from the stock.
  *
- * Return: 0, -EAGAIN, -ENOMEM, -EUCLEAN (records that contradict each other).
+ * Return: 0, -EAGAIN, -ENOMEM; -EUCLEAN: it is lost.
  */
 int __must_check dynmap_space_load_slowly(struct dynmap_space *space, u32 segment,
 					  struct dynmap_seg **seg, struct dynmap_op *op);
@@ -387,17 +394,18 @@ int __must_check dynmap_space_touched(struct dynmap_space *space, u32 segment,
  * @want: so many blocks, of runs and zones; 1 of others
  * @least: nothing that has no more than that
  * @from: segment slot where to begin; the search goes around
- * @slot: set to the slot of the first segment that may have as much as is wanted, or as
+ * @seg: set to the bitmaps of the first segment that may have as much as is wanted, or as
  *	much as any other may have
  * @op: told what is missing
  *
  * If it does not have it the caller says so (struct dynmap_room of the segment) and
- * searches again.
+ * searches again. What is lost is passed over.
  *
- * Return: 0; -ENOENT: there is none; as dynmap_space_load().
+ * Return: 0; -ENOENT: there is none; -EAGAIN, -ENOMEM.
  */
 int __must_check dynmap_space_find(struct dynmap_space *space, u32 dev, u8 need, u32 want,
-				   u32 least, u32 from, u32 *slot, struct dynmap_op *op);
+				   u32 least, u32 from, struct dynmap_seg **seg,
+				   struct dynmap_op *op);
 
 /* What is free in a segment, at most. */
 static inline struct dynmap_room *dynmap_seg_room(struct dynmap_seg *seg)

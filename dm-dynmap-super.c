@@ -13,6 +13,7 @@
 #define DYNMAP_SB_DEVICES	2	/* a checkpoint writes that many superblocks */
 #define DYNMAP_MAX_EPOCH	(1ULL << 62)	/* none gets there by counting */
 #define DYNMAP_RECORDS_PER_NODE	16	/* records of the space tree that will make a node dirty */
+#define DYNMAP_NODES_PER_SEG	2	/* that a segment with such records counts for */
 #define DYNMAP_PREPARE_MOST	64	/* nodes sealed and records entered in one hold */
 #define DYNMAP_PREPARE_STEPS	1024	/* such holds until it is twice as many */
 
@@ -345,10 +346,16 @@ void dynmap_pool_limit(struct dynmap_pool *pool, u32 bufs)
 	dynmap_cache_trim(&pool->cache);
 }
 
-/* Nodes that a checkpoint would write. */
+/*
+ * Nodes that a checkpoint would write. The records of a segment lie in leaves of their own, and
+ * its bitmaps, which take as much memory as five nodes, cannot leave memory before.
+ */
 static u64 dynmap_pool_dirty(const struct dynmap_pool *pool)
 {
-	return pool->cache.nr_dirty + pool->alloc.space.nr_dirty / DYNMAP_RECORDS_PER_NODE;
+	const struct dynmap_space *space = &pool->alloc.space;
+
+	return pool->cache.nr_dirty + space->nr_dirty / DYNMAP_RECORDS_PER_NODE +
+	       space->nr_dirty_segs * DYNMAP_NODES_PER_SEG;
 }
 
 bool dynmap_pool_wants_checkpoint(const struct dynmap_pool *pool)
@@ -620,9 +627,10 @@ static int dynmap_pool_supply(struct dynmap_pool *pool, struct dynmap_op *op, in
 	}
 	if (error != -ENOMEM)
 		return error;
-	/* If both are short the operation asks again. */
-	if (!pool->alloc.space.nr_stock)
+	if (op->bitmaps) {
+		op->bitmaps = false;
 		return dynmap_space_supply(&pool->alloc.space) ? 0 : -ENOMEM;
+	}
 	for (i = 0; i < DYNMAP_POOL_SPARES; i++) {
 		buf = dynmap_buf_alloc();
 		if (!buf)

@@ -61,7 +61,7 @@ struct dynmap_zone_choice {
 static int dynmap_dev_best_zone(struct dynmap_alloc *alloc, u32 dev, int class, u32 least,
 				struct dynmap_zone_choice *best, struct dynmap_op *op)
 {
-	u32 start = 0, first = 0, slot, zone, free, tries;
+	u32 start = 0, first = 0, zone, free, tries;
 	struct dynmap_space *space = &alloc->space;
 	struct dynmap_seg *seg;
 	int ret;
@@ -72,9 +72,7 @@ static int dynmap_dev_best_zone(struct dynmap_alloc *alloc, u32 dev, int class, 
 	}
 	for (tries = 0; tries < DYNMAP_LOOK_CLAIM || best->free < least; tries++) {
 		ret = dynmap_space_find(space, dev, DYNMAP_NEED_ZONE, DYNMAP_ZONE_BLOCKS,
-					best->free, start, &slot, op);
-		if (!ret)
-			ret = dynmap_space_load(space, dynmap_segment_number(dev, slot), &seg, op);
+					best->free, start, &seg, op);
 		if (ret)
 			return ret == -ENOENT ? 0 : ret;
 		zone = dynmap_seg_best_zone(seg, first, &free);
@@ -293,14 +291,11 @@ static int dynmap_zones_shrink(struct dynmap_alloc *alloc, u32 dev, u32 class, u
 {
 	struct dynmap_space *space = &alloc->space;
 	struct dynmap_seg *seg;
-	u32 slot;
 	int ret;
 
 	for (; *most && dynmap_zones_go_on(alloc, dev, class); --*most) {
-		ret = dynmap_space_find(space, dev, DYNMAP_NEED_EMPTY_A << class, 1, 0, 0, &slot,
+		ret = dynmap_space_find(space, dev, DYNMAP_NEED_EMPTY_A << class, 1, 0, 0, &seg,
 					op);
-		if (!ret)
-			ret = dynmap_space_load(space, dynmap_segment_number(dev, slot), &seg, op);
 		if (ret)
 			return ret == -ENOENT ? 0 : ret;
 		dynmap_seg_give_back(alloc, seg, dev, class);
@@ -378,11 +373,10 @@ static int dynmap_zones_spot(struct dynmap_alloc *alloc, u32 dev, u32 class,
 	while (zones->free) {
 		at = zones->cursor / DYNMAP_SEGMENT_ZONES % space->slots[dev];
 		from = zones->cursor % DYNMAP_SEGMENT_ZONES;
-		ret = dynmap_space_find(space, dev, need, 1, 0, at, &slot, op);
-		if (!ret)
-			ret = dynmap_space_load(space, dynmap_segment_number(dev, slot), &seg, op);
+		ret = dynmap_space_find(space, dev, need, 1, 0, at, &seg, op);
 		if (ret)
 			return ret;
+		slot = dynmap_segment_slot(seg->number);
 		if (slot != at)
 			from = 0;
 		dynmap_seg_spot(seg, from, class, spot);
@@ -490,19 +484,25 @@ static int dynmap_stock_in_turn(struct dynmap_alloc *alloc, bool claim, struct d
 {
 	u32 most = min(DYNMAP_STOCK - alloc->cache->nr_stock[0], (u32)DYNMAP_STOCK_CHUNK);
 	u32 copies = alloc->cache->copies, copy, dev[2];
+	struct dynmap_turns before = alloc->node_turns;
 	u64 weight[DYNMAP_MAX_DEVICES];
 	struct dynmap_spot spot[2];
-	int ret;
+	int ret = 0;
 
 	dynmap_node_weights(alloc, claim, weight);
-	for (copy = 0; copy < copies; copy++) {
+	for (copy = 0; copy < copies && !ret; copy++) {
 		ret = dynmap_stock_dev(alloc, copy, claim, weight, &dev[copy], op);
 		if (!ret)
 			ret = dynmap_dev_spot(alloc, dev[copy], copy, &spot[copy], op);
-		if (ret)
-			return ret == -ENOENT ? -EUCLEAN : ret;
-		most = min(most, spot[copy].free);
+		if (!ret)
+			most = min(most, spot[copy].free);
 	}
+	/* Called again it needs the same bitmaps: what one call has loaded the next one finds. */
+	if (ret == -EAGAIN || ret == -ENOMEM)
+		alloc->node_turns = before;
+	/* Places that a device seemed to have are lost. */
+	if (ret)
+		return ret == -ENOENT ? -ENOSPC : ret;
 	for (copy = 0; copy < copies; copy++) {
 		dynmap_stock_from(alloc, copy, &spot[copy], most);
 		dynmap_turns_charge(&alloc->node_turns, dev[copy], most);

@@ -287,6 +287,7 @@ static __hot int dynmap_settle_one(struct dynmap_kpool *pool, struct dynmap_fres
 	struct dynmap_table *table = &pool->core.table;
 
 	op->urgent = 0;
+	op->bitmaps = false;
 	op->place = fresh->place;
 	if (fresh->failed)
 		return 0;

@@ -17,7 +17,6 @@
 #include "kernel/dynmap.h"
 
 #define DYNMAP_SET_ASIDE	128	/* buffers for checkpoints */
-#define DYNMAP_MANY_SPARES	1024	/* with so many it is not buffers that is short */
 #define DYNMAP_MEMORY_WAIT	DIV_ROUND_UP(HZ, 50)
 
 /* Set buffers aside: spare ones, and those for checkpoints; as many as there is memory for. */
@@ -112,47 +111,42 @@ static struct dynmap_buf *dynmap_memory_buf(struct dynmap_kpool *pool, bool chec
 	return buf;
 }
 
-/* Memory for bitmaps, if there is none in stock; is there some then that was not before? */
-static bool dynmap_memory_bitmaps(struct dynmap_kpool *pool)
+/* Memory for bitmaps; or a while, if there is none. */
+static int dynmap_memory_bitmaps(struct dynmap_kpool *pool, bool checkpoint)
 {
 	struct dynmap_space *space = &pool->core.alloc.space;
 	bool more, wait = false;
 	void *memory;
 
-	if (READ_ONCE(space->nr_stock))
-		return false;
 	do {
 		memory = dynmap_space_memory(wait);
 		down_write(&pool->lock);
 		if (memory)
 			dynmap_space_add_memory(space, memory);
-		more = memory || dynmap_space_recycle(space);
+		more = space->nr_stock || dynmap_space_recycle(space);
 		dynmap_kpool_unlock(pool);
 		wait = !wait;
 	} while (!more && wait);
-	return more;
+	return more ? 0 : dynmap_memory_wait(pool, checkpoint);
 }
 
-/* Memory for what is asked for; or a while, if there is none, or it is not memory. */
+/* Spare buffers; or a while, if there is no memory. */
 static int dynmap_memory_spares(struct dynmap_kpool *pool, bool checkpoint)
 {
 	struct dynmap_cache *cache = &pool->core.cache;
-	bool many = READ_ONCE(cache->nr_spare) > DYNMAP_MANY_SPARES, more;
 	struct dynmap_buf *buf, *next;
 	LIST_HEAD(fresh);
+	bool more;
 	u32 i;
 
-	/* Bitmaps were short. If buffers are, too, the operation asks again. */
-	if (dynmap_memory_bitmaps(pool))
-		return 0;
-	for (i = 0; !many && i < DYNMAP_POOL_SPARES; i++) {
+	for (i = 0; i < DYNMAP_POOL_SPARES; i++) {
 		buf = dynmap_buf_try();
 		if (!buf)
 			break;
 		list_add(&buf->list, &fresh);
 	}
 	down_write(&pool->lock);
-	more = !list_empty(&fresh) || (!many && dynmap_memory_own(pool, checkpoint));
+	more = !list_empty(&fresh) || dynmap_memory_own(pool, checkpoint);
 	list_for_each_entry_safe(buf, next, &fresh, list) {
 		list_del(&buf->list);
 		dynmap_cache_add_spare(cache, buf);
@@ -248,5 +242,8 @@ int dynmap_memory_supply(struct dynmap_kpool *pool, struct dynmap_op *op, int er
 		return dynmap_memory_node_once(pool, op, checkpoint);
 	if (error != -ENOMEM)
 		return error;
-	return dynmap_memory_spares(pool, checkpoint);
+	if (!op->bitmaps)
+		return dynmap_memory_spares(pool, checkpoint);
+	op->bitmaps = false;
+	return dynmap_memory_bitmaps(pool, checkpoint);
 }

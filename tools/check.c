@@ -913,37 +913,38 @@ static void compare_blocks(struct walk *walk, u64 pbn, const struct seen_block *
 		walk->unexplained += count;
 }
 
-/* The bitmaps of a segment; NULL if nothing of it was ever in use, or they cannot be read. */
-static struct dynmap_seg *read_segment(struct walk *walk, u32 number)
+/* The bitmaps of a segment, NULL if nothing of it was ever in use; false: they cannot be read. */
+static bool read_segment(struct walk *walk, u32 number, struct dynmap_seg **seg)
 {
 	struct dynmap_space *space = &walk->pool->alloc.space;
-	struct dynmap_seg *seg = NULL;
 	struct dynmap_op op = {};
 	int ret;
 
+	*seg = NULL;
 	do {
 		ret = dynmap_space_touched(space, number, &op);
 		if (ret > 0)
-			ret = dynmap_space_load(space, number, &seg, &op);
+			ret = dynmap_space_load(space, number, seg, &op);
 	} while (ret < 0 && !(ret = dynmap_pool_help(walk->pool, &op, ret)));
 	if (ret == -ENOMEM)
 		walk->no_memory = true;
 	else if (ret < 0)
 		damaged(walk, "segment %u: its bitmaps cannot be read", number);
-	return seg;
+	return ret >= 0;
 }
 
 /* Allocated in a segment is exactly what was reached. */
 static void compare_segment(struct walk *walk, u32 number, const struct seen_segment *reached)
 {
-	struct dynmap_seg *seg = read_segment(walk, number);
-	u64 seen, bits, pbn;
+	u64 seen, bits, pbn = dynmap_segment_pbn(number);
+	struct dynmap_seg *seg;
+	bool known = read_segment(walk, number, &seg);
 	u32 word, i, index;
 
-	for (word = 0; word < DYNMAP_SEGMENT_WORDS && (seg || reached); word++) {
+	known &= seg || reached;
+	for (word = 0; known && word < DYNMAP_SEGMENT_WORDS; word++, pbn += 64) {
 		seen = reached ? reached->reached[word] : 0;
 		bits = seg ? seg->allocated[word] : 0;
-		pbn = dynmap_segment_pbn(number) + word * 64;
 		if (seen & ~bits)
 			damaged(walk, "blocks from %llu, mask %016llx: used, not allocated",
 				(unsigned long long)pbn, (unsigned long long)(seen & ~bits));

@@ -53,7 +53,7 @@ struct fixture_tag {
 	do {									\
 		fetched = (expression);						\
 	} while ((fetched == -EAGAIN ||						\
-		  (fetched == -ENOMEM && !(fixture)->pool.alloc.space.nr_stock)) &&	\
+		  (fetched == -ENOMEM && op.bitmaps)) &&					\
 		 !(fetched = dynmap_pool_help(&(fixture)->pool, &op, fetched)));	\
 	fetched;								\
 })

@@ -622,6 +622,23 @@ static int load_second(struct bench *bench)
 	return FETCHED(&bench->fixture, dynmap_space_load(&alloc_of(bench)->space, 1, &seg, &op));
 }
 
+/* The second segment is lost, and counts as full; then it is known again, as after an opening. */
+static void second_is_lost(struct bench *bench)
+{
+	struct dynmap_space *space = &alloc_of(bench)->space;
+	struct dynmap_part *part = &space->top[0]->part[0].parts->part[0].parts->part[1];
+	u64 before = space->dev_free[0], blocks = dynmap_segment_blocks(space->geo, 1);
+
+	assert_int_equal(load_second(bench), -EUCLEAN);
+	assert_int_equal(load_second(bench), -EUCLEAN);
+	assert_int_equal(before - space->dev_free[0], blocks);
+	assert_int_equal(part->room.run, 0);
+	part->lost = false;
+	part->room.run = blocks;
+	space->dev_free[0] += blocks;
+	space->free_blocks += blocks;
+}
+
 #define SECOND_ZONE	(DYNMAP_SEGMENT_ZONES + 7)
 #define SECOND_SUMMARY	(1ULL << DYNMAP_SUMMARY_SHIFT | 1)
 
@@ -638,18 +655,18 @@ static void test_bad_zone_records(void **state)
 
 	bad.used = cpu_to_le16(2);
 	put_record(bench, &bad);
-	assert_int_equal(load_second(bench), -EUCLEAN);
+	second_is_lost(bench);
 	bad = good;
 	bad.flags = cpu_to_le16(DYNMAP_ZONE_META);
 	put_record(bench, &bad);
-	assert_int_equal(load_second(bench), -EUCLEAN);
+	second_is_lost(bench);
 	bad = good;
 	bad.flags = cpu_to_le16(4);
 	put_record(bench, &bad);
-	assert_int_equal(load_second(bench), -EUCLEAN);
+	second_is_lost(bench);
 	/* Its summary does not tell of it. */
 	put_record(bench, &good);
-	assert_int_equal(load_second(bench), -EUCLEAN);
+	second_is_lost(bench);
 	put_record(bench, &none);
 	/* Behind the end of the device. */
 	bad = none;
@@ -657,7 +674,7 @@ static void test_bad_zone_records(void **state)
 			       dynmap_segment_blocks(&bench->fixture.pool.geo, 1) /
 			       DYNMAP_ZONE_BLOCKS);
 	put_record(bench, &bad);
-	assert_int_equal(load_second(bench), -EUCLEAN);
+	second_is_lost(bench);
 	assert_int_equal(HELPED(&bench->fixture,
 				dynmap_btree_remove(&alloc_of(bench)->space.tree,
 						    le64_to_cpu(bad.zone), &op)), 0);
@@ -788,11 +805,39 @@ static void test_memory_for_bitmaps(void **state)
 	while (space->nr_stock)
 		dynmap_free(space->stock[--space->nr_stock]);
 	spare = space->cache->nr_spare;
+	assert_int_equal(dynmap_space_load(space, 1, &seg, &op), -ENOMEM);
 	assert_int_equal(dynmap_pool_help(&bench->fixture.pool, &op, -ENOMEM), 0);
 	assert_int_equal(space->nr_stock, DYNMAP_SPACE_STOCK);
 	assert_int_equal(space->cache->nr_spare, spare);
 	assert_int_equal(dynmap_pool_help(&bench->fixture.pool, &op, -ENOMEM), 0);
 	assert_int_equal(space->cache->nr_spare, spare + DYNMAP_POOL_SPARES);
+}
+
+/* Bitmaps that have changed stay in memory: a checkpoint is due before they are too many. */
+static void test_changed_bitmaps_are_few(void **state)
+{
+	static const u64 blocks[] = { 1 << 21, 1 << 21, 1 << 21, 1 << 21, 0 };
+	struct dynmap_space *space;
+	struct fixture fixture;
+	u32 most, i, len;
+	u64 pbn;
+
+	(void)state;
+	fixture_init(&fixture, blocks, 1, 2);
+	dynmap_pool_limit(&fixture.pool, 1024);
+	space = &fixture.pool.alloc.space;
+	most = 1024 * 3 / 8 * DYNMAP_BLOCK_BYTES / sizeof(struct dynmap_seg);
+	for (i = 0; i < 4 * 32; i++) {
+		pbn = dynmap_segment_pbn(dynmap_segment_number(i / 32, i % 32)) + 1;
+		assert_int_equal(HELPED(&fixture, dynmap_alloc_data(&fixture.pool.alloc, pbn, 1,
+								    &pbn, &len, &op)), 0);
+		if (dynmap_pool_wants_checkpoint(&fixture.pool))
+			assert_int_equal(dynmap_pool_checkpoint(&fixture.pool), 0);
+		assert_true(space->nr_dirty_segs <= most);
+	}
+	assert_int_equal(dynmap_pool_checkpoint(&fixture.pool), 0);
+	assert_int_equal(space->nr_dirty_segs, 0);
+	fixture_exit(&fixture);
 }
 
 int main(void)
@@ -828,6 +873,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_bad_summaries, setup_three, teardown),
 		cmocka_unit_test_setup_teardown(test_memory_for_bitmaps, setup_three, teardown),
 		cmocka_unit_test_setup_teardown(test_bitmaps_come_and_go, setup_three, teardown),
+		cmocka_unit_test(test_changed_bitmaps_are_few),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

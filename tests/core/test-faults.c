@@ -565,11 +565,11 @@ static void test_format(void **state)
 		__ret = (expression);						\
 		if (!__ret || __ret == -ENOENT)					\
 			break;							\
-		if (__ret != -ENOMEM || !dynmap_space_recycle(space)) {		\
+		if (!op.bitmaps || !dynmap_space_recycle(space)) {		\
 			__ret = dynmap_pool_help(&(fixture)->pool, &op, __ret);	\
 			continue;						\
 		}								\
-		dynmap_cache_add_spare(&(fixture)->pool.cache, dynmap_buf_alloc());	\
+		op.bitmaps = false;						\
 		__ret = 0;							\
 	} while (!__ret && __tries++ < 1000);					\
 	assert_in_range(__tries, 0, 999);					\

@@ -540,7 +540,7 @@ static void test_shrinks(void **state)
 	struct dynmap_buf *dirty;
 	u32 i, spare;
 
-	cache->limit = 1000;
+	cache->limit = 4000;
 	for (i = 0; i < 400; i++)
 		new_node(bench, i);
 	checkpoint(bench);
@@ -560,6 +560,23 @@ static void test_shrinks(void **state)
 	assert_ptr_equal(dynmap_cache_peek(cache, dirty->pbn[0]), dirty);
 }
 
+/* Spare buffers count, and those that nobody needs go, some at a time. */
+static void test_spares_are_trimmed(void **state)
+{
+	struct bench *bench = *state;
+	struct dynmap_cache *cache = &bench->cache;
+	u32 i, kib = dynmap_cache_kib(cache);
+
+	for (i = 0; i < 600; i++)
+		spares(bench, 1);
+	assert_int_equal(dynmap_cache_kib(cache) - kib, 600 * DYNMAP_BLOCK_BYTES / 1024);
+	dynmap_cache_trim(cache);
+	assert_true(cache->nr_spare > 512);
+	for (i = 0; i < 5; i++)
+		dynmap_cache_trim(cache);
+	assert_int_equal(cache->nr_spare, 512);
+}
+
 /* When memory is short buffers are used again, down to a floor; a node just seen stays. */
 static void test_recycles(void **state)
 {
@@ -568,7 +585,7 @@ static void test_recycles(void **state)
 	struct dynmap_buf *dirty, *seen, *buf;
 	u32 i, count = 0, spare;
 
-	cache->limit = 1000;
+	cache->limit = 4000;
 	for (i = 0; i < 400; i++)
 		new_node(bench, i);
 	seen = list_first_entry(&cache->dirty, struct dynmap_buf, list);
@@ -608,6 +625,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_runlists, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_shrinks, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_recycles, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_spares_are_trimmed, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("node", tests, NULL, NULL);
