@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Allocator, see dm-dynmap-alloc.h; zones of metadata are in dm-dynmap-zone.c.
+ * Allocator, see core/alloc.h; zones of metadata are in core/zone.c.
  * Callers: table (data), pool (checkpoints, opening), every operation by
  * dynmap_alloc_reserve().
  *
@@ -21,7 +21,7 @@
  * device (the segment's hint). The hint stays out of pieces that were taken whole or
  * that a volume continues in, so that different writers do not mix in one piece.
  */
-#include "dm-dynmap-alloc.h"
+#include "core/alloc.h"
 
 #define DYNMAP_MIN_FLOOR	512	/* but for tiny pools: several steps of a deletion */
 #define DYNMAP_MAX_FLOOR	65536	/* more than the nodes that an epoch changes */

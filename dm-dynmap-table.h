@@ -11,7 +11,7 @@
  * RESERVED reads as the default page, so stale content of the pool is never
  * seen; a data write completes before set_written.
  *
- * Blocks that are shared (dm-dynmap-family.h) are never written: a write to them
+ * Blocks that are shared (core/family.h) are never written: a write to them
  * goes to blocks that are held for it meanwhile, and takes their place by
  * dynmap_table_redirect() when it has ended.
  *
@@ -21,7 +21,7 @@
 #ifndef DM_DYNMAP_TABLE_H
 #define DM_DYNMAP_TABLE_H
 
-#include "dm-dynmap-volume.h"
+#include "core/volume.h"
 
 /**
  * struct dynmap_mapping - answer of a lookup

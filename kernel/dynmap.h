@@ -37,7 +37,9 @@
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
-#include "dm-dynmap-pool.h"
+#include "core/grow.h"
+#include "core/open.h"
+#include "core/reap.h"
 #include "kernel/compat.h"
 
 #define DM_MSG_PREFIX "dynmap"

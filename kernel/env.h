@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Kernel half of the core's vocabulary, see dm-dynmap-env.h.
+ * Kernel half of the core's vocabulary, see core/env.h.
  *
  * Owns: the headers that the core's words come from, memory and messages. The
  * core also allocates in threads that writeback waits for: hence GFP_NOIO, or

@@ -10,7 +10,7 @@
 #ifndef DM_DYNMAP_CHECK_H
 #define DM_DYNMAP_CHECK_H
 
-#include "dm-dynmap-pool.h"
+#include "core/checkpoint.h"
 
 /**
  * struct dynmap_check - what a check found

@@ -12,7 +12,8 @@
 #include <unistd.h>
 #include <uuid/uuid.h>
 
-#include "dm-dynmap-pool.h"
+#include "core/grow.h"
+#include "core/open.h"
 #include "tools/check.h"
 #include "tools/env/store-file.h"
 

@@ -3,7 +3,7 @@
  * Holders: which volumes use a block, and what the divergence trees must tell of it.
  *
  * Volumes are the leaves of a binary forest, whose inner nodes are the snapshot nodes
- * (dm-dynmap-family.h). In the order in which a walk from left to right meets them each
+ * (core/family.h). In the order in which a walk from left to right meets them each
  * has a number, so that those below a snapshot node are a range of numbers, and those that
  * use one node a few ranges: a set. Equal sets are one, known by its place in an array.
  *
@@ -28,7 +28,7 @@
 #ifndef DM_DYNMAP_HOLDERS_H
 #define DM_DYNMAP_HOLDERS_H
 
-#include "dm-dynmap-pool.h"
+#include "core/checkpoint.h"
 
 #define HOLDERS_NONE		0xffffffffU
 

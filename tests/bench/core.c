@@ -14,7 +14,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "dm-dynmap-pool.h"
+#include "core/grow.h"
+#include "core/open.h"
+#include "core/reap.h"
 #include "sparse.h"
 #include "tools/check.h"
 

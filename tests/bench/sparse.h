@@ -6,7 +6,7 @@
 #ifndef DYNMAP_BENCH_SPARSE_H
 #define DYNMAP_BENCH_SPARSE_H
 
-#include "dm-dynmap-env.h"
+#include "core/env.h"
 
 /**
  * struct sparse - such a device

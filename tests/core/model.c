@@ -14,7 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "dm-dynmap-pool.h"
+#include "core/grow.h"
+#include "core/open.h"
+#include "core/reap.h"
 #include "store-mem.h"
 #include "tools/check.h"
 

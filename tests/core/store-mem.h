@@ -11,7 +11,7 @@
 #ifndef DM_DYNMAP_STORE_MEM_H
 #define DM_DYNMAP_STORE_MEM_H
 
-#include "dm-dynmap-env.h"
+#include "core/env.h"
 
 #define STORE_MEM_BLOCKS	(1ULL << 21)	/* no device becomes longer */
 

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "dm-dynmap-env.h"
+#include "core/env.h"
 #include "twin.h"
 
 #define SECTOR_BYTES	512

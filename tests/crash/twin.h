@@ -16,7 +16,9 @@
 #ifndef DM_DYNMAP_TESTS_TWIN_H
 #define DM_DYNMAP_TESTS_TWIN_H
 
-#include "dm-dynmap-pool.h"
+#include "core/grow.h"
+#include "core/open.h"
+#include "core/reap.h"
 
 #define TWIN_VOLUMES	4	/* ids 0 to 3 are watched, others are not */
 #define TWIN_BLOCKS	64	/* of each */

@@ -16,7 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "dm-dynmap-pool.h"
+#include "core/grow.h"
+#include "core/open.h"
+#include "core/reap.h"
 #include "tools/check.h"
 #include "store-cow.h"
 

@@ -10,7 +10,7 @@
 #ifndef DM_DYNMAP_FUZZ_STORE_COW_H
 #define DM_DYNMAP_FUZZ_STORE_COW_H
 
-#include "dm-dynmap-env.h"
+#include "core/env.h"
 
 #define STORE_COW_DEVICES	2
 

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "dm-dynmap-env.h"
+#include "core/env.h"
 
 bool dynmap_verbose = true;
 

@@ -8,7 +8,7 @@
 #ifndef DM_DYNMAP_TOOLS_STORE_FILE_H
 #define DM_DYNMAP_TOOLS_STORE_FILE_H
 
-#include "dm-dynmap-env.h"
+#include "core/env.h"
 
 /**
  * enum store_file_mode - how devices are opened

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Allocator, the part for nodes: zones claimed for metadata, and the stock of places
- * that the node cache takes from. See dm-dynmap-alloc.h. Callers: dm-dynmap-alloc.c;
+ * that the node cache takes from. See core/alloc.h. Callers: dm-dynmap-alloc.c;
  * the pool when it is formatted.
  *
  * Placement on several devices: the copies of nodes lie on all devices in turn, by free
@@ -14,7 +14,7 @@
  * Two copies lie closer only when nothing else is left: that is better than a
  * checkpoint that cannot be written.
  */
-#include "dm-dynmap-alloc.h"
+#include "core/alloc.h"
 
 #define DYNMAP_FIRST_ZONES	64	/* a new pool claims at most that many per copy */
 #define DYNMAP_STOCK_CHUNK	8	/* places that a device gives in its turn */

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * B-trees, see dm-dynmap-btree.h. Callers: space and alloc (space tree), family (snapshot,
+ * B-trees, see core/btree.h. Callers: space and alloc (space tree), family (snapshot,
  * divergence and kill trees), volume and table (volume and map trees), pool (segment tree).
  *
  * Inner nodes are kept with two entries free below the path being written, so
  * that one leaf can be split twice: for room, and because a map record's key
  * must stay within 2^32 of its leaf's base.
  */
-#include "dm-dynmap-btree.h"
+#include "core/btree.h"
 
 #define DYNMAP_SEARCH_NEAR	8	/* so few entries lie in one or two cache lines */
 #define DYNMAP_INNER_CAPACITY	(DYNMAP_NODE_PAYLOAD / sizeof(struct dynmap_disk_child))

@@ -21,7 +21,7 @@
 #ifndef DM_DYNMAP_JOURNAL_H
 #define DM_DYNMAP_JOURNAL_H
 
-#include "dm-dynmap-node.h"
+#include "core/node.h"
 
 /**
  * struct dynmap_journal - the journal of one pool

@@ -27,7 +27,7 @@
 #ifndef DM_DYNMAP_NODE_H
 #define DM_DYNMAP_NODE_H
 
-#include "dm-dynmap-dev.h"
+#include "core/dev.h"
 
 enum dynmap_buf_state {
 	DYNMAP_BUF_SPARE,
@@ -285,12 +285,12 @@ static inline u64 dynmap_tally_clean(const struct dynmap_tally *tally, int inner
  * @nr_spare: length of @spare
  * @limit: memory for clean, dirty and sealed nodes and for @elsewhere; those that are not
  *	clean keep to their share of it, see dynmap_cache_due()
- * @elsewhere: memory of bitmaps and summaries (dm-dynmap-space.h), in buffers
+ * @elsewhere: memory of bitmaps and summaries (core/space.h), in buffers
  * @stock: free places for new nodes, per copy
  * @nr_stock: how many
  * @events: places taken and given up since the allocator last looked
  * @given_up: how many were given up
- * @kills: shared nodes and blocks given up, for dm-dynmap-family.c
+ * @kills: shared nodes and blocks given up, for core/family.c
  * @tally: nodes of each kind of tree
  * @heal: copies of nodes whose other copy was found bad
  * @healing: the same, being written by the checkpoint under way

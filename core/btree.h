@@ -18,7 +18,7 @@
 #ifndef DM_DYNMAP_BTREE_H
 #define DM_DYNMAP_BTREE_H
 
-#include "dm-dynmap-node.h"
+#include "core/node.h"
 
 /* Keys of map records lie in [base, base + reach) of their leaf; so do their extents. */
 #define DYNMAP_LEAF_REACH	(1ULL << 32)

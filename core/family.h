@@ -43,7 +43,7 @@
 #ifndef DM_DYNMAP_FAMILY_H
 #define DM_DYNMAP_FAMILY_H
 
-#include "dm-dynmap-alloc.h"
+#include "core/alloc.h"
 
 #define DYNMAP_SNAP_HASH_BITS	14
 #define DYNMAP_SNAP_HEIGHTS	20

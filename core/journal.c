@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Journal, see dm-dynmap-journal.h. Callers: table (reserve, append), pool
+ * Journal, see core/journal.h. Callers: table (reserve, append), pool
  * (commit, seal, replay), the kernel's commit worker.
  *
  * Journal blocks live in buffers of the node cache. A block becomes final when
  * it is full or when a commit begins; it is sealed (crc) only by the commit
  * that writes it.
  */
-#include "dm-dynmap-journal.h"
+#include "core/journal.h"
 
 #define DYNMAP_JOURNAL_LOOK	64	/* adjacent blocks that may be destroyed, and be missed */
 

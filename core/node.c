@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Node cache, see dm-dynmap-node.h. Callers: btree (get, shadow, new, drop),
+ * Node cache, see core/node.h. Callers: btree (get, shadow, new, drop),
  * alloc (stock and events), journal (buffers), pool (checkpoints).
  *
  * Eviction is a CLOCK (Corbato 1969): lookups under a shared lock only set a
  * byte, the hand that moves under the exclusive lock gives marked nodes a
  * second chance.
  */
-#include "dm-dynmap-node.h"
+#include "core/node.h"
 
 #define DYNMAP_MAX_HEAL		64	/* nodes remembered for healing */
 #define DYNMAP_CHANCES		8	/* second chances, for each node that is evicted */

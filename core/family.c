@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Families, see dm-dynmap-family.h. Callers: volume (snapshots, deletion, usage), table
+ * Families, see core/family.h. Callers: volume (snapshots, deletion, usage), table
  * (what volumes give up), pool (checkpoints, opening).
  */
-#include "dm-dynmap-family.h"
+#include "core/family.h"
 
 #define DYNMAP_KILL_RUN		32	/* kills that are entered in one leaf at once */
 #define DYNMAP_KILL_STEPS	64	/* leaves that are seen to at a time, when many wait */

@@ -4,7 +4,7 @@
  *
  * Owns: what is allocated where, the zones claimed for metadata, the reserve that
  * lets a full pool be emptied, and the quarantine of freed blocks. Bitmaps and the
- * search for what is free are in dm-dynmap-space.h.
+ * search for what is free are in core/space.h.
  *
  * Invariants
  *  A1 a block is "allocated" exactly when a tree reaches it: that is what a
@@ -27,7 +27,7 @@
 #ifndef DM_DYNMAP_ALLOC_H
 #define DM_DYNMAP_ALLOC_H
 
-#include "dm-dynmap-space.h"
+#include "core/segment.h"
 
 /*
  * Of several devices, data takes aligned pieces of this length in turn: an allocation
@@ -429,7 +429,7 @@ static inline u64 dynmap_alloc_node_mark(const struct dynmap_alloc *alloc)
 }
 
 /*
- * What dm-dynmap-alloc.c and dm-dynmap-zone.c have of each other.
+ * What dm-dynmap-alloc.c and core/zone.c have of each other.
  */
 #define DYNMAP_GOOD_RUN		16	/* where fewer free blocks are is not a good place */
 

@@ -45,6 +45,9 @@
 
 #define DYNMAP_MAX_DEVICES		48
 #define DYNMAP_MAX_VOLUME_ID		((1U << 24) - 1)
+/* Ids of deleted volumes; the journal has 32 bits for one. */
+#define DYNMAP_FIRST_REAP_ID		((__u64)DYNMAP_MAX_VOLUME_ID + 1)
+#define DYNMAP_MAX_REAP_ID		0xffffffffULL
 /* A name has no control characters, and zeros behind it, at least one. */
 #define DYNMAP_NAME_BYTES		64
 #define DYNMAP_UUID_BYTES		16

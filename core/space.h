@@ -4,7 +4,7 @@
  *
  * Owns: the space tree, the bitmaps of the segments in memory, the summaries of all parts
  * of the devices, the counters of free blocks. What is allocated where, and when what was
- * freed may be used again, is decided by the allocator (dm-dynmap-alloc.h).
+ * freed may be used again, is decided by the allocator (core/alloc.h).
  *
  * A device is divided into parts of 8 TiB, these into parts of 64 GiB, these into segments
  * (256 MiB). Each part that was ever touched has a summary in the space tree: what is in
@@ -29,7 +29,7 @@
 #ifndef DM_DYNMAP_SPACE_H
 #define DM_DYNMAP_SPACE_H
 
-#include "dm-dynmap-btree.h"
+#include "core/btree.h"
 
 #define DYNMAP_SEGMENT_WORDS	(DYNMAP_SEGMENT_BLOCKS / 64)
 
@@ -266,6 +266,22 @@ static __always_inline u32 dynmap_bits_count(const u64 *map, u32 index, u32 len)
 	return count;
 }
 
+static inline void dynmap_bits_set(u64 *map, u32 index, u32 len)
+{
+	u64 mask;
+
+	dynmap_for_each_word(mask, index, len)
+		map[index >> 6] |= mask;
+}
+
+static inline void dynmap_bits_clear(u64 *map, u32 index, u32 len)
+{
+	u64 mask;
+
+	dynmap_for_each_word(mask, index, len)
+		map[index >> 6] &= ~mask;
+}
+
 /* Free blocks of a segment's word, metadata zones left out. */
 static inline u64 dynmap_seg_free_bits(const struct dynmap_seg *seg, u32 word)
 {
@@ -412,53 +428,6 @@ static inline struct dynmap_room *dynmap_seg_room(struct dynmap_seg *seg)
 {
 	return &seg->parts->part[seg->at].room;
 }
-
-/* Length of the run of free data blocks at @index, at most @want. */
-u32 dynmap_seg_run(const struct dynmap_seg *seg, u32 index, u32 want);
-
-/* Blocks from @index to the end of its piece. */
-static inline u32 dynmap_piece_left(u32 index, u32 piece)
-{
-	return piece - (index & (piece - 1));
-}
-
-/*
- * The first run of @want free data blocks in one piece, or else the longest one, where *@at
- * is set to; its length, 0 if there is none.
- */
-u32 dynmap_seg_search(struct dynmap_seg *seg, u32 want, u32 piece, u32 *at);
-
-/* Blocks of a zone that are not busy; none behind the end of a device. */
-static inline u32 dynmap_zone_free(const struct dynmap_seg *seg, u32 zone)
-{
-	return DYNMAP_ZONE_BLOCKS -
-	       dynmap_bits_count(seg->busy, zone << DYNMAP_ZONE_SHIFT, DYNMAP_ZONE_BLOCKS);
-}
-
-/* The record of a zone is out of date. */
-void dynmap_zone_set_dirty(struct dynmap_space *space, struct dynmap_seg *seg, u32 zone);
-
-/* Set or clear allocated bits; the records of their zones are out of date. */
-void dynmap_seg_mark(struct dynmap_space *space, struct dynmap_seg *seg, u32 index, u32 len,
-		     bool allocated);
-
-/*
- * Make blocks busy, those that are already stay so; make places that were in stock free;
- * make busy blocks free that did not count as free.
- */
-void dynmap_seg_occupy(struct dynmap_space *space, struct dynmap_seg *seg, u32 index, u32 len);
-void dynmap_seg_put_back(struct dynmap_space *space, struct dynmap_seg *seg, u32 index, u32 len);
-void dynmap_seg_vacate(struct dynmap_space *space, struct dynmap_seg *seg, u32 index, u32 len);
-
-/* Only what is allocated in a segment is busy. */
-void dynmap_seg_settle(struct dynmap_space *space, struct dynmap_seg *seg);
-
-/*
- * A zone of data becomes one of metadata, for copies as @flags says; one of metadata, all of
- * whose blocks are busy and none allocated, becomes one of data.
- */
-void dynmap_zone_claim(struct dynmap_space *space, struct dynmap_seg *seg, u32 zone, u8 flags);
-void dynmap_zone_disclaim(struct dynmap_space *space, struct dynmap_seg *seg, u32 zone);
 
 /**
  * union dynmap_space_record - a record of the space tree

@@ -11,7 +11,7 @@
 #ifndef DM_DYNMAP_DEV_H
 #define DM_DYNMAP_DEV_H
 
-#include "dm-dynmap-env.h"
+#include "core/env.h"
 
 /**
  * struct dynmap_dev - one device of the pool

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Devices, segments and turns, see dm-dynmap-dev.h. Callers: alloc, node, pool,
+ * Devices, segments and turns, see core/dev.h. Callers: alloc, node, pool,
  * and the kernel's bio path. Nothing here fails or allocates.
  */
-#include "dm-dynmap-dev.h"
+#include "core/dev.h"
 
 /* Small devices are not rounded to 1 MiB, they have no space to waste. */
 #define DYNMAP_ALIGN_SMALL	16

@@ -18,7 +18,7 @@
 #include "tools/env/env.h"
 #endif
 
-#include "dm-dynmap-format.h"
+#include "core/format.h"
 
 /* Flags of a store write. */
 #define DYNMAP_STORE_PREFLUSH	(1U << 0)

@@ -3,8 +3,8 @@
  * Volumes: their records, and those that are in memory.
  *
  * Owns: the volume tree and every change to it: create, snapshot, roll back, set,
- * delete, and emptying what was deleted. What a volume maps is the mapping table's
- * (dm-dynmap-table.h), what volumes share the families' (dm-dynmap-family.h). Each
+ * delete; what was deleted is emptied by core/reap.h. What a volume maps is the mapping table's
+ * (dm-dynmap-table.h), what volumes share the families' (core/family.h). Each
  * change is two-phase: what can fail comes first and leaves no trace.
  *
  * Locking: metadata lock held for writing. Errors -EAGAIN, -ENOMEM, -EBUSY: see
@@ -13,12 +13,10 @@
 #ifndef DM_DYNMAP_VOLUME_H
 #define DM_DYNMAP_VOLUME_H
 
-#include "dm-dynmap-family.h"
-#include "dm-dynmap-journal.h"
+#include "core/family.h"
+#include "core/journal.h"
 
 #define DYNMAP_VOLUME_HASH_BITS	12
-/* Of volumes being deleted: the journal has 32 bits. */
-#define DYNMAP_MAX_REAP_ID	0xffffffffULL
 
 /**
  * struct dynmap_volume - a volume in memory
@@ -225,6 +223,9 @@ int __must_check dynmap_group_abort(struct dynmap_table *table, struct dynmap_op
 int __must_check dynmap_volume_rollback(struct dynmap_table *table, u64 id, u64 snapshot_id,
 					struct dynmap_op *op);
 
+/* Forget a volume whose record has left the volume tree. */
+void dynmap_volume_forget(struct dynmap_table *table, struct dynmap_volume *volume);
+
 /* Forget volumes that nobody uses and that are as on disk. */
 void dynmap_table_unload(struct dynmap_table *table);
 
@@ -255,13 +256,6 @@ int __must_check dynmap_volume_change(struct dynmap_table *table, u64 id, u8 att
  * after 4,278,190,080 deletions; -EUCLEAN; -EAGAIN...
  */
 int __must_check dynmap_volume_delete(struct dynmap_table *table, u64 id, struct dynmap_op *op);
-
-/**
- * dynmap_volume_reap() - one bounded step of emptying deleted volumes
- *
- * Return: 0: call again; -ENOENT: nothing left to do; -EAGAIN and so on.
- */
-int __must_check dynmap_volume_reap(struct dynmap_table *table, struct dynmap_op *op);
 
 /**
  * struct dynmap_usage - what a volume uses, in blocks
