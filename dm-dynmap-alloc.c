@@ -142,7 +142,7 @@ static bool dynmap_seg_has_node(const struct dynmap_seg *seg, u32 index)
 }
 
 /* Is it known that no node can lie there? */
-static bool dynmap_place_is_alien(const struct dynmap_alloc *alloc, u64 pbn)
+static bool dynmap_place_is_no_node(const struct dynmap_alloc *alloc, u64 pbn)
 {
 	const struct dynmap_seg *seg = dynmap_space_seg_of(&alloc->space, pbn);
 
@@ -152,11 +152,11 @@ static bool dynmap_place_is_alien(const struct dynmap_alloc *alloc, u64 pbn)
 void dynmap_alloc_insert(struct dynmap_alloc *alloc, struct dynmap_buf *buf)
 {
 	dynmap_space_shrink(&alloc->space);
-	buf->alien = dynmap_place_is_alien(alloc, buf->pbn[0]) ||
-		     (buf->pbn[1] != DYNMAP_PBN_NONE &&
-		      dynmap_place_is_alien(alloc, buf->pbn[1]));
+	buf->misplaced = dynmap_place_is_no_node(alloc, buf->pbn[0]) ||
+			 (buf->pbn[1] != DYNMAP_PBN_NONE &&
+			  dynmap_place_is_no_node(alloc, buf->pbn[1]));
 	/* Nothing is written to where it says that its other copy is. */
-	if (buf->alien && buf->heal) {
+	if (buf->misplaced && buf->heal) {
 		dynmap_buf_free(buf->heal);
 		buf->heal = NULL;
 	}
@@ -234,7 +234,7 @@ static bool dynmap_run_is_given_up(struct dynmap_alloc *alloc, const struct dynm
 	u64 pbn;
 
 	for (pbn = run->pbn; pbn < run->pbn + run->len; pbn++) {
-		if (!dynmap_place_is_alien(alloc, pbn))
+		if (!dynmap_place_is_no_node(alloc, pbn))
 			continue;
 		dynmap_err("block %llu is given up, and is no node",
 			   (unsigned long long)pbn);
@@ -614,7 +614,7 @@ static bool dynmap_nodes_lie(struct dynmap_alloc *alloc, const struct dynmap_seg
 		if (!seg->zone_flags[dynmap_zone_of(dynmap_pbn_index(pbn))])
 			continue;
 		buf = dynmap_cache_peek(alloc->cache, pbn);
-		if (buf && !buf->alien)
+		if (buf && !buf->misplaced)
 			return true;
 	}
 	return false;

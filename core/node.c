@@ -101,7 +101,7 @@ void dynmap_cache_add_spare(struct dynmap_cache *cache, struct dynmap_buf *buf)
 	buf->state = DYNMAP_BUF_SPARE;
 	buf->orphan = 0;
 	buf->final = 0;
-	buf->alien = 0;
+	buf->misplaced = 0;
 	buf->error = 0;
 	list_add(&buf->list, &cache->spare);
 	cache->nr_spare++;
@@ -134,7 +134,7 @@ int dynmap_cache_get(struct dynmap_cache *cache, const struct dynmap_miss *want,
 	if (buf->error)
 		return buf->error;
 	dynmap_err("node %llu: %s", (unsigned long long)want->ptr.pbn[0],
-		   buf->alien ? "where no node can lie" : "not the one expected there");
+		   buf->misplaced ? "where no node can lie" : "not the one expected there");
 	return -EUCLEAN;
 }
 

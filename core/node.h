@@ -50,7 +50,7 @@ enum dynmap_buf_state {
  * @final: DIRTY, and sealed: @crc is that of its content, and all below it is final, too,
  *	or not DIRTY; until it is changed again
  * @crc: crc of a final node; in its header when the epoch ends
- * @alien: read from a place where no node can lie (set by the allocator)
+ * @misplaced: read from a place where no node can lie (set by the allocator)
  * @error: of a node of the space tree: it cannot be read, and that is why
  * @bad: of a copy made for healing: which copies on disk are bad, a bit each
  * @heal: of a node just read: such a copy, or NULL
@@ -68,7 +68,7 @@ struct dynmap_buf {
 	u8 final;
 	u32 crc;
 	int error;
-	u8 alien;
+	u8 misplaced;
 	u8 bad;
 	struct dynmap_buf *heal;
 };
@@ -455,7 +455,7 @@ static inline struct dynmap_buf *dynmap_cache_look(struct dynmap_cache *cache, u
 		return NULL;
 	node = buf->data;
 	if (node->kind != kind || node->level != level || le64_to_cpu(node->base) != base ||
-	    buf->alien)
+	    buf->misplaced)
 		return NULL;
 	if (le32_to_cpu(node->crc) != crc && !(buf->final && buf->crc == crc))
 		return NULL;
