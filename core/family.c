@@ -309,7 +309,7 @@ int dynmap_family_next(struct dynmap_family *family, u64 parent, u32 *side,
 	return ret;
 }
 
-int dynmap_family_share(struct dynmap_family *family, u64 parent, u32 side, bool surely,
+int dynmap_family_share(struct dynmap_family *family, u64 parent, u32 side, bool durable_only,
 			struct dynmap_share *share, struct dynmap_op *op)
 {
 	struct dynmap_climb climb;
@@ -317,7 +317,7 @@ int dynmap_family_share(struct dynmap_family *family, u64 parent, u32 side, bool
 	int ret;
 
 	dynmap_climb_begin(&climb, parent, side);
-	if (surely)
+	if (durable_only)
 		climb.durable = family->durable;
 	ret = dynmap_climb(family, &climb, &snap, op);
 	if (ret)

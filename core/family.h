@@ -152,14 +152,14 @@ int __must_check dynmap_snap_get(struct dynmap_family *family, u64 id, struct dy
  * @family: the families
  * @parent: its parent, 0: none
  * @side: on which side
- * @surely: deletions that are not yet durable do not count: it may be written to
+ * @durable_only: deletions that are not yet durable do not count: it may be written to
  * @share: set
  * @op: told what is missing
  *
  * Return: as dynmap_snap_get().
  */
 int __must_check dynmap_family_share(struct dynmap_family *family, u64 parent, u32 side,
-				     bool surely, struct dynmap_share *share,
+				     bool durable_only, struct dynmap_share *share,
 				     struct dynmap_op *op);
 
 /**
