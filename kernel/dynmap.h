@@ -154,7 +154,8 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @bucket: windows being first-written, by a hash: users, or -1: one exclusive user
  * @wanted: by the same hash: writes that wait to be the exclusive user
  * @first_writes: windows held
- * @crowded: so many that there is no room for the nodes of more; none was settled since
+ * @wait_for_nodes: those under way leave no room for the nodes of more: others wait until
+ *	one of them is settled
  * @bucket_wait: woken when a fresh write is over, at the end of a reclaim, and when a
  *	checkpoint has begun
  * @mode: enum dynmap_mode; by @lock
@@ -225,7 +226,7 @@ struct dynmap_kpool {
 	atomic_t bucket[DYNMAP_BUCKETS];
 	atomic_t wanted[DYNMAP_BUCKETS];
 	atomic_t first_writes;
-	bool crowded;
+	bool wait_for_nodes;
 	wait_queue_head_t bucket_wait;
 	enum dynmap_mode mode;
 	bool error_if_no_space;
@@ -628,10 +629,10 @@ static inline u32 dynmap_cache_bufs(u32 mib)
 /* Nodes that fresh writes under way may add when they are settled. */
 u32 dynmap_fresh_pending(struct dynmap_kpool *pool);
 /* What is asked for is there, but promised to fresh writes: @error tells, who waits knows. */
-static inline int dynmap_crowded(struct dynmap_kpool *pool, int error)
+static inline int dynmap_note_no_nodes(struct dynmap_kpool *pool, int error)
 {
 	if (error == -EINPROGRESS)
-		WRITE_ONCE(pool->crowded, true);
+		WRITE_ONCE(pool->wait_for_nodes, true);
 	return error;
 }
 

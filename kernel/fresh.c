@@ -155,7 +155,7 @@ __hot int dynmap_fresh_hold(struct dynmap_kpool *pool, struct dynmap_fresh *fres
 				&fresh->len, op);
 	if (ret) {
 		dynmap_fresh_end(pool, fresh);
-		return dynmap_crowded(pool, ret);
+		return dynmap_note_no_nodes(pool, ret);
 	}
 	fresh->redirect = true;
 	atomic_add(fresh->windows, &pool->redirects);
@@ -235,7 +235,7 @@ void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *vo
 
 	wait_event_timeout(pool->bucket_wait,
 			   !READ_ONCE(pool->reclaiming) && !READ_ONCE(pool->snapshotting) &&
-			   !READ_ONCE(pool->crowded) &&
+			   !READ_ONCE(pool->wait_for_nodes) &&
 			   !(crowds && dynmap_pool_must_wait(&pool->core)) &&
 			   !llist_empty(&pool->idle) &&
 			   !atomic_read(&pool->bucket[bucket]) &&
@@ -273,7 +273,7 @@ static __hot void dynmap_settle_next(struct dynmap_kpool *pool, struct dynmap_fr
 	if (fresh->redirect && (error || fresh->failed))
 		dynmap_alloc_unhold(&pool->core.alloc, fresh->pbn, fresh->len);
 	pool->settling = fresh->node.next;
-	WRITE_ONCE(pool->crowded, false);
+	WRITE_ONCE(pool->wait_for_nodes, false);
 	atomic_dec(&pool->unsettled);
 	if (error)
 		dynmap_settle_lose(pool, fresh, error);

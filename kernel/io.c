@@ -214,8 +214,8 @@ static __hot int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bo
 		return -EINPROGRESS;
 	if (changes) {
 		pending = dynmap_pending_nodes(pool, bio, mapping->shared);
-		ret = dynmap_crowded(pool, dynmap_table_may_write(&pool->core.table, volume,
-								  pending));
+		ret = dynmap_table_may_write(&pool->core.table, volume, pending);
+		ret = dynmap_note_no_nodes(pool, ret);
 	}
 	if (ret)
 		return ret;
@@ -224,7 +224,7 @@ static __hot int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bo
 	pool->core.alloc.promised = pending;
 	ret = dynmap_table_reserve(&pool->core.table, volume, lbn,
 				   min_t(u64, end - lbn, DYNMAP_MAX_EXTENT_BLOCKS), op);
-	ret = dynmap_crowded(pool, ret);
+	ret = dynmap_note_no_nodes(pool, ret);
 	return ret ? ret : dynmap_table_lookup(volume, lbn, mapping, op);
 }
 
@@ -305,8 +305,8 @@ static int dynmap_wait_thaw(struct dynmap_kpool *pool, int error)
 {
 	if (error != -EINPROGRESS)
 		return error;
-	wait_event_timeout(pool->bucket_wait,
-			   !READ_ONCE(pool->snapshotting) && !READ_ONCE(pool->crowded), HZ / 10);
+	wait_event_timeout(pool->bucket_wait, !READ_ONCE(pool->snapshotting) &&
+					      !READ_ONCE(pool->wait_for_nodes), HZ / 10);
 	return 0;
 }
 
@@ -363,7 +363,7 @@ static int dynmap_reserve_step(struct dynmap_kpool *pool, struct dynmap_volume *
 		pool->core.alloc.promised = dynmap_fresh_pending(pool);
 		ret = dynmap_table_reserve(&pool->core.table, volume, *lbn,
 					   min_t(u64, end - *lbn, DYNMAP_MAX_EXTENT_BLOCKS), op);
-		return dynmap_crowded(pool, ret);
+		return dynmap_note_no_nodes(pool, ret);
 	}
 	*lbn += mapping.len;
 	return 0;
