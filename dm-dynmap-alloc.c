@@ -201,7 +201,7 @@ int dynmap_alloc_check_heal(struct dynmap_alloc *alloc, struct dynmap_op *op)
 	return 0;
 }
 
-void dynmap_alloc_settle(struct dynmap_alloc *alloc)
+void dynmap_alloc_reset_busy(struct dynmap_alloc *alloc)
 {
 	struct dynmap_cache *cache = alloc->cache;
 	struct dynmap_buf *buf;
@@ -215,7 +215,7 @@ void dynmap_alloc_settle(struct dynmap_alloc *alloc)
 		dynmap_cache_add_spare(cache, buf);
 	alloc->quarantined = 0;
 	list_for_each_entry(seg, &alloc->space.segs, list)
-		dynmap_seg_settle(&alloc->space, seg);
+		dynmap_seg_reset_busy(&alloc->space, seg);
 	for (copy = 0; copy < 2; copy++)
 		for (i = 0; i < cache->nr_stock[copy]; i++) {
 			pbn = cache->stock[copy][i];

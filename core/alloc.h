@@ -365,7 +365,7 @@ bool dynmap_alloc_release_replayed(struct dynmap_alloc *alloc);
  * With no I/O in flight and no epoch open (after recovery): only allocated and stocked blocks
  * are busy; quarantine ends.
  */
-void dynmap_alloc_settle(struct dynmap_alloc *alloc);
+void dynmap_alloc_reset_busy(struct dynmap_alloc *alloc);
 
 /**
  * dynmap_alloc_checkpoint() - bring the space tree up to date

@@ -467,7 +467,7 @@ void dynmap_cache_forget(struct dynmap_cache *cache, u64 pbn)
 }
 
 /* Give a buffer new places from the stock and make it DIRTY. */
-static void dynmap_node_settle(struct dynmap_cache *cache, struct dynmap_buf *buf)
+static void dynmap_node_place_dirty(struct dynmap_cache *cache, struct dynmap_buf *buf)
 {
 	struct dynmap_disk_node *node = buf->data;
 	u32 copy;
@@ -546,7 +546,7 @@ struct dynmap_buf *dynmap_node_new(struct dynmap_cache *cache, u8 kind, u8 level
 	node->kind = kind;
 	node->level = level;
 	node->base = cpu_to_le64(base);
-	dynmap_node_settle(cache, buf);
+	dynmap_node_place_dirty(cache, buf);
 	cache->tally[kind].nodes[level > 0]++;
 	cache->tally[kind].dirty[level > 0]++;
 	return buf;
@@ -589,7 +589,7 @@ struct dynmap_buf *dynmap_node_shadow(struct dynmap_cache *cache, struct dynmap_
 		list_del_init(&buf->list);
 		cache->nr_clean--;
 	}
-	dynmap_node_settle(cache, copy);
+	dynmap_node_place_dirty(cache, copy);
 	dynmap_node_tally(cache, copy)->dirty[dynmap_node_is_inner(copy)]++;
 	*ptr = dynmap_node_ptr(copy);
 	return copy;

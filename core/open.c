@@ -367,7 +367,7 @@ static int dynmap_pool_recover(struct dynmap_pool *pool, u64 opening)
 	if (!ret)
 		ret = dynmap_recover_group(pool);
 	if (!ret)
-		dynmap_alloc_settle(&pool->alloc);
+		dynmap_alloc_reset_busy(&pool->alloc);
 	return ret;
 }
 

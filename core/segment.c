@@ -238,7 +238,7 @@ void dynmap_seg_vacate(struct dynmap_space *space, struct dynmap_seg *seg, u32 i
 	space->vacated++;
 }
 
-void dynmap_seg_settle(struct dynmap_space *space, struct dynmap_seg *seg)
+void dynmap_seg_reset_busy(struct dynmap_space *space, struct dynmap_seg *seg)
 {
 	u32 blocks = dynmap_segment_blocks(space->geo, seg->number), word;
 	u64 bits;

@@ -48,7 +48,7 @@ void dynmap_seg_put_back(struct dynmap_space *space, struct dynmap_seg *seg, u32
 void dynmap_seg_vacate(struct dynmap_space *space, struct dynmap_seg *seg, u32 index, u32 len);
 
 /* Only what is allocated in a segment is busy. */
-void dynmap_seg_settle(struct dynmap_space *space, struct dynmap_seg *seg);
+void dynmap_seg_reset_busy(struct dynmap_space *space, struct dynmap_seg *seg);
 
 /*
  * A zone of data becomes one of metadata, for copies as @flags says; one of metadata, all of
