@@ -613,7 +613,7 @@ static bool dynmap_nodes_lie(struct dynmap_alloc *alloc, const struct dynmap_seg
 	for (; len; pbn++, len--) {
 		if (!seg->zone_flags[dynmap_zone_of(dynmap_pbn_index(pbn))])
 			continue;
-		buf = dynmap_cache_peek(alloc->cache, pbn);
+		buf = dynmap_cache_find(alloc->cache, pbn);
 		if (buf && !buf->misplaced)
 			return true;
 	}

@@ -360,7 +360,7 @@ __hot int dynmap_btree_find(struct dynmap_tree *tree, u64 key, struct dynmap_pat
 	if (tree->levels >= DYNMAP_MAX_LEVELS)
 		return -EUCLEAN;
 	for (; ; level--) {
-		buf = dynmap_cache_look(tree->cache, pbn, tree->kind, level, base, crc);
+		buf = dynmap_cache_find_verified(tree->cache, pbn, tree->kind, level, base, crc);
 		if (!buf)
 			return dynmap_path_miss(tree, path, level, op);
 		slot = dynmap_node_search_inline(buf, key);
@@ -389,7 +389,7 @@ __hot bool dynmap_btree_revisit(struct dynmap_tree *tree, const struct dynmap_pl
 
 	if (place->epoch != tree->cache->epoch)
 		return false;
-	buf = dynmap_cache_peek(tree->cache, place->pbn);
+	buf = dynmap_cache_find(tree->cache, place->pbn);
 	if (!buf || buf->state != DYNMAP_BUF_DIRTY || dynmap_node_is_shared(buf, &tree->share))
 		return false;
 	/* On damaged devices another node may have been placed there. */
@@ -558,7 +558,7 @@ static void dynmap_path_make_writable(struct dynmap_tree *tree, u64 key, u32 roo
 		tree->root = dynmap_node_ptr(buf);
 		tree->levels = 1;
 	}
-	buf = dynmap_cache_peek(cache, tree->root.pbn[0]);
+	buf = dynmap_cache_find(cache, tree->root.pbn[0]);
 	buf = dynmap_node_shadow(cache, buf, &tree->root, &tree->share);
 	path->levels = tree->levels;
 	path->high = ~0ULL;
@@ -577,7 +577,7 @@ static void dynmap_path_make_writable(struct dynmap_tree *tree, u64 key, u32 roo
 		if (!level)
 			return;
 		dynmap_child_get(buf, path->slot[level], &ptr);
-		buf = dynmap_cache_peek(cache, ptr.pbn[0]);
+		buf = dynmap_cache_find(cache, ptr.pbn[0]);
 		buf = dynmap_node_shadow(cache, buf, &ptr, &tree->share);
 		dynmap_child_set(path->buf[level], path->slot[level], &ptr);
 	}
@@ -645,7 +645,7 @@ static struct dynmap_buf *dynmap_child_peek(struct dynmap_tree *tree, struct dyn
 {
 	const struct dynmap_disk_child *child = dynmap_node_child(buf, slot);
 
-	return dynmap_cache_look(tree->cache, le64_to_cpu(child->pbn_a), tree->kind,
+	return dynmap_cache_find_verified(tree->cache, le64_to_cpu(child->pbn_a), tree->kind,
 				 dynmap_node_head(buf)->level - 1, le64_to_cpu(child->key),
 				 le32_to_cpu(child->crc));
 }
@@ -696,7 +696,7 @@ void dynmap_btree_prune(struct dynmap_tree *tree, struct dynmap_path *path)
 			if (!dynmap_btree_join(tree, path, level))
 				break;
 	while (tree->levels > 1) {
-		root = dynmap_cache_peek(tree->cache, tree->root.pbn[0]);
+		root = dynmap_cache_find(tree->cache, tree->root.pbn[0]);
 		if (dynmap_node_count(root) > 1)
 			break;
 		dynmap_child_get(root, 0, &ptr);
@@ -844,8 +844,8 @@ int dynmap_btree_seal(struct dynmap_tree *tree, u32 *most)
 	if (!tree->levels)
 		return 0;
 	level = tree->levels - 1;
-	stack[level] = dynmap_cache_look(tree->cache, tree->root.pbn[0], tree->kind, level, 0,
-					 tree->root.crc);
+	stack[level] = dynmap_cache_find_verified(tree->cache, tree->root.pbn[0], tree->kind,
+						  level, 0, tree->root.crc);
 	if (!stack[level] || stack[level]->state != DYNMAP_BUF_DIRTY)
 		return 0;
 	if (stack[level]->final)

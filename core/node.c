@@ -121,11 +121,11 @@ int dynmap_cache_get(struct dynmap_cache *cache, const struct dynmap_miss *want,
 {
 	struct dynmap_buf *buf;
 
-	*result = dynmap_cache_look(cache, want->ptr.pbn[0], want->kind, want->level, want->base,
-				    want->ptr.crc);
+	*result = dynmap_cache_find_verified(cache, want->ptr.pbn[0], want->kind, want->level,
+					     want->base, want->ptr.crc);
 	if (*result)
 		return 0;
-	buf = dynmap_cache_peek(cache, want->ptr.pbn[0]);
+	buf = dynmap_cache_find(cache, want->ptr.pbn[0]);
 	if (!buf) {
 		op->miss = *want;
 		op->miss.epoch = cache->epoch;
@@ -371,7 +371,7 @@ void dynmap_cache_heal_begin(struct dynmap_cache *cache)
 
 	list_for_each_entry_safe(copy, next, &cache->heal, list) {
 		list_del_init(&copy->list);
-		buf = dynmap_cache_peek(cache, copy->pbn[0]);
+		buf = dynmap_cache_find(cache, copy->pbn[0]);
 		if (buf && buf->state == DYNMAP_BUF_CLEAN && buf->epoch == copy->epoch)
 			list_add_tail(&copy->list, &cache->healing);
 		else
@@ -418,7 +418,7 @@ void dynmap_cache_heal_end(struct dynmap_cache *cache)
 
 void dynmap_cache_insert(struct dynmap_cache *cache, struct dynmap_buf *buf)
 {
-	if (cache->epoch - buf->fetched > 1 || dynmap_cache_peek(cache, buf->pbn[0])) {
+	if (cache->epoch - buf->fetched > 1 || dynmap_cache_find(cache, buf->pbn[0])) {
 		if (buf->heal)
 			dynmap_buf_free(buf->heal);
 		dynmap_buf_free(buf);
@@ -458,7 +458,7 @@ static void dynmap_buf_drop(struct dynmap_cache *cache, struct dynmap_buf *buf)
 
 void dynmap_cache_forget(struct dynmap_cache *cache, u64 pbn)
 {
-	struct dynmap_buf *buf = dynmap_cache_peek(cache, pbn);
+	struct dynmap_buf *buf = dynmap_cache_find(cache, pbn);
 
 	if (!buf)
 		return;

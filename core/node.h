@@ -429,7 +429,7 @@ static inline struct hlist_head *dynmap_cache_bucket(struct dynmap_cache *cache,
 }
 
 /* The node at @pbn (copy A) if it is in the cache, else NULL. */
-static inline struct dynmap_buf *dynmap_cache_peek(struct dynmap_cache *cache, u64 pbn)
+static inline struct dynmap_buf *dynmap_cache_find(struct dynmap_cache *cache, u64 pbn)
 {
 	struct dynmap_buf *buf;
 
@@ -445,10 +445,10 @@ static inline struct dynmap_buf *dynmap_cache_peek(struct dynmap_cache *cache, u
  * node lies there now: a pointer holds that of its node as last sealed, and so does
  * the node, also while it is DIRTY; or that of a final node, if this tree was sealed since.
  */
-static inline struct dynmap_buf *dynmap_cache_look(struct dynmap_cache *cache, u64 pbn, u8 kind,
-						   u8 level, u64 base, u32 crc)
+static inline struct dynmap_buf *dynmap_cache_find_verified(struct dynmap_cache *cache, u64 pbn,
+							    u8 kind, u8 level, u64 base, u32 crc)
 {
-	struct dynmap_buf *buf = dynmap_cache_peek(cache, pbn);
+	struct dynmap_buf *buf = dynmap_cache_find(cache, pbn);
 	const struct dynmap_disk_node *node;
 
 	if (!buf)

@@ -170,7 +170,7 @@ static void test_written_node_comes_back(void **state)
 	assert_memory_equal(node, disk_copy(bench, &miss, 1), DYNMAP_BLOCK_BYTES);
 	/* It is there already: inserting drops the newcomer. */
 	dynmap_cache_insert(&bench->cache, fetched);
-	assert_ptr_equal(dynmap_cache_peek(&bench->cache, miss.ptr.pbn[0]), buf);
+	assert_ptr_equal(dynmap_cache_find(&bench->cache, miss.ptr.pbn[0]), buf);
 	assert_int_equal(bench->cache.healed, 0);
 }
 
@@ -329,23 +329,23 @@ static void test_read_late(void **state)
 	stock(bench, 1);
 	dynmap_node_shadow(cache, buf, &ptr, &unshared);
 	dynmap_cache_insert(cache, late);
-	assert_ptr_equal(dynmap_cache_peek(cache, miss.ptr.pbn[0]), late);
+	assert_ptr_equal(dynmap_cache_find(cache, miss.ptr.pbn[0]), late);
 	/* A new node takes the place. */
 	clean = cache->nr_clean;
 	cache->stock[0][cache->nr_stock[0]++] = miss.ptr.pbn[0];
 	cache->stock[1][cache->nr_stock[1]++] = miss.ptr.pbn[1];
 	other = dynmap_node_new(cache, DYNMAP_TREE_VOLUME, 1, 9, 78);
-	assert_ptr_equal(dynmap_cache_peek(cache, miss.ptr.pbn[0]), other);
+	assert_ptr_equal(dynmap_cache_find(cache, miss.ptr.pbn[0]), other);
 	assert_int_equal(cache->nr_clean, clean - 1);
 	dynmap_node_drop(cache, other);
-	assert_null(dynmap_cache_peek(cache, miss.ptr.pbn[0]));
+	assert_null(dynmap_cache_find(cache, miss.ptr.pbn[0]));
 	/* Two checkpoints later it is not even taken. */
 	miss.epoch = cache->epoch;
 	late = dynmap_node_fetch(cache, &miss, dynmap_buf_alloc());
 	checkpoint(bench);
 	checkpoint(bench);
 	dynmap_cache_insert(cache, late);
-	assert_null(dynmap_cache_peek(cache, miss.ptr.pbn[0]));
+	assert_null(dynmap_cache_find(cache, miss.ptr.pbn[0]));
 }
 
 /*
@@ -414,8 +414,8 @@ static void test_shadow(void **state)
 	assert_int_not_equal(ptr.pbn[1], old.pbn[1]);
 	assert_true(buf->orphan);
 	assert_int_equal(le64_to_cpu(dynmap_node_head(copy)->epoch), 6);
-	assert_null(dynmap_cache_peek(cache, old.pbn[0]));
-	assert_ptr_equal(dynmap_cache_peek(cache, ptr.pbn[0]), copy);
+	assert_null(dynmap_cache_find(cache, old.pbn[0]));
+	assert_ptr_equal(dynmap_cache_find(cache, ptr.pbn[0]), copy);
 	assert_int_equal(cache->events.blocks, 6);
 	memset(dynmap_node_head(copy)->payload, 2, DYNMAP_NODE_PAYLOAD);
 	spare = cache->nr_spare;
@@ -446,13 +446,13 @@ static void test_drop(void **state)
 	u64 pbn = dirty->pbn[0];
 
 	dynmap_node_drop(cache, dirty);
-	assert_null(dynmap_cache_peek(cache, pbn));
+	assert_null(dynmap_cache_find(cache, pbn));
 	assert_int_equal(cache->nr_dirty, 0);
 	clean = new_node(bench, 1);
 	checkpoint(bench);
 	pbn = clean->pbn[0];
 	dynmap_node_drop(cache, clean);
-	assert_null(dynmap_cache_peek(cache, pbn));
+	assert_null(dynmap_cache_find(cache, pbn));
 	assert_int_equal(cache->nr_clean, 0);
 	sealed = new_node(bench, 1);
 	dynmap_node_seal(cache, sealed);
@@ -486,7 +486,7 @@ static void test_clean_nodes_are_bounded(void **state)
 	}
 	assert_int_equal(cache->nr_clean, cache->limit);
 	for (i = 0; i < 600; i++)
-		left += !!dynmap_cache_peek(cache, pbn[i]);
+		left += !!dynmap_cache_find(cache, pbn[i]);
 	assert_int_equal(left, cache->limit);
 }
 
@@ -557,7 +557,7 @@ static void test_shrinks(void **state)
 	dynmap_cache_shrink(cache, 100000);
 	assert_int_equal(cache->nr_clean, 256);
 	assert_int_equal(cache->nr_dirty, 1);
-	assert_ptr_equal(dynmap_cache_peek(cache, dirty->pbn[0]), dirty);
+	assert_ptr_equal(dynmap_cache_find(cache, dirty->pbn[0]), dirty);
 }
 
 /* Spare buffers count, and those that nobody needs go, some at a time. */
@@ -603,8 +603,8 @@ static void test_recycles(void **state)
 	assert_int_equal(count, spare + 400 - DYNMAP_MIN_CLEAN / 2);
 	assert_int_equal(dynmap_cache_recycle(cache, 3), 0);
 	assert_int_equal(cache->nr_clean, DYNMAP_MIN_CLEAN / 2);
-	assert_ptr_equal(dynmap_cache_peek(cache, seen->pbn[0]), seen);
-	assert_ptr_equal(dynmap_cache_peek(cache, dirty->pbn[0]), dirty);
+	assert_ptr_equal(dynmap_cache_find(cache, seen->pbn[0]), seen);
+	assert_ptr_equal(dynmap_cache_find(cache, dirty->pbn[0]), dirty);
 }
 
 int main(void)
