@@ -56,7 +56,7 @@ u64 dynmap_alloc_data_free(const struct dynmap_alloc *alloc)
 static u64 dynmap_alloc_data_now(const struct dynmap_alloc *alloc, u64 promised)
 {
 	u64 kept = dynmap_alloc_kept(alloc, 0) + dynmap_alloc_owed(alloc) +
-		   dynmap_alloc_kills(alloc) + promised * alloc->cache->copies;
+		   dynmap_alloc_dead_list(alloc) + promised * alloc->cache->copies;
 	u64 places = dynmap_alloc_places(alloc);
 
 	return min(places > kept ? places - kept : 0, dynmap_alloc_data_free(alloc));
@@ -298,11 +298,11 @@ int dynmap_alloc_drain(struct dynmap_alloc *alloc, struct dynmap_op *op)
 static bool dynmap_alloc_is_owing(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent)
 {
 	u64 least = dynmap_alloc_owed_least(alloc) +
-		    dynmap_kills_owed(alloc->cache) * alloc->cache->copies;
+		    dynmap_dead_list_owed(alloc->cache) * alloc->cache->copies;
 	u64 kept = dynmap_alloc_kept(alloc, urgent);
 
-	if (urgent < DYNMAP_URGENT_KILLS)
-		kept += dynmap_alloc_kills(alloc);
+	if (urgent < DYNMAP_URGENT_DEAD_LIST)
+		kept += dynmap_alloc_dead_list(alloc);
 	return dynmap_alloc_owed(alloc) > least &&
 	       dynmap_alloc_places(alloc) >= least + kept + nodes * alloc->cache->copies;
 }
@@ -311,7 +311,7 @@ int dynmap_alloc_no_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent)
 {
 	if (urgent < DYNMAP_URGENT_CHECKPOINT &&
 	    (dynmap_meta_quarantined(alloc) || alloc->cache->given_up ||
-	     dynmap_alloc_kills_move(alloc) || dynmap_alloc_is_owing(alloc, nodes, urgent)))
+	     dynmap_alloc_dead_list_move(alloc) || dynmap_alloc_is_owing(alloc, nodes, urgent)))
 		return -EBUSY;
 	return -ENOSPC;
 }
@@ -506,7 +506,7 @@ static int dynmap_alloc_no_data(const struct dynmap_alloc *alloc)
 
 	if (alloc->promised && dynmap_alloc_data_now(alloc, 0))
 		return -EINPROGRESS;
-	soon = alloc->quarantined || dynmap_alloc_kills_move(alloc) ||
+	soon = alloc->quarantined || dynmap_alloc_dead_list_move(alloc) ||
 	       dynmap_zones_may_go(alloc) || dynmap_alloc_data_free(alloc);
 	return soon ? -EBUSY : -ENOSPC;
 }

@@ -180,9 +180,9 @@ static __hot int dynmap_map_prepare(struct dynmap_table *table, struct dynmap_vo
 {
 	int ret = dynmap_volume_refresh(table, volume, op);
 
-	/* In replay kills wait for its end: settling them takes what the run did not take there. */
+	/* In replay dead extents wait for its end: to resolve them takes what the run did not. */
 	if (!ret && !table->journal->replaying)
-		ret = dynmap_family_settle_due(&table->family, op);
+		ret = dynmap_family_resolve_due(&table->family, op);
 	if (!ret)
 		ret = dynmap_alloc_reserve(table->alloc, dynmap_btree_worst(&volume->map), 3, op);
 	return ret ? ret : dynmap_journal_reserve(table->journal, 1, op);
@@ -591,7 +591,7 @@ static __hot void dynmap_give_up(struct dynmap_table *table, struct dynmap_volum
 				 const struct dynmap_extent *extent, u64 from, u64 to)
 {
 	const struct dynmap_share *share = &volume->map.share;
-	struct dynmap_kill kill = {
+	struct dynmap_dead_extent dead = {
 		.pbn = extent->pbn + (from - extent->lbn),
 		.len = to - from,
 		.birth = extent->birth,
@@ -600,11 +600,11 @@ static __hot void dynmap_give_up(struct dynmap_table *table, struct dynmap_volum
 	};
 
 	if (dynmap_share_has(share, extent->birth)) {
-		dynmap_kills_add(table->cache, &kill);
+		dynmap_dead_list_add(table->cache, &dead);
 		return;
 	}
-	dynmap_alloc_free(table->alloc, kill.pbn, kill.len);
-	volume->exclusive -= kill.len;
+	dynmap_alloc_free(table->alloc, dead.pbn, dead.len);
+	volume->exclusive -= dead.len;
 }
 
 /* Map the first blocks of a redirected write, as far as one record or gap goes. */

@@ -141,10 +141,10 @@ int __must_check dynmap_alloc_reserve(struct dynmap_alloc *alloc, u32 nodes, u32
 /* Learn what the node cache took and gave up. 0, -ENOMEM (buffers); as dynmap_space_load(). */
 int __must_check dynmap_alloc_drain(struct dynmap_alloc *alloc, struct dynmap_op *op);
 
-#define DYNMAP_KILLS_MANY	4096	/* some are seen to then */
-#define DYNMAP_KILL_NODES	2	/* that each may add for good: by a split, a root */
-#define DYNMAP_KILL_WORST	(3 * (DYNMAP_MAX_LEVELS + 2))	/* that a step with one may take */
-#define DYNMAP_KILLS_PER_LEAF	64	/* of the kill tree, at least, its inner nodes included */
+#define DYNMAP_DEAD_LIST_MANY	4096	/* some are seen to then */
+#define DYNMAP_DEAD_NODES	2	/* that each may add for good: by a split, a root */
+#define DYNMAP_DEAD_WORST	(3 * (DYNMAP_MAX_LEVELS + 2))	/* that a step with one may take */
+#define DYNMAP_DEAD_LIST_PER_LEAF	64	/* of their tree, inner nodes included, at least */
 #define DYNMAP_SPLIT_RECORDS	32	/* added to the space tree for each leaf that is split */
 
 /*
@@ -175,17 +175,17 @@ static inline u64 dynmap_tally_owed(const struct dynmap_tally *tally)
 }
 
 /*
- * Nodes that take a place when the kills that wait are entered in their tree, and those that
+ * Nodes that take a place when the dead extents that wait are entered in their tree, and those that
  * waited at the last checkpoint leave it. They are entered in ascending order and leave at the
  * end: all leaves but the last two are full by fifteen sixteenths.
  */
-static inline u64 dynmap_kills_owed(const struct dynmap_cache *cache)
+static inline u64 dynmap_dead_list_owed(const struct dynmap_cache *cache)
 {
-	const struct dynmap_tally *tally = &cache->tally[DYNMAP_TREE_KILL];
+	const struct dynmap_tally *tally = &cache->tally[DYNMAP_TREE_DEAD];
 
-	if (!cache->kills.count && !tally->nodes[0])
+	if (!cache->dead_list.count && !tally->nodes[0])
 		return 0;
-	return cache->kills.count / DYNMAP_KILLS_PER_LEAF + tally->nodes[1] + 3;
+	return cache->dead_list.count / DYNMAP_DEAD_LIST_PER_LEAF + tally->nodes[1] + 3;
 }
 
 /*
@@ -198,7 +198,7 @@ static inline u64 dynmap_alloc_owed(const struct dynmap_alloc *alloc)
 
 	return dynmap_alloc_owed_by(alloc, dynmap_tally_owed(&tally[DYNMAP_TREE_VOLUME]) +
 				    dynmap_tally_owed(&tally[DYNMAP_TREE_SNAPSHOT]) +
-				    dynmap_kills_owed(alloc->cache) +
+				    dynmap_dead_list_owed(alloc->cache) +
 				    dynmap_tally_clean(space, 0) + dynmap_tally_clean(space, 1),
 				    alloc->space.nr_dirty);
 }
@@ -225,10 +225,10 @@ static inline u64 dynmap_alloc_kept(const struct dynmap_alloc *alloc, u8 urgent)
 	return alloc->floor >> (urgent + 1);
 }
 
-/* Blocks that the kills that wait may take for good: operations that add others leave them. */
-static inline u64 dynmap_alloc_kills(const struct dynmap_alloc *alloc)
+/* Blocks that dead extents may take for good: operations that add others leave them. */
+static inline u64 dynmap_alloc_dead_list(const struct dynmap_alloc *alloc)
 {
-	return (u64)alloc->cache->kills.count * DYNMAP_KILL_NODES * alloc->cache->copies;
+	return (u64)alloc->cache->dead_list.count * DYNMAP_DEAD_NODES * alloc->cache->copies;
 }
 
 /*
@@ -241,34 +241,34 @@ static inline bool dynmap_alloc_room(const struct dynmap_alloc *alloc, u32 nodes
 
 	if (urgent < DYNMAP_URGENT_CHECKPOINT)
 		keep = dynmap_alloc_owed(alloc) + dynmap_alloc_kept(alloc, urgent);
-	if (urgent < DYNMAP_URGENT_KILLS)
-		keep += dynmap_alloc_kills(alloc);
+	if (urgent < DYNMAP_URGENT_DEAD_LIST)
+		keep += dynmap_alloc_dead_list(alloc);
 	return dynmap_alloc_places(alloc) >= keep + nodes * alloc->cache->copies;
 }
 
-/* Will a checkpoint, which begins with that, settle some of the kills that wait? */
-static inline bool dynmap_alloc_kills_move(const struct dynmap_alloc *alloc)
+/* Will a checkpoint, which begins with that, resolve some of the dead extents that wait? */
+static inline bool dynmap_alloc_dead_list_move(const struct dynmap_alloc *alloc)
 {
-	return alloc->cache->kills.count &&
-	       dynmap_alloc_room(alloc, DYNMAP_KILL_WORST, DYNMAP_URGENT_KILLS);
+	return alloc->cache->dead_list.count &&
+	       dynmap_alloc_room(alloc, DYNMAP_DEAD_WORST, DYNMAP_URGENT_DEAD_LIST);
 }
 
 /* Why there is none: -EBUSY: a checkpoint will make some; -ENOSPC: there is too little. */
 int dynmap_alloc_no_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent);
 
 /* More do not wait: what a checkpoint takes for them is no more than a quarter of the floor. */
-static inline bool dynmap_alloc_most_kills(const struct dynmap_alloc *alloc)
+static inline bool dynmap_alloc_most_dead_list(const struct dynmap_alloc *alloc)
 {
-	return alloc->cache->kills.count > min_t(u64, DYNMAP_KILLS_MANY, 8 * alloc->floor);
+	return alloc->cache->dead_list.count > min_t(u64, DYNMAP_DEAD_LIST_MANY, 8 * alloc->floor);
 }
 
 /*
- * Is more than a part of what is free kept for the kills that wait? Each counts with the most
+ * Is more than a part of what is free kept for dead extents that wait? Each counts with the most
  * that it may need, which is many times what it needs: that must not pass for want of space.
  */
-static inline bool dynmap_alloc_many_kills(const struct dynmap_alloc *alloc)
+static inline bool dynmap_alloc_many_dead_list(const struct dynmap_alloc *alloc)
 {
-	return dynmap_alloc_kills(alloc) > dynmap_alloc_places(alloc) / 8;
+	return dynmap_alloc_dead_list(alloc) > dynmap_alloc_places(alloc) / 8;
 }
 
 /* Is there space on one device only? While a second one is added, the first one is alone. */

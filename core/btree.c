@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * B-trees, see core/btree.h. Callers: space and alloc (space tree), family (snapshot,
- * divergence and kill trees), volume and table (volume and map trees), pool (segment tree).
+ * divergence and dead extent trees), volume and table (volume and map trees), pool (segment tree).
  *
  * Inner nodes are kept with two entries free below the path being written, so
  * that one leaf can be split twice: for room, and because a map record's key
@@ -20,7 +20,7 @@ static const u16 dynmap_record_sizes[] = {
 	[DYNMAP_TREE_SEGMENT] = sizeof(struct dynmap_disk_segment),
 	[DYNMAP_TREE_SNAPSHOT] = sizeof(struct dynmap_disk_snapshot),
 	[DYNMAP_TREE_DIVERGENCE] = sizeof(struct dynmap_disk_divergence),
-	[DYNMAP_TREE_KILL] = sizeof(struct dynmap_disk_kill),
+	[DYNMAP_TREE_DEAD] = sizeof(struct dynmap_disk_dead),
 };
 
 u32 dynmap_btree_record_bytes(u8 kind)
@@ -115,15 +115,15 @@ static const char *dynmap_check_divergence(const struct dynmap_geometry *geo,
 	return NULL;
 }
 
-static const char *dynmap_check_kill(const struct dynmap_geometry *geo,
-				     const struct dynmap_disk_kill *kill)
+static const char *dynmap_check_dead(const struct dynmap_geometry *geo,
+				     const struct dynmap_disk_dead *dead)
 {
-	u32 len = le32_to_cpu(kill->len);
+	u32 len = le32_to_cpu(dead->len);
 
 	if (!len || len > DYNMAP_SEGMENT_BLOCKS ||
-	    !dynmap_pbn_valid(geo, le64_to_cpu(kill->pbn), len))
-		return "kill address";
-	return kill->side > 1 || kill->is_node > 1 ? "kill side" : NULL;
+	    !dynmap_pbn_valid(geo, le64_to_cpu(dead->pbn), len))
+		return "dead extent address";
+	return dead->side > 1 || dead->is_node > 1 ? "dead extent side" : NULL;
 }
 
 static const char *dynmap_check_leaf(const struct dynmap_geometry *geo,
@@ -148,8 +148,8 @@ static const char *dynmap_check_leaf(const struct dynmap_geometry *geo,
 			failed = dynmap_check_map(geo, record, key, &end);
 		else if (node->kind == DYNMAP_TREE_DIVERGENCE)
 			failed = dynmap_check_divergence(geo, record, &end);
-		else if (node->kind == DYNMAP_TREE_KILL)
-			failed = dynmap_check_kill(geo, record);
+		else if (node->kind == DYNMAP_TREE_DEAD)
+			failed = dynmap_check_dead(geo, record);
 		if (failed)
 			return failed;
 	}

@@ -46,7 +46,7 @@ bool dynmap_pool_is_changed(const struct dynmap_pool *pool)
 	return pool->cache.nr_dirty || pool->cache.nr_heal || pool->cache.given_up ||
 	       pool->alloc.space.nr_dirty || dynmap_journal_pending(&pool->journal) ||
 	       pool->alloc.quarantine.blocks ||
-	       dynmap_alloc_kills_move(&pool->alloc) || dynmap_zones_may_go(&pool->alloc);
+	       dynmap_alloc_dead_list_move(&pool->alloc) || dynmap_zones_may_go(&pool->alloc);
 }
 
 /* The trees that the superblock tells of. */
@@ -75,7 +75,7 @@ int dynmap_pool_checkpoint_prepare(struct dynmap_pool *pool, struct dynmap_op *o
 		return -EROFS;
 	pool->prepared++;
 	op->urgent = DYNMAP_URGENT_CHECKPOINT;
-	ret = dynmap_family_settle_most(&pool->table.family, most, op);
+	ret = dynmap_family_resolve_most(&pool->table.family, most, op);
 	if (ret)
 		return ret;
 	if (!pool->cache.nr_spare)
@@ -126,11 +126,11 @@ int dynmap_pool_checkpoint_begin(struct dynmap_pool *pool, struct dynmap_op *op)
 	dynmap_btree_root(&pool->alloc.space.tree, &sb->space_root);
 	dynmap_btree_root(&pool->segments, &sb->segment_root);
 	dynmap_btree_root(&pool->table.family.snaps, &sb->snapshot_root);
-	dynmap_btree_root(&pool->table.family.waiting, &sb->kill_root);
+	dynmap_btree_root(&pool->table.family.waiting, &sb->dead_root);
 	dynmap_tally_store(&pool->cache.tally[DYNMAP_TREE_VOLUME], &sb->volume_tally);
 	dynmap_tally_store(&pool->cache.tally[DYNMAP_TREE_SPACE], &sb->space_tally);
 	dynmap_tally_store(&pool->cache.tally[DYNMAP_TREE_SNAPSHOT], &sb->snapshot_tally);
-	dynmap_tally_store(&pool->cache.tally[DYNMAP_TREE_KILL], &sb->kill_tally);
+	dynmap_tally_store(&pool->cache.tally[DYNMAP_TREE_DEAD], &sb->dead_tally);
 	sb->epoch = cpu_to_le64(pool->cache.epoch);
 	sb->generation = cpu_to_le32(pool->cache.generation);
 	sb->incarnation = cpu_to_le64(pool->journal.incarnation);

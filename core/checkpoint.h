@@ -37,7 +37,7 @@ void dynmap_pool_commit_end(struct dynmap_pool *pool, int error);
 /*
  * A checkpoint, likewise; one at a time. Commits go on while it is written: until it is
  * durable their records continue the journal of the epoch before.
- * Step 0, optional: settle kills as far as there is room, let empty zones of metadata go
+ * Step 0, optional: resolve dead extents as far as there is room, let empty zones of metadata go
  * back to data, and bring what is derived up to date, in bounded steps, so that step 1
  * holds the lock for a short time. 0: go on; -EINPROGRESS: call again; else as step 1.
  */

@@ -5,8 +5,8 @@
  */
 #include "core/family.h"
 
-#define DYNMAP_KILL_RUN		32	/* kills that are entered in one leaf at once */
-#define DYNMAP_KILL_STEPS	64	/* leaves that are seen to at a time, when many wait */
+#define DYNMAP_DEAD_RUN		32	/* dead extents that are entered in one leaf at once */
+#define DYNMAP_DEAD_STEPS	64	/* leaves that are seen to at a time, when many wait */
 #define DYNMAP_CLIMB_MOST	1024	/* nodes that a climb visits at once */
 
 void dynmap_family_init(struct dynmap_family *family, struct dynmap_cache *cache,
@@ -21,7 +21,7 @@ void dynmap_family_init(struct dynmap_family *family, struct dynmap_cache *cache
 	INIT_LIST_HEAD(&family->changed);
 	INIT_LIST_HEAD(&family->entered);
 	dynmap_btree_init(&family->snaps, cache, DYNMAP_TREE_SNAPSHOT, 0, &sb->snapshot_root);
-	dynmap_btree_init(&family->waiting, cache, DYNMAP_TREE_KILL, 0, &sb->kill_root);
+	dynmap_btree_init(&family->waiting, cache, DYNMAP_TREE_DEAD, 0, &sb->dead_root);
 }
 
 static void dynmap_snap_free(struct dynmap_family *family, struct dynmap_snap *snap)
@@ -434,24 +434,24 @@ static int dynmap_divergence_find(struct dynmap_snap *snap, u64 pbn, struct dynm
 	return 0;
 }
 
-/* May the first blocks of a kill be freed, if it comes to that? -EUCLEAN if not. */
-static int dynmap_kill_check(struct dynmap_family *family, const struct dynmap_kill *kill,
+/* May the first blocks of a dead extent be freed, if it comes to that? -EUCLEAN if not. */
+static int dynmap_dead_check(struct dynmap_family *family, const struct dynmap_dead_extent *dead,
 			     u32 len, u32 floor, struct dynmap_op *op)
 {
 	/* Of a node dynmap_alloc_drain() finds out. */
-	if (kill->is_node || kill->birth <= floor)
+	if (dead->is_node || dead->birth <= floor)
 		return 0;
-	return dynmap_alloc_may_free(family->alloc, kill->pbn, len, op);
+	return dynmap_alloc_may_free(family->alloc, dead->pbn, len, op);
 }
 
-/* The first blocks of a kill, which were checked, are free, or killed at the node's parent. */
-static void dynmap_kill_rise(struct dynmap_family *family, struct dynmap_snap *snap,
-			     struct dynmap_kill *kill, u32 len, u32 floor)
+/* The first blocks of a dead extent, which were checked, are free, or dead at the node's parent. */
+static void dynmap_dead_rise(struct dynmap_family *family, struct dynmap_snap *snap,
+			     struct dynmap_dead_extent *dead, u32 len, u32 floor)
 {
-	struct dynmap_kill next = *kill;
+	struct dynmap_dead_extent next = *dead;
 
-	kill->pbn += len;
-	kill->len -= len;
+	dead->pbn += len;
+	dead->len -= len;
 	next.len = len;
 	if (next.birth > floor) {
 		if (!next.is_node)
@@ -462,78 +462,80 @@ static void dynmap_kill_rise(struct dynmap_family *family, struct dynmap_snap *s
 	}
 	next.node = dynmap_snap_parent(snap);
 	next.side = dynmap_snap_side(snap);
-	dynmap_kills_add(family->cache, &next);
+	dynmap_dead_list_add(family->cache, &next);
 }
 
-/* The other side killed the first blocks before: take them out of their entry. */
-static int dynmap_kill_match(struct dynmap_family *family, struct dynmap_snap *snap,
-			     struct dynmap_kill *kill, const struct dynmap_disk_divergence *entry,
-			     u32 floor, struct dynmap_path *path, struct dynmap_op *op)
+/* The other side gave up the first blocks before: take them out of their entry. */
+static int dynmap_dead_match(struct dynmap_family *family, struct dynmap_snap *snap,
+			     struct dynmap_dead_extent *dead,
+			     const struct dynmap_disk_divergence *entry, u32 floor,
+			     struct dynmap_path *path, struct dynmap_op *op)
 {
 	u64 first = le64_to_cpu(entry->pbn), end = dynmap_divergence_end(entry), stop;
 	struct dynmap_disk_divergence left[2];
 	u32 count = 0;
 	int ret;
 
-	if (entry->side == kill->side || le32_to_cpu(entry->birth) != kill->birth ||
-	    entry->is_node != kill->is_node) {
-		dynmap_err("snapshot node %llu: block %llu was killed already",
-			   (unsigned long long)snap->id, (unsigned long long)kill->pbn);
+	if (entry->side == dead->side || le32_to_cpu(entry->birth) != dead->birth ||
+	    entry->is_node != dead->is_node) {
+		dynmap_err("snapshot node %llu: block %llu was given up already",
+			   (unsigned long long)snap->id, (unsigned long long)dead->pbn);
 		return -EUCLEAN;
 	}
-	stop = min(end, kill->pbn + kill->len);
-	ret = dynmap_kill_check(family, kill, stop - kill->pbn, floor, op);
+	stop = min(end, dead->pbn + dead->len);
+	ret = dynmap_dead_check(family, dead, stop - dead->pbn, floor, op);
 	if (ret)
 		return ret;
-	if (first < kill->pbn) {
+	if (first < dead->pbn) {
 		left[count] = *entry;
-		left[count++].len = cpu_to_le32(kill->pbn - first);
+		left[count++].len = cpu_to_le32(dead->pbn - first);
 	}
 	if (stop < end) {
 		left[count] = *entry;
 		left[count].pbn = cpu_to_le64(stop);
 		left[count++].len = cpu_to_le32(end - stop);
 	}
-	dynmap_btree_write_path(&snap->divergence, kill->pbn, 1, path);
+	dynmap_btree_write_path(&snap->divergence, dead->pbn, 1, path);
 	memcpy(dynmap_leaf_splice(path, path->slot[0], 1, count), left, count * sizeof(*left));
 	if (!count)
 		dynmap_btree_prune(&snap->divergence, path);
 	dynmap_snap_changed(snap);
-	dynmap_kill_rise(family, snap, kill, stop - kill->pbn, floor);
+	dynmap_dead_rise(family, snap, dead, stop - dead->pbn, floor);
 	return 0;
 }
 
-static struct dynmap_disk_divergence dynmap_kill_entry(const struct dynmap_kill *kill, u32 len)
+static struct dynmap_disk_divergence
+dynmap_dead_entry(const struct dynmap_dead_extent *dead, u32 len)
 {
 	return (struct dynmap_disk_divergence){
-		.pbn = cpu_to_le64(kill->pbn),
+		.pbn = cpu_to_le64(dead->pbn),
 		.len = cpu_to_le32(len),
-		.birth = cpu_to_le32(kill->birth),
-		.side = kill->side,
-		.is_node = kill->is_node,
+		.birth = cpu_to_le32(dead->birth),
+		.side = dead->side,
+		.is_node = dead->is_node,
 	};
 }
 
-/* Enter the first blocks of a kill, up to @limit, at @path; joined with the entry before. */
-static void dynmap_kill_enter(struct dynmap_snap *snap, struct dynmap_kill *kill, u64 limit,
+/* Enter the first blocks of a dead extent, up to @limit, at @path; joined with the entry before. */
+static void dynmap_dead_enter(struct dynmap_snap *snap, struct dynmap_dead_extent *dead, u64 limit,
 			      struct dynmap_path *path)
 {
-	u32 len = min((u64)kill->len, limit - kill->pbn);
-	struct dynmap_disk_divergence entry = dynmap_kill_entry(kill, len), *at;
+	u32 len = min((u64)dead->len, limit - dead->pbn);
+	struct dynmap_disk_divergence entry = dynmap_dead_entry(dead, len), *at;
 
-	dynmap_btree_write_path(&snap->divergence, kill->pbn, 1, path);
+	dynmap_btree_write_path(&snap->divergence, dead->pbn, 1, path);
 	at = dynmap_divergence(path->buf[0], path->slot[0]);
-	if (path->slot[0] >= 0 && dynmap_divergence_end(at) == kill->pbn &&
+	if (path->slot[0] >= 0 && dynmap_divergence_end(at) == dead->pbn &&
 	    at->birth == entry.birth && at->side == entry.side && at->is_node == entry.is_node &&
-	    dynmap_pbn_index(kill->pbn)) {
+	    dynmap_pbn_index(dead->pbn)) {
 		at->len = cpu_to_le32(le32_to_cpu(at->len) + len);
 	} else {
 		at = dynmap_leaf_splice(path, path->slot[0] + 1, 0, 1);
 		*at = entry;
 	}
 	dynmap_snap_changed(snap);
-	kill->pbn += len;
-	kill->len -= len;
+	dead->pbn += len;
+	dead->len -= len;
 }
 
 /* Append an entry to the @count that a leaf begins with; joined with the last one. */
@@ -554,19 +556,21 @@ static __always_inline u32 dynmap_divergence_append(struct dynmap_disk_divergenc
 }
 
 /*
- * Take out kills that wait beside one that was entered at @path and belong in the same
+ * Take out dead extents that wait beside one that was entered at @path and belong in the same
  * leaf, in ascending order: how many, at most @most.
  */
-static __hot u32 dynmap_kills_gather(struct dynmap_family *family, const struct dynmap_snap *snap,
-				     const struct dynmap_kill *kill, const struct dynmap_path *path,
-				     struct dynmap_kill **run, u32 most)
+static __hot u32 dynmap_dead_list_gather(struct dynmap_family *family,
+					 const struct dynmap_snap *snap,
+					 const struct dynmap_dead_extent *dead,
+					 const struct dynmap_path *path,
+					 struct dynmap_dead_extent **run, u32 most)
 {
 	u64 low = dynmap_node_base(path->buf[0]);
-	struct dynmap_kill *other, *rest = NULL;
+	struct dynmap_dead_extent *other, *rest = NULL;
 	u32 count = 0, seen, i;
 
-	for (seen = 0; seen < 2 * DYNMAP_KILL_RUN && count < most; seen++) {
-		other = dynmap_kills_take_beside(family->cache, kill);
+	for (seen = 0; seen < 2 * DYNMAP_DEAD_RUN && count < most; seen++) {
+		other = dynmap_dead_list_take_beside(family->cache, dead);
 		if (!other)
 			break;
 		if (other->node != snap->id || other->birth > dynmap_snap_generation(snap) ||
@@ -582,17 +586,18 @@ static __hot u32 dynmap_kills_gather(struct dynmap_family *family, const struct 
 	while (rest) {
 		other = rest;
 		rest = other->next;
-		dynmap_kills_put(family->cache, other);
+		dynmap_dead_list_put(family->cache, other);
 	}
 	return count;
 }
 
 /*
- * Enter a run of kills in one leaf, which is writable: its entries are moved once for
+ * Enter a run of dead extents in one leaf, which is writable: its entries are moved once for
  * all of them. What meets an entry that is there is left.
  */
-static __hot void dynmap_kills_merge(struct dynmap_family *family, struct dynmap_kill **run,
-				     u32 count, struct dynmap_path *path)
+static __hot void dynmap_dead_list_merge(struct dynmap_family *family,
+					 struct dynmap_dead_extent **run, u32 count,
+					 struct dynmap_path *path)
 {
 	struct dynmap_buf *scratch = list_first_entry(&family->cache->spare, struct dynmap_buf,
 						      list);
@@ -611,22 +616,22 @@ static __hot void dynmap_kills_merge(struct dynmap_family *family, struct dynmap
 			n = dynmap_divergence_append(first, n, &old[i++]);
 			continue;
 		}
-		entry = dynmap_kill_entry(run[k], run[k]->len);
+		entry = dynmap_dead_entry(run[k], run[k]->len);
 		if ((!n || dynmap_divergence_end(&first[n - 1]) <= pbn) &&
 		    (i == entries - from || le64_to_cpu(old[i].pbn) >= pbn + run[k]->len)) {
 			n = dynmap_divergence_append(first, n, &entry);
 			run[k]->len = 0;
 		}
-		dynmap_kills_put(family->cache, run[k++]);
+		dynmap_dead_list_put(family->cache, run[k++]);
 	}
 	dynmap_leaf_splice(path, from, entries - from, n - from);
 }
 
-/* See to the first blocks of a kill at a node that is not dying. */
-static __hot int dynmap_kill_at(struct dynmap_family *family, struct dynmap_snap *snap,
-				struct dynmap_kill *kill, struct dynmap_op *op)
+/* See to the first blocks of a dead extent at a node that is not dying. */
+static __hot int dynmap_dead_at(struct dynmap_family *family, struct dynmap_snap *snap,
+				struct dynmap_dead_extent *dead, struct dynmap_op *op)
 {
-	struct dynmap_kill *run[DYNMAP_KILL_RUN] __uninitialized;
+	struct dynmap_dead_extent *run[DYNMAP_DEAD_RUN] __uninitialized;
 	const struct dynmap_disk_divergence *entry;
 	struct dynmap_path path __uninitialized;
 	struct dynmap_share above;
@@ -635,7 +640,7 @@ static __hot int dynmap_kill_at(struct dynmap_family *family, struct dynmap_snap
 	int ret;
 
 	/* Nodes that are brought into memory may take buffers: what is reserved comes after. */
-	ret = dynmap_divergence_find(snap, kill->pbn, &path, &entry, &limit, op);
+	ret = dynmap_divergence_find(snap, dead->pbn, &path, &entry, &limit, op);
 	if (!ret && entry)
 		ret = dynmap_family_share(family, dynmap_snap_parent(snap), dynmap_snap_side(snap),
 					  false, &above, op);
@@ -645,116 +650,116 @@ static __hot int dynmap_kill_at(struct dynmap_family *family, struct dynmap_snap
 	if (ret)
 		return ret;
 	if (entry)
-		return dynmap_kill_match(family, snap, kill, entry, above.generation, &path, op);
-	dynmap_kill_enter(snap, kill, limit, &path);
+		return dynmap_dead_match(family, snap, dead, entry, above.generation, &path, op);
+	dynmap_dead_enter(snap, dead, limit, &path);
 	count = dynmap_btree_capacity(DYNMAP_TREE_DIVERGENCE) - dynmap_node_count(path.buf[0]);
-	count = dynmap_kills_gather(family, snap, kill, &path, run,
-				    min_t(u32, count, DYNMAP_KILL_RUN));
+	count = dynmap_dead_list_gather(family, snap, dead, &path, run,
+					min_t(u32, count, DYNMAP_DEAD_RUN));
 	if (count)
-		dynmap_kills_merge(family, run, count, &path);
+		dynmap_dead_list_merge(family, run, count, &path);
 	return 0;
 }
 
 /*
- * Where a kill comes to: dying nodes let pass what their survivor's side gives up. NULL
+ * Where a dead extent comes to: dying nodes let pass what their survivor's side gives up. NULL
  * if nobody further up has the blocks; *owner is then the node that counts them.
  */
-static int dynmap_kill_climb(struct dynmap_family *family, struct dynmap_kill *kill,
+static int dynmap_dead_climb(struct dynmap_family *family, struct dynmap_dead_extent *dead,
 			     struct dynmap_snap **snap, struct dynmap_snap **owner,
 			     struct dynmap_op *op)
 {
 	struct dynmap_climb climb __uninitialized;
 	int ret;
 
-	dynmap_climb_begin(&climb, kill->node, kill->side);
-	climb.birth = kill->birth;
+	dynmap_climb_begin(&climb, dead->node, dead->side);
+	climb.birth = dead->birth;
 	ret = dynmap_climb(family, &climb, snap, op);
 	if (ret)
 		return ret;
 	*owner = climb.below;
 	if (*snap) {
-		kill->node = (*snap)->id;
-		kill->side = climb.side;
+		dead->node = (*snap)->id;
+		dead->side = climb.side;
 	}
 	return 0;
 }
 
 /* Nobody has the blocks any more; @owner counts them, if it is not NULL. */
-static int dynmap_kill_free(struct dynmap_family *family, struct dynmap_kill *kill,
+static int dynmap_dead_free(struct dynmap_family *family, struct dynmap_dead_extent *dead,
 			    struct dynmap_snap *owner, struct dynmap_op *op)
 {
 	int ret = dynmap_alloc_reserve(family->alloc, 0, 4, op);
 
 	if (!ret)
-		ret = dynmap_kill_check(family, kill, kill->len, 0, op);
+		ret = dynmap_dead_check(family, dead, dead->len, 0, op);
 	if (ret)
 		return ret;
-	dynmap_alloc_free_late(family->alloc, kill->pbn, kill->len, kill->is_node);
+	dynmap_alloc_free_late(family->alloc, dead->pbn, dead->len, dead->is_node);
 	if (owner) {
-		owner->own -= kill->is_node ? 0 : kill->len;
+		owner->own -= dead->is_node ? 0 : dead->len;
 		dynmap_snap_changed(owner);
 	}
-	kill->len = 0;
+	dead->len = 0;
 	return 0;
 }
 
-/* See to the first kill, or to a part of it. */
-static __hot int dynmap_kill_step(struct dynmap_family *family, struct dynmap_kill *kill,
+/* See to the first dead extent, or to a part of it. */
+static __hot int dynmap_dead_step(struct dynmap_family *family, struct dynmap_dead_extent *dead,
 				  struct dynmap_op *op)
 {
 	struct dynmap_snap *snap, *owner;
-	int ret = dynmap_kill_climb(family, kill, &snap, &owner, op);
+	int ret = dynmap_dead_climb(family, dead, &snap, &owner, op);
 
 	if (ret)
 		return ret;
 	if (!snap)
-		return dynmap_kill_free(family, kill, owner, op);
+		return dynmap_dead_free(family, dead, owner, op);
 	if (!dynmap_snap_is_dying(snap))
-		return dynmap_kill_at(family, snap, kill, op);
-	kill->len = 0;		/* the survivor's */
+		return dynmap_dead_at(family, snap, dead, op);
+	dead->len = 0;		/* the survivor's */
 	return 0;
 }
 
-__hot int dynmap_family_settle(struct dynmap_family *family, u32 most, struct dynmap_op *op)
+__hot int dynmap_family_resolve(struct dynmap_family *family, u32 most, struct dynmap_op *op)
 {
-	struct dynmap_kill *kill;
+	struct dynmap_dead_extent *dead;
 	u8 urgent = op->urgent;
 	int ret = 0;
 
-	op->urgent = DYNMAP_URGENT_KILLS;
+	op->urgent = DYNMAP_URGENT_DEAD_LIST;
 	while (!ret) {
-		kill = dynmap_kills_take(family->cache);
-		if (!kill)
+		dead = dynmap_dead_list_take(family->cache);
+		if (!dead)
 			break;
-		ret = most-- ? dynmap_kill_step(family, kill, op) : -EINPROGRESS;
-		dynmap_kills_put(family->cache, kill);
+		ret = most-- ? dynmap_dead_step(family, dead, op) : -EINPROGRESS;
+		dynmap_dead_list_put(family->cache, dead);
 	}
 	op->urgent = urgent;
 	return ret;
 }
 
-int dynmap_family_settle_most(struct dynmap_family *family, u32 most, struct dynmap_op *op)
+int dynmap_family_resolve_most(struct dynmap_family *family, u32 most, struct dynmap_op *op)
 {
-	int ret = dynmap_family_settle(family, most, op);
+	int ret = dynmap_family_resolve(family, most, op);
 
 	return ret == -EBUSY || ret == -ENOSPC ? 0 : ret;
 }
 
-int dynmap_family_settle_some(struct dynmap_family *family, struct dynmap_op *op)
+int dynmap_family_resolve_some(struct dynmap_family *family, struct dynmap_op *op)
 {
-	u32 most = dynmap_alloc_room(family->alloc, 0, op->urgent) ? DYNMAP_KILL_STEPS : ~0U;
-	int ret = dynmap_family_settle(family, most, op);
+	u32 most = dynmap_alloc_room(family->alloc, 0, op->urgent) ? DYNMAP_DEAD_STEPS : ~0U;
+	int ret = dynmap_family_resolve(family, most, op);
 
 	if (ret == -EINPROGRESS)
 		return 0;
-	if ((ret == -EBUSY || ret == -ENOSPC) && !dynmap_alloc_most_kills(family->alloc))
+	if ((ret == -EBUSY || ret == -ENOSPC) && !dynmap_alloc_most_dead_list(family->alloc))
 		return 0;
 	return ret;
 }
 
-/* What is wrong with a kill record, number @number of those that waited. */
-static const char *dynmap_kill_verify(const struct dynmap_family *family, u64 number,
-				      const struct dynmap_disk_kill *disk)
+/* What is wrong with a dead extent record, number @number of those that waited. */
+static const char *dynmap_dead_verify(const struct dynmap_family *family, u64 number,
+				      const struct dynmap_disk_dead *disk)
 {
 	if (le64_to_cpu(disk->number) != number)
 		return "number";
@@ -767,8 +772,8 @@ static const char *dynmap_kill_verify(const struct dynmap_family *family, u64 nu
 
 int dynmap_family_load(struct dynmap_family *family, struct dynmap_op *op)
 {
-	struct dynmap_disk_kill disk;
-	struct dynmap_kill kill;
+	struct dynmap_disk_dead disk;
+	struct dynmap_dead_extent dead;
 	const char *failed;
 	u64 number;
 	int ret;
@@ -779,12 +784,12 @@ int dynmap_family_load(struct dynmap_family *family, struct dynmap_op *op)
 		ret = dynmap_btree_next(&family->waiting, family->waited, &disk, &number, op);
 		if (ret)
 			return ret == -ENOENT ? 0 : ret;
-		failed = dynmap_kill_verify(family, family->waited, &disk);
+		failed = dynmap_dead_verify(family, family->waited, &disk);
 		if (failed) {
-			dynmap_err("kill %llu: bad %s", (unsigned long long)number, failed);
+			dynmap_err("dead extent %llu: bad %s", (unsigned long long)number, failed);
 			return -EUCLEAN;
 		}
-		kill = (struct dynmap_kill){
+		dead = (struct dynmap_dead_extent){
 			.pbn = le64_to_cpu(disk.pbn),
 			.node = le64_to_cpu(disk.node),
 			.len = le32_to_cpu(disk.len),
@@ -792,22 +797,22 @@ int dynmap_family_load(struct dynmap_family *family, struct dynmap_op *op)
 			.side = disk.side,
 			.is_node = disk.is_node,
 		};
-		dynmap_kills_add(family->cache, &kill);
+		dynmap_dead_list_add(family->cache, &dead);
 	}
 }
 
-/* Enter a kill that waits in the kill tree. */
-static int dynmap_kill_put(struct dynmap_family *family, u64 number, const struct dynmap_kill *kill,
-			   struct dynmap_op *op)
+/* Enter a dead extent that waits in the tree of dead extents. */
+static int dynmap_dead_put(struct dynmap_family *family, u64 number,
+			   const struct dynmap_dead_extent *dead, struct dynmap_op *op)
 {
-	struct dynmap_disk_kill disk = {
+	struct dynmap_disk_dead disk = {
 		.number = cpu_to_le64(number),
-		.pbn = cpu_to_le64(kill->pbn),
-		.node = cpu_to_le64(kill->node),
-		.len = cpu_to_le32(kill->len),
-		.birth = cpu_to_le32(kill->birth),
-		.side = kill->side,
-		.is_node = kill->is_node,
+		.pbn = cpu_to_le64(dead->pbn),
+		.node = cpu_to_le64(dead->node),
+		.len = cpu_to_le32(dead->len),
+		.birth = cpu_to_le32(dead->birth),
+		.side = dead->side,
+		.is_node = dead->is_node,
 	};
 	int ret = dynmap_alloc_reserve(family->alloc, dynmap_btree_worst(&family->waiting), 2, op);
 
@@ -818,8 +823,8 @@ static int dynmap_kill_put(struct dynmap_family *family, u64 number, const struc
 	return ret;
 }
 
-/* Take the last kills out of the kill tree: @count stay. */
-static int dynmap_kills_cut(struct dynmap_family *family, u64 count, struct dynmap_op *op)
+/* Take the last dead extents out of the tree of dead extents: @count stay. */
+static int dynmap_dead_list_cut(struct dynmap_family *family, u64 count, struct dynmap_op *op)
 {
 	struct dynmap_path path;
 	u64 first;
@@ -844,23 +849,23 @@ static int dynmap_kills_cut(struct dynmap_family *family, u64 count, struct dynm
 	return ret == -ENOENT || ret == -ESTALE ? -EUCLEAN : ret;
 }
 
-/* The kill tree gets those that wait now. What fails can be called again. */
-static int dynmap_kills_checkpoint(struct dynmap_family *family, struct dynmap_op *op)
+/* The tree of dead extents gets those that wait now. What fails can be called again. */
+static int dynmap_dead_list_checkpoint(struct dynmap_family *family, struct dynmap_op *op)
 {
-	const struct dynmap_kills *kills = &family->cache->kills;
-	const struct dynmap_kill *kill;
+	const struct dynmap_dead_list *dead_list = &family->cache->dead_list;
+	const struct dynmap_dead_extent *dead;
 	u64 number = 0;
 	int ret;
 	u32 i;
 
-	for (i = 0; kills->count && i < DYNMAP_KILL_BINS; i++) {
-		for (kill = kills->bin[i]; kill; kill = kill->next) {
-			ret = dynmap_kill_put(family, number++, kill, op);
+	for (i = 0; dead_list->count && i < DYNMAP_DEAD_BINS; i++) {
+		for (dead = dead_list->bin[i]; dead; dead = dead->next) {
+			ret = dynmap_dead_put(family, number++, dead, op);
 			if (ret)
 				return ret;
 		}
 	}
-	return dynmap_kills_cut(family, number, op);
+	return dynmap_dead_list_cut(family, number, op);
 }
 
 int dynmap_family_deleted(struct dynmap_family *family, u64 parent, u64 *id, struct dynmap_op *op)
@@ -900,14 +905,14 @@ int dynmap_family_deleted(struct dynmap_family *family, u64 parent, u64 *id, str
 }
 
 /* What the survivor's side of a dying node gave up, as entry @slot of a leaf tells; else false. */
-static bool dynmap_drain_kill(const struct dynmap_snap *snap, struct dynmap_buf *leaf, int slot,
-			      struct dynmap_kill *kill)
+static bool dynmap_drain_dead(const struct dynmap_snap *snap, struct dynmap_buf *leaf, int slot,
+			      struct dynmap_dead_extent *dead)
 {
 	const struct dynmap_disk_divergence *entry = dynmap_divergence(leaf, slot);
 
 	if (entry->side == dynmap_snap_dead_side(snap))
 		return false;
-	*kill = (struct dynmap_kill){
+	*dead = (struct dynmap_dead_extent){
 		.pbn = le64_to_cpu(entry->pbn),
 		.len = le32_to_cpu(entry->len),
 		.birth = le32_to_cpu(entry->birth),
@@ -919,7 +924,7 @@ static bool dynmap_drain_kill(const struct dynmap_snap *snap, struct dynmap_buf 
 int dynmap_family_drain(struct dynmap_family *family, u64 id, struct dynmap_op *op)
 {
 	struct dynmap_share above;
-	struct dynmap_kill kill;
+	struct dynmap_dead_extent dead;
 	struct dynmap_snap *snap;
 	struct dynmap_path path;
 	int ret, i, count;
@@ -937,13 +942,13 @@ int dynmap_family_drain(struct dynmap_family *family, u64 id, struct dynmap_op *
 		return ret;
 	count = dynmap_node_count(path.buf[0]);
 	for (i = 0; i < count && !ret; i++)
-		if (dynmap_drain_kill(snap, path.buf[0], i, &kill))
-			ret = dynmap_kill_check(family, &kill, kill.len, above.generation, op);
+		if (dynmap_drain_dead(snap, path.buf[0], i, &dead))
+			ret = dynmap_dead_check(family, &dead, dead.len, above.generation, op);
 	if (ret)
 		return ret;
 	for (i = 0; i < count; i++)
-		if (dynmap_drain_kill(snap, path.buf[0], i, &kill))
-			dynmap_kill_rise(family, snap, &kill, kill.len, above.generation);
+		if (dynmap_drain_dead(snap, path.buf[0], i, &dead))
+			dynmap_dead_rise(family, snap, &dead, dead.len, above.generation);
 	dynmap_btree_cut_last(&snap->divergence, &path);
 	dynmap_snap_changed(snap);
 	return 0;
@@ -987,10 +992,10 @@ int dynmap_family_splice(struct dynmap_family *family, u64 id, struct dynmap_dis
 }
 
 /*
- * Of the first blocks of a run, killed at a node by one of its sides: how many they
+ * Of the first blocks of a run, given up at a node by one of its sides: how many they
  * are, *len, and would it free them?
  */
-static int dynmap_survey_run(struct dynmap_family *family, struct dynmap_kill kill, u32 *len,
+static int dynmap_survey_run(struct dynmap_family *family, struct dynmap_dead_extent dead, u32 *len,
 			     bool *freed, struct dynmap_op *op)
 {
 	const struct dynmap_disk_divergence *entry;
@@ -1001,9 +1006,9 @@ static int dynmap_survey_run(struct dynmap_family *family, struct dynmap_kill ki
 	int ret;
 
 	*freed = true;
-	*len = kill.len;
-	dynmap_climb_begin(&climb, kill.node, kill.side);
-	climb.birth = kill.birth;
+	*len = dead.len;
+	dynmap_climb_begin(&climb, dead.node, dead.side);
+	climb.birth = dead.birth;
 	for (;;) {
 		ret = dynmap_climb(family, &climb, &snap, op);
 		if (ret || !snap)
@@ -1011,10 +1016,10 @@ static int dynmap_survey_run(struct dynmap_family *family, struct dynmap_kill ki
 		*freed = false;
 		if (dynmap_snap_is_dying(snap))
 			return 0;
-		ret = dynmap_divergence_find(snap, kill.pbn, &path, &entry, &limit, op);
+		ret = dynmap_divergence_find(snap, dead.pbn, &path, &entry, &limit, op);
 		if (ret)
 			return ret;
-		*len = min((u64)*len, limit - kill.pbn);
+		*len = min((u64)*len, limit - dead.pbn);
 		if (!entry || entry->side == climb.side)
 			return 0;
 		*freed = true;
@@ -1022,14 +1027,14 @@ static int dynmap_survey_run(struct dynmap_family *family, struct dynmap_kill ki
 	}
 }
 
-/* Count the entries of a side in one leaf; what the other one killed is this one's alone. */
+/* Count the entries of a side in one leaf; what the other one gave up is this one's alone. */
 static int dynmap_survey_leaf(struct dynmap_family *family, struct dynmap_snap *snap,
 			      struct dynmap_survey *survey, struct dynmap_path *path,
 			      struct dynmap_op *op)
 {
 	bool dying = dynmap_snap_is_dying(snap), ours, freed;
 	const struct dynmap_disk_divergence *entry;
-	struct dynmap_kill kill = {
+	struct dynmap_dead_extent dead = {
 		.node = dynmap_snap_parent(snap),
 		.side = dynmap_snap_side(snap),
 	};
@@ -1038,22 +1043,22 @@ static int dynmap_survey_leaf(struct dynmap_family *family, struct dynmap_snap *
 	int ret, i;
 	u32 len;
 
-	ret = dynmap_family_share(family, kill.node, kill.side, false, &above, op);
+	ret = dynmap_family_share(family, dead.node, dead.side, false, &above, op);
 	for (i = 0; !ret && i < (int)dynmap_node_count(path->buf[0]); i++) {
 		entry = dynmap_divergence(path->buf[0], i);
 		end = dynmap_divergence_end(entry);
-		kill.pbn = le64_to_cpu(entry->pbn);
-		kill.birth = le32_to_cpu(entry->birth);
-		/* Dying: less what the side killed; else what the other one did. */
+		dead.pbn = le64_to_cpu(entry->pbn);
+		dead.birth = le32_to_cpu(entry->birth);
+		/* Dying: less what the side gave up; else what the other one did. */
 		ours = entry->side == survey->side;
-		if (entry->is_node || kill.pbn < survey->key || dying != ours)
+		if (entry->is_node || dead.pbn < survey->key || dying != ours)
 			continue;
-		for (; !ret && kill.pbn < end; kill.pbn += len) {
-			kill.len = end - kill.pbn;
-			len = kill.len;
-			freed = kill.birth > above.generation;
+		for (; !ret && dead.pbn < end; dead.pbn += len) {
+			dead.len = end - dead.pbn;
+			len = dead.len;
+			freed = dead.birth > above.generation;
 			if (!freed)
-				ret = dynmap_survey_run(family, kill, &len, &freed, op);
+				ret = dynmap_survey_run(family, dead, &len, &freed, op);
 			blocks += freed ? len : 0;
 		}
 	}
@@ -1126,7 +1131,7 @@ int dynmap_family_enter(struct dynmap_family *family, u32 *most, struct dynmap_o
 
 int dynmap_family_checkpoint(struct dynmap_family *family, u32 *most, struct dynmap_op *op)
 {
-	int ret = dynmap_kills_checkpoint(family, op);
+	int ret = dynmap_dead_list_checkpoint(family, op);
 
 	return ret ? ret : dynmap_family_enter(family, most, op);
 }

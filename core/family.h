@@ -9,10 +9,10 @@
  *
  *   - a block that a volume maps is its alone exactly if it was born after the
  *     volume's parent (struct dynmap_share): one compare;
- *   - when a volume gives up another one, the block is "killed" at its parent by
+ *   - when a volume gives up another one, the block is "dead" at its parent by
  *     the volume's side. It is entered in the parent's divergence tree; or, if the
- *     other side killed it before, the entry is removed and the block dies there:
- *     it is free if it was born after the parent's parent, else it is killed in
+ *     other side gave it up before, the entry is removed and the block dies there:
+ *     it is free if it was born after the parent's parent, else it is given up in
  *     its turn at that one.
  *
  * When a volume is deleted its parent is dying from that moment on: its place is
@@ -20,13 +20,13 @@
  * theirs; but blocks that become the survivor's alone are not overwritten before
  * the deletion is durable: a power failure might bring the volume back. In the
  * background the dying node's divergence tree is drained: what the survivor's side
- * had killed dies, the rest is dropped; then the node goes.
+ * gave up dies, the rest is dropped; then the node goes.
  *
- * Kills wait, in no order that matters, for others that go to the same leaf, and for
+ * Dead extents wait, in no order that matters, for others that go to the same leaf, and for
  * space: one that rises through a chain of snapshot nodes changes a leaf at each of them.
- * Each checkpoint keeps those that wait in the kill tree, so none must be settled for it.
+ * Each checkpoint keeps those that wait in a tree of their own, so none must be resolved for it.
  *
- * Owns: the tree of snapshot nodes, their divergence trees, the kills that wait, their tree.
+ * Owns: the tree of snapshot nodes, their divergence trees, the dead extents that wait, their tree.
  * What is freed here is free after the next checkpoint (dynmap_alloc_free_late()):
  * nothing of it is in the journal, replay may find other ways to the same end.
  *
@@ -35,7 +35,7 @@
  *     that exactly one of its sides reaches, with the other one's number; while it
  *     is dying some of them may be gone;
  *  F2 a block is allocated exactly as long as a volume, its reserved space
- *     included, reaches it or a kill of it waits;
+ *     included, reaches it or a dead extent of it waits;
  *  F3 generations ascend from parents to children.
  *
  * Locking: metadata lock held for writing.
@@ -91,7 +91,7 @@ struct dynmap_snap {
  * @cache: node cache
  * @alloc: allocator
  * @snaps: the tree of snapshot nodes
- * @waiting: the kill tree: the kills that waited at the last checkpoint
+ * @waiting: the tree of dead extents: the dead extents that waited at the last checkpoint
  * @waited: how many these are: they have the numbers below
  * @loaded: those in memory
  * @changed: those whose record in the tree is out of date
@@ -127,7 +127,7 @@ void dynmap_family_init(struct dynmap_family *family, struct dynmap_cache *cache
 void dynmap_family_exit(struct dynmap_family *family);
 
 /**
- * dynmap_family_load() - at opening: the kills that waited at the last checkpoint
+ * dynmap_family_load() - at opening: the dead extents that waited at the last checkpoint
  * @family: the families
  * @op: told what is missing
  *
@@ -163,7 +163,7 @@ int __must_check dynmap_family_share(struct dynmap_family *family, u64 parent, u
 				     struct dynmap_op *op);
 
 /**
- * dynmap_family_settle() - see to the kills that wait, as far as there is room
+ * dynmap_family_resolve() - see to the dead extents that wait, as far as there is room
  * @family: the families
  * @most: see to that many at most
  * @op: told what is missing; its urgency does not matter
@@ -171,30 +171,30 @@ int __must_check dynmap_family_share(struct dynmap_family *family, u64 parent, u
  * Return: 0 when none is left; -EINPROGRESS: @most were seen to, call again; -EBUSY,
  * -ENOSPC: for the others there is no room now; -EAGAIN, -ENOMEM; -EUCLEAN.
  */
-int __must_check dynmap_family_settle(struct dynmap_family *family, u32 most,
-				      struct dynmap_op *op);
+int __must_check dynmap_family_resolve(struct dynmap_family *family, u32 most,
+				       struct dynmap_op *op);
 
 /* The same; 0 also when for those that are left there is no room: they go on waiting. */
-int __must_check dynmap_family_settle_most(struct dynmap_family *family, u32 most,
-					   struct dynmap_op *op);
+int __must_check dynmap_family_resolve_most(struct dynmap_family *family, u32 most,
+					    struct dynmap_op *op);
 
 /*
- * See to some of the kills, if many wait or room for what they need becomes short; as
- * dynmap_family_settle(), but 0 also if there are more.
+ * See to some of the dead extents, if many wait or room for what they need becomes short; as
+ * dynmap_family_resolve(), but 0 also if there are more.
  */
-int __must_check dynmap_family_settle_some(struct dynmap_family *family, struct dynmap_op *op);
+int __must_check dynmap_family_resolve_some(struct dynmap_family *family, struct dynmap_op *op);
 
 /* Before each change: there are never too many. */
-static inline int __must_check dynmap_family_settle_due(struct dynmap_family *family,
-							struct dynmap_op *op)
+static inline int __must_check dynmap_family_resolve_due(struct dynmap_family *family,
+							 struct dynmap_op *op)
 {
 	const struct dynmap_alloc *alloc = family->alloc;
 
-	if (!alloc->cache->kills.count ||
-	    (!dynmap_alloc_most_kills(alloc) && !dynmap_alloc_many_kills(alloc) &&
+	if (!alloc->cache->dead_list.count ||
+	    (!dynmap_alloc_most_dead_list(alloc) && !dynmap_alloc_many_dead_list(alloc) &&
 	     dynmap_alloc_room(alloc, 0, op->urgent)))
 		return 0;
-	return dynmap_family_settle_some(family, op);
+	return dynmap_family_resolve_some(family, op);
 }
 
 /**
@@ -254,7 +254,7 @@ int __must_check dynmap_family_deleted(struct dynmap_family *family, u64 parent,
  * @id: the node
  * @op: told what is missing
  *
- * Return: 0: go on; -ENOENT: it is empty; else as dynmap_family_settle().
+ * Return: 0: go on; -ENOENT: it is empty; else as dynmap_family_resolve().
  */
 int __must_check dynmap_family_drain(struct dynmap_family *family, u64 id, struct dynmap_op *op);
 
@@ -267,7 +267,7 @@ int __must_check dynmap_family_drain(struct dynmap_family *family, u64 id, struc
  *
  * Where the surviving child is a volume the caller sees to it.
  *
- * Return: 0; nothing has changed: as dynmap_family_settle().
+ * Return: 0; nothing has changed: as dynmap_family_resolve().
  */
 int __must_check dynmap_family_splice(struct dynmap_family *family, u64 id,
 				      struct dynmap_disk_snapshot *left, struct dynmap_op *op);
@@ -288,15 +288,15 @@ struct dynmap_survey {
 
 /**
  * dynmap_family_survey() - one bounded step of the count
- * @family: the families, with no kill waiting
+ * @family: the families, with no dead extent waiting
  * @survey: the count; begins with the parent of a volume, its slot and what it has
  *	of its own
  * @op: told what is missing
  *
  * Of blocks that were born before a volume's parent those are its alone that the
- * other side has killed and that nobody reaches from further up: the divergence
+ * other side has given up and that nobody reaches from further up: the divergence
  * trees tell that. Parents that are dying are seen through: their own blocks are
- * the survivor's, but for those that it has killed. Right if nothing changes from
+ * the survivor's, but for those that it has given up. Right if nothing changes from
  * the first step to the last, and no volume further away is being deleted: what it
  * shared with this one alone counts when it is gone.
  *
@@ -307,7 +307,7 @@ int __must_check dynmap_family_survey(struct dynmap_family *family, struct dynma
 
 /*
  * Checkpoint: seal the divergence trees of nodes that changed, and enter their records, as
- * dynmap_table_checkpoint(); enter the kills, and all such records; the epoch ends.
+ * dynmap_table_checkpoint(); enter the dead extents, and all such records; the epoch ends.
  */
 int __must_check dynmap_family_enter(struct dynmap_family *family, u32 *most,
 				     struct dynmap_op *op);

@@ -80,7 +80,7 @@
  * @DYNMAP_TREE_SEGMENT: segment records
  * @DYNMAP_TREE_SNAPSHOT: snapshot nodes
  * @DYNMAP_TREE_DIVERGENCE: divergence records of one snapshot node
- * @DYNMAP_TREE_KILL: kills that wait
+ * @DYNMAP_TREE_DEAD: dead extents that wait
  */
 enum dynmap_tree_kind {
 	DYNMAP_TREE_MAP = 1,
@@ -89,7 +89,7 @@ enum dynmap_tree_kind {
 	DYNMAP_TREE_SEGMENT = 4,
 	DYNMAP_TREE_SNAPSHOT = 5,
 	DYNMAP_TREE_DIVERGENCE = 6,
-	DYNMAP_TREE_KILL = 7,
+	DYNMAP_TREE_DEAD = 7,
 	DYNMAP_TREE_KINDS
 };
 
@@ -187,9 +187,9 @@ struct dynmap_disk_device {
  *    416    8 opening: a random number, drawn each time that the pool is opened for writing
  *    424    8 the opening before, which all devices carry
  *    432    4 generation in which a group of snapshots began that is not complete, 0: none
- *    436   32 tallies: volume, space, snapshot, kill tree
+ *    436   32 tallies: volume, space, snapshot, tree of dead extents
  *    468    4 zero
- *    472   32 root of the kill tree
+ *    472   32 root of the tree of dead extents
  *    504  520 zero
  *   1024 3072 device table
  */
@@ -230,9 +230,9 @@ struct dynmap_disk_super {
 	struct dynmap_disk_tally volume_tally;
 	struct dynmap_disk_tally space_tally;
 	struct dynmap_disk_tally snapshot_tally;
-	struct dynmap_disk_tally kill_tally;
+	struct dynmap_disk_tally dead_tally;
 	__le32 zero3;
-	struct dynmap_disk_root kill_root;
+	struct dynmap_disk_root dead_root;
 	__u8 zero1[520];
 	struct dynmap_disk_device device[DYNMAP_MAX_DEVICES];
 };
@@ -517,7 +517,7 @@ struct dynmap_disk_divergence {
 };
 
 /*
- * Kill record: blocks that one side of a snapshot node stopped using, and that are not yet
+ * Dead extent record: blocks that one side of a snapshot node stopped using, and that are not yet
  * entered in its divergence tree. Each checkpoint numbers those that wait from 0 on.
  *
  * OFFSET SIZE DESCRIPTION
@@ -530,7 +530,7 @@ struct dynmap_disk_divergence {
  *     33    1 they are: 0 data, 1 nodes
  *     34    6 zero
  */
-struct dynmap_disk_kill {
+struct dynmap_disk_dead {
 	__le64 number;
 	__le64 pbn;
 	__le64 node;
@@ -715,9 +715,9 @@ DYNMAP_ASSERT_AT(dynmap_disk_super, group, 432);
 DYNMAP_ASSERT_AT(dynmap_disk_super, volume_tally, 436);
 DYNMAP_ASSERT_AT(dynmap_disk_super, space_tally, 444);
 DYNMAP_ASSERT_AT(dynmap_disk_super, snapshot_tally, 452);
-DYNMAP_ASSERT_AT(dynmap_disk_super, kill_tally, 460);
+DYNMAP_ASSERT_AT(dynmap_disk_super, dead_tally, 460);
 DYNMAP_ASSERT_AT(dynmap_disk_super, zero3, 468);
-DYNMAP_ASSERT_AT(dynmap_disk_super, kill_root, 472);
+DYNMAP_ASSERT_AT(dynmap_disk_super, dead_root, 472);
 DYNMAP_ASSERT_AT(dynmap_disk_super, zero1, 504);
 DYNMAP_ASSERT_AT(dynmap_disk_super, device, 1024);
 
@@ -797,14 +797,14 @@ DYNMAP_ASSERT_AT(dynmap_disk_divergence, len, 8);
 DYNMAP_ASSERT_AT(dynmap_disk_divergence, birth, 12);
 DYNMAP_ASSERT_AT(dynmap_disk_divergence, side, 16);
 
-DYNMAP_ASSERT_SIZE(dynmap_disk_kill, 40);
-DYNMAP_ASSERT_AT(dynmap_disk_kill, pbn, 8);
-DYNMAP_ASSERT_AT(dynmap_disk_kill, node, 16);
-DYNMAP_ASSERT_AT(dynmap_disk_kill, len, 24);
-DYNMAP_ASSERT_AT(dynmap_disk_kill, birth, 28);
-DYNMAP_ASSERT_AT(dynmap_disk_kill, side, 32);
-DYNMAP_ASSERT_AT(dynmap_disk_kill, is_node, 33);
-DYNMAP_ASSERT_AT(dynmap_disk_kill, zero, 34);
+DYNMAP_ASSERT_SIZE(dynmap_disk_dead, 40);
+DYNMAP_ASSERT_AT(dynmap_disk_dead, pbn, 8);
+DYNMAP_ASSERT_AT(dynmap_disk_dead, node, 16);
+DYNMAP_ASSERT_AT(dynmap_disk_dead, len, 24);
+DYNMAP_ASSERT_AT(dynmap_disk_dead, birth, 28);
+DYNMAP_ASSERT_AT(dynmap_disk_dead, side, 32);
+DYNMAP_ASSERT_AT(dynmap_disk_dead, is_node, 33);
+DYNMAP_ASSERT_AT(dynmap_disk_dead, zero, 34);
 
 DYNMAP_ASSERT_SIZE(dynmap_disk_record, 24);
 DYNMAP_ASSERT_AT(dynmap_disk_record, attr, 1);

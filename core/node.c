@@ -31,7 +31,7 @@ int dynmap_cache_init(struct dynmap_cache *cache, struct dynmap_geometry *geo, u
 	INIT_LIST_HEAD(&cache->heal);
 	INIT_LIST_HEAD(&cache->healing);
 	dynmap_runlist_init(&cache->events);
-	INIT_LIST_HEAD(&cache->kills.bufs);
+	INIT_LIST_HEAD(&cache->dead_list.bufs);
 	cache->buckets = dynmap_zalloc(sizeof(*cache->buckets) << cache->hash_bits);
 	return cache->buckets ? 0 : -ENOMEM;
 }
@@ -56,7 +56,7 @@ void dynmap_cache_exit(struct dynmap_cache *cache)
 	dynmap_buf_free_list(&cache->heal);
 	dynmap_buf_free_list(&cache->healing);
 	dynmap_buf_free_list(&cache->events.bufs);
-	dynmap_buf_free_list(&cache->kills.bufs);
+	dynmap_buf_free_list(&cache->dead_list.bufs);
 	dynmap_free(cache->buckets);
 	cache->buckets = NULL;
 }
@@ -513,10 +513,10 @@ static void dynmap_node_give_up(struct dynmap_cache *cache, struct dynmap_buf *b
 }
 
 /* The same for a node that others may go on using. */
-static void dynmap_node_kill(struct dynmap_cache *cache, struct dynmap_buf *buf,
+static void dynmap_node_dead(struct dynmap_cache *cache, struct dynmap_buf *buf,
 			     const struct dynmap_share *share)
 {
-	struct dynmap_kill kill = {
+	struct dynmap_dead_extent dead = {
 		.node = share->node,
 		.side = share->side,
 		.birth = le32_to_cpu(dynmap_node_head(buf)->generation),
@@ -528,8 +528,8 @@ static void dynmap_node_kill(struct dynmap_cache *cache, struct dynmap_buf *buf,
 	for (copy = 0; copy < 2; copy++) {
 		if (buf->pbn[copy] == DYNMAP_PBN_NONE)
 			continue;
-		kill.pbn = buf->pbn[copy];
-		dynmap_kills_add(cache, &kill);
+		dead.pbn = buf->pbn[copy];
+		dynmap_dead_list_add(cache, &dead);
 	}
 }
 
@@ -578,7 +578,7 @@ struct dynmap_buf *dynmap_node_shadow(struct dynmap_cache *cache, struct dynmap_
 		return buf;
 	}
 	if (shared)
-		dynmap_node_kill(cache, buf, share);
+		dynmap_node_dead(cache, buf, share);
 	else
 		dynmap_node_give_up(cache, buf);
 	if (shared || buf->state == DYNMAP_BUF_SEALED) {
@@ -761,45 +761,45 @@ void dynmap_runlist_move(struct dynmap_runlist *to, struct dynmap_runlist *from)
 	from->blocks = 0;
 }
 
-__hot void dynmap_kills_add(struct dynmap_cache *cache, const struct dynmap_kill *kill)
+__hot void dynmap_dead_list_add(struct dynmap_cache *cache, const struct dynmap_dead_extent *dead)
 {
-	struct dynmap_kills *kills = &cache->kills;
-	struct dynmap_kill *place = dynmap_kills_pop(&kills->free);
+	struct dynmap_dead_list *dead_list = &cache->dead_list;
+	struct dynmap_dead_extent *place = dynmap_dead_list_pop(&dead_list->free);
 	struct dynmap_buf *buf;
 
 	if (!place) {
-		if (list_empty(&kills->bufs) || kills->used == DYNMAP_KILLS_PER_BUF) {
+		if (list_empty(&dead_list->bufs) || dead_list->used == DYNMAP_DEAD_LIST_PER_BUF) {
 			buf = dynmap_cache_take_spare(cache);
-			list_add_tail(&buf->list, &kills->bufs);
-			kills->used = 0;
+			list_add_tail(&buf->list, &dead_list->bufs);
+			dead_list->used = 0;
 		}
-		buf = list_last_entry(&kills->bufs, struct dynmap_buf, list);
-		place = (struct dynmap_kill *)buf->data + kills->used++;
+		buf = list_last_entry(&dead_list->bufs, struct dynmap_buf, list);
+		place = (struct dynmap_dead_extent *)buf->data + dead_list->used++;
 	}
-	*place = *kill;
-	dynmap_kills_push(dynmap_kills_bin(kills, place->pbn), place);
-	kills->count++;
+	*place = *dead;
+	dynmap_dead_list_push(dynmap_dead_list_bin(dead_list, place->pbn), place);
+	dead_list->count++;
 }
 
-__hot struct dynmap_kill *dynmap_kills_take(struct dynmap_cache *cache)
+__hot struct dynmap_dead_extent *dynmap_dead_list_take(struct dynmap_cache *cache)
 {
-	struct dynmap_kills *kills = &cache->kills;
+	struct dynmap_dead_list *dead_list = &cache->dead_list;
 
-	if (!kills->count)
+	if (!dead_list->count)
 		return NULL;
-	while (!kills->bin[kills->turn])
-		kills->turn = (kills->turn + 1) % DYNMAP_KILL_BINS;
-	return dynmap_kills_pop(&kills->bin[kills->turn]);
+	while (!dead_list->bin[dead_list->turn])
+		dead_list->turn = (dead_list->turn + 1) % DYNMAP_DEAD_BINS;
+	return dynmap_dead_list_pop(&dead_list->bin[dead_list->turn]);
 }
 
-void dynmap_kills_release(struct dynmap_cache *cache)
+void dynmap_dead_list_release(struct dynmap_cache *cache)
 {
-	struct dynmap_kills *kills = &cache->kills;
+	struct dynmap_dead_list *dead_list = &cache->dead_list;
 	struct dynmap_buf *buf;
 
-	kills->free = NULL;
-	while (!list_empty(&kills->bufs)) {
-		buf = list_first_entry(&kills->bufs, struct dynmap_buf, list);
+	dead_list->free = NULL;
+	while (!list_empty(&dead_list->bufs)) {
+		buf = list_first_entry(&dead_list->bufs, struct dynmap_buf, list);
 		list_del_init(&buf->list);
 		dynmap_cache_add_spare(cache, buf);
 	}

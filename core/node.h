@@ -122,7 +122,7 @@ struct dynmap_place {
  * @urgent: how far the operation may use the metadata space held back: 0, or
  *	DYNMAP_URGENT if it frees space or ends one that began, or
  *	DYNMAP_URGENT_REAP if it goes on with what such ones began, or
- *	DYNMAP_URGENT_KILLS if it settles kills, or DYNMAP_URGENT_CHECKPOINT
+ *	DYNMAP_URGENT_DEAD_LIST if it resolves dead extents, or DYNMAP_URGENT_CHECKPOINT
  * @bitmaps: of -ENOMEM: it is memory for bitmaps or summaries that is short; whoever
  *	brings some clears it
  *
@@ -146,7 +146,7 @@ struct dynmap_op {
 
 #define DYNMAP_URGENT			1
 #define DYNMAP_URGENT_REAP		2
-#define DYNMAP_URGENT_KILLS		3
+#define DYNMAP_URGENT_DEAD_LIST		3
 #define DYNMAP_URGENT_CHECKPOINT	4
 
 #define DYNMAP_STOCK		128	/* places in stock, per copy */
@@ -203,7 +203,7 @@ static inline bool dynmap_share_has(const struct dynmap_share *share, u32 birth)
 }
 
 /**
- * struct dynmap_kill - shared blocks that one side of a snapshot node gave up
+ * struct dynmap_dead_extent - shared blocks that one side of a snapshot node gave up
  * @next: the next one of its bin, or place that is free
  * @pbn: the first
  * @node: the snapshot node
@@ -212,8 +212,8 @@ static inline bool dynmap_share_has(const struct dynmap_share *share, u32 birth)
  * @side: the side
  * @is_node: they hold a node, not data
  */
-struct dynmap_kill {
-	struct dynmap_kill *next;
+struct dynmap_dead_extent {
+	struct dynmap_dead_extent *next;
 	u64 pbn;
 	u64 node;
 	u32 len;
@@ -222,27 +222,27 @@ struct dynmap_kill {
 	u8 is_node;
 };
 
-#define DYNMAP_KILLS_PER_BUF	(DYNMAP_BLOCK_BYTES / sizeof(struct dynmap_kill))
+#define DYNMAP_DEAD_LIST_PER_BUF	(DYNMAP_BLOCK_BYTES / sizeof(struct dynmap_dead_extent))
 
-#define DYNMAP_KILL_BINS	256
-#define DYNMAP_KILL_BIN_SHIFT	8	/* log2 of the consecutive blocks of a bin */
+#define DYNMAP_DEAD_BINS	256
+#define DYNMAP_DEAD_BIN_SHIFT	8	/* log2 of the consecutive blocks of a bin */
 
 /**
- * struct dynmap_kills - those that wait, kept in buffers
+ * struct dynmap_dead_list - those that wait, kept in buffers
  * @bufs: the buffers
  * @used: places of the last one that have ever been taken
  * @free: places that are free again
- * @count: how many kills there are
+ * @count: how many dead extents there are
  * @turn: the bin whose turn it is
- * @bin: kills by place, so that one leaf of a divergence tree is visited once for many
+ * @bin: dead extents by place, so that one leaf of a divergence tree is visited once for many
  */
-struct dynmap_kills {
+struct dynmap_dead_list {
 	struct list_head bufs;
 	u32 used;
-	struct dynmap_kill *free;
+	struct dynmap_dead_extent *free;
 	u32 count;
 	u32 turn;
-	struct dynmap_kill *bin[DYNMAP_KILL_BINS];
+	struct dynmap_dead_extent *bin[DYNMAP_DEAD_BINS];
 };
 
 /**
@@ -290,7 +290,7 @@ static inline u64 dynmap_tally_clean(const struct dynmap_tally *tally, int inner
  * @nr_stock: how many
  * @events: places taken and given up since the allocator last looked
  * @given_up: how many were given up
- * @kills: shared nodes and blocks given up, for core/family.c
+ * @dead_list: shared nodes and blocks given up, for core/family.c
  * @tally: nodes of each kind of tree
  * @heal: copies of nodes whose other copy was found bad
  * @healing: the same, being written by the checkpoint under way
@@ -322,7 +322,7 @@ struct dynmap_cache {
 	u32 nr_stock[2];
 	struct dynmap_runlist events;
 	u64 given_up;
-	struct dynmap_kills kills;
+	struct dynmap_dead_list dead_list;
 	struct dynmap_tally tally[DYNMAP_TREE_KINDS];
 	struct list_head heal;
 	struct list_head healing;
@@ -400,9 +400,9 @@ static inline int __must_check dynmap_cache_reserve(struct dynmap_cache *cache, 
 {
 	u32 copy;
 
-	/* Each node taken is two events, each one given up two more, or two kills. */
+	/* Each node taken is two events, each one given up two more, or two dead extents. */
 	if (cache->nr_spare < nodes + bufs + 2 + DIV_ROUND_UP(4 * nodes, DYNMAP_RUNS_PER_BUF) +
-			      DIV_ROUND_UP(2 * nodes, (u32)DYNMAP_KILLS_PER_BUF))
+			      DIV_ROUND_UP(2 * nodes, (u32)DYNMAP_DEAD_LIST_PER_BUF))
 		return -ENOMEM;
 	for (copy = 0; copy < cache->copies; copy++)
 		if (cache->nr_stock[copy] < nodes)
@@ -587,52 +587,54 @@ u32 dynmap_runlist_runs(struct dynmap_buf *buf, const struct dynmap_run **runs);
 /* Append all of @from to @to, leaving @from empty. */
 void dynmap_runlist_move(struct dynmap_runlist *to, struct dynmap_runlist *from);
 
-static inline struct dynmap_kill **dynmap_kills_bin(struct dynmap_kills *kills, u64 pbn)
+static inline struct dynmap_dead_extent **
+dynmap_dead_list_bin(struct dynmap_dead_list *dead_list, u64 pbn)
 {
-	return &kills->bin[(pbn >> DYNMAP_KILL_BIN_SHIFT) % DYNMAP_KILL_BINS];
+	return &dead_list->bin[(pbn >> DYNMAP_DEAD_BIN_SHIFT) % DYNMAP_DEAD_BINS];
 }
 
-static inline void dynmap_kills_push(struct dynmap_kill **bin, struct dynmap_kill *kill)
+static inline void dynmap_dead_list_push(struct dynmap_dead_extent **bin,
+					 struct dynmap_dead_extent *dead)
 {
-	kill->next = *bin;
-	*bin = kill;
+	dead->next = *bin;
+	*bin = dead;
 }
 
-static inline struct dynmap_kill *dynmap_kills_pop(struct dynmap_kill **bin)
+static inline struct dynmap_dead_extent *dynmap_dead_list_pop(struct dynmap_dead_extent **bin)
 {
-	struct dynmap_kill *kill = *bin;
+	struct dynmap_dead_extent *dead = *bin;
 
-	if (kill)
-		*bin = kill->next;
-	return kill;
+	if (dead)
+		*bin = dead->next;
+	return dead;
 }
 
-/* A kill more; needs a spare buffer. */
-void dynmap_kills_add(struct dynmap_cache *cache, const struct dynmap_kill *kill);
+/* A dead extent more; needs a spare buffer. */
+void dynmap_dead_list_add(struct dynmap_cache *cache, const struct dynmap_dead_extent *dead);
 /* Take out one, bin after bin; NULL if there is none. */
-struct dynmap_kill *dynmap_kills_take(struct dynmap_cache *cache);
+struct dynmap_dead_extent *dynmap_dead_list_take(struct dynmap_cache *cache);
 /* All are done with: give back the buffers. */
-void dynmap_kills_release(struct dynmap_cache *cache);
+void dynmap_dead_list_release(struct dynmap_cache *cache);
 
-/* Take out the next one that waits in the bin of @kill; NULL if there is none. */
-static inline struct dynmap_kill *dynmap_kills_take_beside(struct dynmap_cache *cache,
-							   const struct dynmap_kill *kill)
+/* Take out the next one that waits in the bin of @dead; NULL if there is none. */
+static inline struct dynmap_dead_extent *
+dynmap_dead_list_take_beside(struct dynmap_cache *cache, const struct dynmap_dead_extent *dead)
 {
-	return dynmap_kills_pop(dynmap_kills_bin(&cache->kills, kill->pbn));
+	return dynmap_dead_list_pop(dynmap_dead_list_bin(&cache->dead_list, dead->pbn));
 }
 
 /* One that was taken out: done with, if it has no blocks any more, or it waits again. */
-static inline void dynmap_kills_put(struct dynmap_cache *cache, struct dynmap_kill *kill)
+static inline void dynmap_dead_list_put(struct dynmap_cache *cache, struct dynmap_dead_extent *dead)
 {
-	struct dynmap_kills *kills = &cache->kills;
+	struct dynmap_dead_list *dead_list = &cache->dead_list;
 
-	if (kill->len) {
-		dynmap_kills_push(dynmap_kills_bin(kills, kill->pbn), kill);
+	if (dead->len) {
+		dynmap_dead_list_push(dynmap_dead_list_bin(dead_list, dead->pbn), dead);
 		return;
 	}
-	dynmap_kills_push(&kills->free, kill);
-	if (!--kills->count)
-		dynmap_kills_release(cache);
+	dynmap_dead_list_push(&dead_list->free, dead);
+	if (!--dead_list->count)
+		dynmap_dead_list_release(cache);
 }
 
 #endif /* DM_DYNMAP_NODE_H */

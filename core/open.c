@@ -53,7 +53,7 @@ static void dynmap_format_super(struct dynmap_disk_super *sb,
 	sb->space_root = none;
 	sb->segment_root = none;
 	sb->snapshot_root = none;
-	sb->kill_root = none;
+	sb->dead_root = none;
 	if (params->label)
 		memcpy(sb->label, params->label,
 		       min(strlen(params->label), sizeof(sb->label) - 1));
@@ -337,9 +337,9 @@ static int dynmap_pool_recover(struct dynmap_pool *pool, u64 opening)
 
 	pool->journal.replaying = true;
 	dynmap_helped(ret, pool, &op, dynmap_family_load(&pool->table.family, &op));
-	/* Without kills nothing is free too early: to be read the pool opens all the same. */
+	/* Without them nothing is free too early: to be read the pool opens all the same. */
 	if (ret && readonly && ret != -ENOMEM) {
-		dynmap_err("kills that wait cannot be read: error %d", ret);
+		dynmap_err("dead extents that wait cannot be read: error %d", ret);
 		ret = 0;
 	}
 	if (!ret)

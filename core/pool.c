@@ -45,7 +45,7 @@ int dynmap_pool_init(struct dynmap_pool *pool, struct dynmap_store *store,
 	dynmap_tally_load(&pool->cache.tally[DYNMAP_TREE_VOLUME], &sb->volume_tally);
 	dynmap_tally_load(&pool->cache.tally[DYNMAP_TREE_SPACE], &sb->space_tally);
 	dynmap_tally_load(&pool->cache.tally[DYNMAP_TREE_SNAPSHOT], &sb->snapshot_tally);
-	dynmap_tally_load(&pool->cache.tally[DYNMAP_TREE_KILL], &sb->kill_tally);
+	dynmap_tally_load(&pool->cache.tally[DYNMAP_TREE_DEAD], &sb->dead_tally);
 	dynmap_journal_spread(&pool->journal, sb);
 	pool->journal.incarnation = le64_to_cpu(sb->incarnation);
 	pool->journal.head = le64_to_cpu(sb->journal_seq);
@@ -59,7 +59,7 @@ int dynmap_pool_init(struct dynmap_pool *pool, struct dynmap_store *store,
 	if (!dynmap_btree_root_valid(&pool->geo, &sb->volume_root) ||
 	    !dynmap_btree_root_valid(&pool->geo, &sb->segment_root) ||
 	    !dynmap_btree_root_valid(&pool->geo, &sb->snapshot_root) ||
-	    !dynmap_btree_root_valid(&pool->geo, &sb->kill_root) ||
+	    !dynmap_btree_root_valid(&pool->geo, &sb->dead_root) ||
 	    le32_to_cpu(sb->segment_root.levels)) {
 		dynmap_err("superblock: bad root");
 		return -EUCLEAN;

@@ -54,8 +54,8 @@ static int dynmap_volume_reaped(struct dynmap_table *table, struct dynmap_volume
 	struct dynmap_path path;
 	int ret;
 
-	/* No kill may wait at the node that goes. */
-	ret = dynmap_family_settle(&table->family, ~0U, op);
+	/* No dead extent may wait at the node that goes. */
+	ret = dynmap_family_resolve(&table->family, ~0U, op);
 	if (!ret)
 		ret = dynmap_btree_find(&table->volumes, volume->id, &path, op);
 	if (!ret && volume->disk.parent)
@@ -137,7 +137,7 @@ int dynmap_volume_reap(struct dynmap_table *table, struct dynmap_op *op)
 	if (!ret)
 		ret = dynmap_volume_refresh(table, volume, op);
 	if (!ret)
-		ret = dynmap_family_settle_due(&table->family, op);
+		ret = dynmap_family_resolve_due(&table->family, op);
 	if (ret)
 		return ret;
 	for (i = 0; !ret && i < DYNMAP_REAP_STEPS; i++)

@@ -700,7 +700,7 @@ int dynmap_volume_usage(struct dynmap_table *table, u64 id, struct dynmap_usage 
 		  dynmap_volume_load(table, id, &volume, op);
 
 	if (!ret)
-		ret = dynmap_family_settle(&table->family, ~0U, op);
+		ret = dynmap_family_resolve(&table->family, ~0U, op);
 	if (ret)
 		return ret;
 	*usage = (struct dynmap_usage){

@@ -208,7 +208,7 @@ static bool dynmap_zones_are_many(const struct dynmap_alloc *alloc, u32 dev, u32
  */
 static bool dynmap_zone_may_go(const struct dynmap_alloc *alloc)
 {
-	u64 kept = dynmap_alloc_owed(alloc) + dynmap_alloc_kills(alloc) + alloc->floor +
+	u64 kept = dynmap_alloc_owed(alloc) + dynmap_alloc_dead_list(alloc) + alloc->floor +
 		   alloc->quarantined + DYNMAP_ZONE_BLOCKS;
 
 	return dynmap_alloc_places(alloc) > kept;
@@ -234,7 +234,7 @@ static void dynmap_zone_give_back(struct dynmap_alloc *alloc, struct dynmap_seg 
 
 	dynmap_seg_occupy(&alloc->space, seg, index, DYNMAP_ZONE_BLOCKS);
 	dynmap_zone_disclaim(&alloc->space, seg, zone);
-	/* Nodes that kills gave up, or that were read late, after they had left. */
+	/* Nodes that dead extents gave up, or that were read late, after they had left. */
 	for (i = 0; i < DYNMAP_ZONE_BLOCKS; i++)
 		dynmap_cache_forget(alloc->cache, pbn + i);
 	alloc->quarantined += DYNMAP_ZONE_BLOCKS;

@@ -306,7 +306,7 @@ static int dynmap_wait_thaw(struct dynmap_kpool *pool, int error)
 	if (error != -EINPROGRESS)
 		return error;
 	wait_event_timeout(pool->bucket_wait, !READ_ONCE(pool->snapshotting) &&
-					      !READ_ONCE(pool->wait_for_nodes), HZ / 10);
+			   !READ_ONCE(pool->wait_for_nodes), HZ / 10);
 	return 0;
 }
 

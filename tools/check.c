@@ -38,7 +38,7 @@ struct walk_items {
 /*
  * Users come in the order of their numbers: from @first to @last they use node @index of
  * walk->node or, behind the last one, what waits for a snapshot node to be drained or, behind
- * these, kill @index, which waits.
+ * these, dead extent @index, which waits.
  */
 struct walk_event {
 	u32 first;
@@ -49,7 +49,7 @@ struct walk_event {
 /*
  * @seen: what is known of blocks; @data: how many hold data;
  * @node, @event: nodes that are shared, or hold what is, and when who uses them;
- * @kill: kills that wait, and of which a side of a snapshot node is still told;
+ * @dead: dead extents that wait, and of which a side of a snapshot node is still told;
  * @own: of each snapshot node: data blocks born between its parent and itself;
  * @counted: of each volume, as differences between one number and the next;
  * @tally: nodes of each kind; @unreadable: nodes of no volume; @missing: of each root of
@@ -67,13 +67,13 @@ struct walk {
 	struct walk_event *event;
 	size_t nr_events;
 	size_t event_room;
-	struct walk_kill {
-		const struct dynmap_kill *kill;
+	struct walk_dead {
+		const struct dynmap_dead_extent *dead;
 		u32 node;
 		u32 side;
-	} *kill;
-	size_t nr_kills;
-	size_t kill_room;
+	} *dead;
+	size_t nr_dead;
+	size_t dead_room;
 	u64 *own;
 	struct walk_count {
 		s64 mapped;
@@ -678,85 +678,85 @@ static void visit_waiting(struct walk *walk, const struct holders_node *node,
 }
 
 /*
- * Where a kill that waits comes to, see dynmap_kill_climb(): @kill->node, or HOLDERS_NONE if
+ * Where a dead extent that waits comes to, see dynmap_dead_climb(): @dead->node, or HOLDERS_NONE if
  * nobody uses the blocks any more. False if they are none of its business any more: its side
  * was deleted meanwhile.
  */
-static bool place_kill(struct walk *walk, struct walk_kill *kill)
+static bool place_dead(struct walk *walk, struct walk_dead *dead)
 {
 	const struct holders_node *node;
-	u64 id = kill->kill->node;
+	u64 id = dead->dead->node;
 
-	kill->side = kill->kill->side;
-	kill->node = HOLDERS_NONE;
+	dead->side = dead->dead->side;
+	dead->node = HOLDERS_NONE;
 	while (id) {
-		kill->node = holders_find(&walk->holders, id);
-		if (kill->node == HOLDERS_NONE || walk->holders.node[kill->node].stage < 3) {
-			damaged(walk, "kill of block %llu: snapshot node %llu is not there",
-				(unsigned long long)kill->kill->pbn, (unsigned long long)id);
+		dead->node = holders_find(&walk->holders, id);
+		if (dead->node == HOLDERS_NONE || walk->holders.node[dead->node].stage < 3) {
+			damaged(walk, "dead extent of block %llu: snapshot node %llu is not there",
+				(unsigned long long)dead->dead->pbn, (unsigned long long)id);
 			return false;
 		}
-		node = &walk->holders.node[kill->node];
-		if (kill->kill->birth > le32_to_cpu(node->snap->disk.generation))
+		node = &walk->holders.node[dead->node];
+		if (dead->dead->birth > le32_to_cpu(node->snap->disk.generation))
 			break;
 		if (!dynmap_snap_is_dying(node->snap))
 			return true;
-		if (dynmap_snap_dead_side(node->snap) == kill->side)
+		if (dynmap_snap_dead_side(node->snap) == dead->side)
 			return false;
-		kill->side = le32_to_cpu(node->snap->disk.parent_slot);
+		dead->side = le32_to_cpu(node->snap->disk.parent_slot);
 		id = le64_to_cpu(node->snap->disk.parent);
 	}
-	kill->node = HOLDERS_NONE;
+	dead->node = HOLDERS_NONE;
 	return true;
 }
 
 /*
- * The blocks of kills that wait are allocated. At their snapshot node it is as if a volume
+ * The blocks of dead extents that wait are allocated. At their snapshot node it is as if a volume
  * on their side, one that is nobody's, still used them.
  */
-static void walk_kills(struct walk *walk)
+static void walk_dead_list(struct walk *walk)
 {
-	const struct dynmap_kills *kills = &walk->pool->cache.kills;
+	const struct dynmap_dead_list *dead_list = &walk->pool->cache.dead_list;
 	const struct holders_node *node;
-	struct walk_kill kill;
+	struct walk_dead dead;
 	u32 i, user;
 
-	walk->nr_kills = 0;
-	for (i = 0; kills->count && i < DYNMAP_KILL_BINS; i++) {
-		for (kill.kill = kills->bin[i]; kill.kill; kill.kill = kill.kill->next) {
-			if (!place_kill(walk, &kill))
+	walk->nr_dead = 0;
+	for (i = 0; dead_list->count && i < DYNMAP_DEAD_BINS; i++) {
+		for (dead.dead = dead_list->bin[i]; dead.dead; dead.dead = dead.dead->next) {
+			if (!place_dead(walk, &dead))
 				continue;
-			seen_mark(&walk->seen, kill.kill->pbn, kill.kill->len, kill.kill->birth,
-				  kill.kill->is_node, true);
-			if (kill.node == HOLDERS_NONE)
+			seen_mark(&walk->seen, dead.dead->pbn, dead.dead->len, dead.dead->birth,
+				  dead.dead->is_node, true);
+			if (dead.node == HOLDERS_NONE)
 				continue;
-			if (walk->nr_kills == walk->kill_room)
-				walk->kill = longer(walk, walk->kill, &walk->kill_room,
-						    sizeof(kill));
+			if (walk->nr_dead == walk->dead_room)
+				walk->dead = longer(walk, walk->dead, &walk->dead_room,
+						    sizeof(dead));
 			if (walk->no_memory)
 				return;
-			node = &walk->holders.node[kill.node];
-			user = kill.side ? node->middle : node->first;
+			node = &walk->holders.node[dead.node];
+			user = dead.side ? node->middle : node->first;
 			add_event(walk, user, user, walk->node.count + walk->holders.nr_nodes +
-						    walk->nr_kills);
-			walk->kill[walk->nr_kills++] = kill;
+						    walk->nr_dead);
+			walk->dead[walk->nr_dead++] = dead;
 		}
 	}
 }
 
-static void tell_kill(struct walk *walk, const struct walk_kill *kill, u32 user)
+static void tell_dead(struct walk *walk, const struct walk_dead *dead, u32 user)
 {
-	const struct holders_node *node = &walk->holders.node[kill->node];
+	const struct holders_node *node = &walk->holders.node[dead->node];
 	struct seen_news news = {
-		.birth = kill->kill->birth,
+		.birth = dead->dead->birth,
 		.first = user,
 		.last = user,
-		.kind = kill->kill->is_node ? SEEN_NODE : 0,
+		.kind = dead->dead->is_node ? SEEN_NODE : 0,
 		/* Told is a volume of that side; meant is one that is a child of the node. */
-		.given = walk->holders.leaf[user].above - node->above - node->weight[!kill->side],
+		.given = walk->holders.leaf[user].above - node->above - node->weight[!dead->side],
 	};
 
-	seen_tell(&walk->seen, kill->kill->pbn, kill->kill->len, &news);
+	seen_tell(&walk->seen, dead->dead->pbn, dead->dead->len, &news);
 }
 
 static void visit_entry(struct walk *walk, const struct holders_node *node,
@@ -808,7 +808,7 @@ static void walk_events(struct walk *walk)
 	u32 i, user;
 	size_t at, behind;
 
-	walk_kills(walk);
+	walk_dead_list(walk);
 	for (i = 0; i < walk->holders.nr_nodes; i++) {
 		node = &walk->holders.node[i];
 		user = dynmap_snap_dead_side(node->snap) ? node->middle : node->first;
@@ -824,7 +824,7 @@ static void walk_events(struct walk *walk)
 			if (behind < walk->holders.nr_nodes)
 				each_divergence(walk, &walk->holders.node[behind], visit_waiting);
 			else
-				tell_kill(walk, &walk->kill[behind - walk->holders.nr_nodes],
+				tell_dead(walk, &walk->dead[behind - walk->holders.nr_nodes],
 					  event->first);
 			continue;
 		}
@@ -1039,7 +1039,7 @@ static void walk_pass(struct walk *walk)
 		walk_tally(walk, DYNMAP_TREE_VOLUME);
 		walk_tally(walk, DYNMAP_TREE_SPACE);
 		walk_tally(walk, DYNMAP_TREE_SNAPSHOT);
-		walk_tally(walk, DYNMAP_TREE_KILL);
+		walk_tally(walk, DYNMAP_TREE_DEAD);
 		compare_volumes(walk);
 	}
 	compare_window(walk);
@@ -1086,7 +1086,7 @@ int dynmap_check_pool(struct dynmap_pool *pool, const struct dynmap_check_how *h
 	dynmap_free(walk.missing);
 	free(walk.node.item);
 	free(walk.event);
-	free(walk.kill);
+	free(walk.dead);
 	dynmap_free(walk.counted);
 	return walk.no_memory ? -ENOMEM : 0;
 }

@@ -284,7 +284,7 @@ void fixture_check_waiting(struct fixture *fixture)
 	struct dynmap_pool *pool = &fixture->pool;
 
 	assert_int_equal(fixture_checkpoint_at_once(fixture), 0);
-	assert_int_equal(pool->table.family.waited, pool->cache.kills.count);
+	assert_int_equal(pool->table.family.waited, pool->cache.dead_list.count);
 	fixture_find_nothing(fixture);
 }
 

@@ -115,7 +115,7 @@ int fixture_unmap(struct fixture *fixture, struct dynmap_volume *volume, u64 lbn
 void fixture_find_nothing(struct fixture *fixture);
 /* The same after a checkpoint. */
 void fixture_check(struct fixture *fixture);
-/* A checkpoint that settles no kills first: they wait over it. */
+/* A checkpoint that resolves no dead extents first: they wait over it. */
 int fixture_checkpoint_at_once(struct fixture *fixture);
 /* The checker finds nothing after it. */
 void fixture_check_waiting(struct fixture *fixture);

@@ -343,7 +343,7 @@ static void run_check(void)
 		fail("checker", 0, 0, check.damaged, check.repairable);
 }
 
-/* A checkpoint over which the kills wait. */
+/* A checkpoint over which the dead extents wait. */
 static int checkpoint_at_once(void)
 {
 	int ret;

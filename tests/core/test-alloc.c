@@ -540,8 +540,8 @@ static u32 most_nodes(const struct dynmap_alloc *alloc, u8 urgent)
 	return nodes;
 }
 
-/* What kills that wait may add is left to them by all but them and checkpoints. */
-static void test_kills_have_room(void **state)
+/* What dead extents that wait may add is left to them by all but them and checkpoints. */
+static void test_dead_list_have_room(void **state)
 {
 	struct bench *bench = *state;
 	struct dynmap_alloc *alloc = alloc_of(bench);
@@ -551,16 +551,16 @@ static void test_kills_have_room(void **state)
 	for (urgent = 0; urgent <= DYNMAP_URGENT_CHECKPOINT; urgent++)
 		before[urgent] = most_nodes(alloc, urgent);
 	owed = dynmap_alloc_owed(alloc);
-	alloc->cache->kills.count = 100;
+	alloc->cache->dead_list.count = 100;
 	owed = (dynmap_alloc_owed(alloc) - owed) / alloc->cache->copies;
 	assert_in_range(owed, 2, 10);
 	for (urgent = 0; urgent <= DYNMAP_URGENT_CHECKPOINT; urgent++) {
 		after = most_nodes(alloc, urgent);
 		assert_int_equal(before[urgent] - after,
-				 urgent < DYNMAP_URGENT_KILLS ? owed + 100 * DYNMAP_KILL_NODES :
+				 urgent < DYNMAP_URGENT_DEAD_LIST ? owed + 100 * DYNMAP_DEAD_NODES :
 				 urgent < DYNMAP_URGENT_CHECKPOINT ? owed : 0);
 	}
-	alloc->cache->kills.count = 0;
+	alloc->cache->dead_list.count = 0;
 }
 
 /* Data leaves room for the nodes of writes under way, and says so when there is nothing else. */
@@ -864,7 +864,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_urgency_reaches_into_the_floor, setup_one,
 						teardown),
-		cmocka_unit_test_setup_teardown(test_kills_have_room, setup_one, teardown),
+		cmocka_unit_test_setup_teardown(test_dead_list_have_room, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_replay_takes_exactly_what_it_is_told,
 						setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_data_leaves_what_is_promised, setup_one,

@@ -102,47 +102,47 @@ static void test_divergence(void **state)
 	fixture_check(fixture);
 }
 
-/* Spoil a kill that waits, see that it is found, and mend it; false: no such way. */
-static bool spoil_kill(struct fixture *fixture, struct dynmap_kill *kill, u32 way)
+/* Spoil a dead extent that waits, see that it is found, and mend it; false: no such way. */
+static bool spoil_dead(struct fixture *fixture, struct dynmap_dead_extent *dead, u32 way)
 {
-	struct dynmap_kill good = *kill;
+	struct dynmap_dead_extent good = *dead;
 
 	if (way == 0)
-		kill->len++;
+		dead->len++;
 	else if (way == 1)
-		kill->side = !kill->side;
+		dead->side = !dead->side;
 	else if (way == 2)
-		kill->birth++;
+		dead->birth++;
 	else if (way == 3)
-		kill->pbn++;
+		dead->pbn++;
 	else if (way == 4)
-		kill->node = 77;
+		dead->node = 77;
 	else
 		return false;
 	is_found(fixture);
-	*kill = good;
+	*dead = good;
 	return true;
 }
 
-/* Each kill that waits counts, and so does each part of it. */
-static void test_kills(void **state)
+/* Each dead extent that waits counts, and so does each part of it. */
+static void test_dead_list(void **state)
 {
 	struct fixture *fixture = *state;
-	const struct dynmap_kills *kills = &fixture->pool.cache.kills;
-	struct dynmap_kill *kill;
+	const struct dynmap_dead_list *dead_list = &fixture->pool.cache.dead_list;
+	struct dynmap_dead_extent *dead;
 	u32 i, way, seen = 0;
 
 	make_family(fixture);
-	assert_int_equal(kills->count, 0);
+	assert_int_equal(dead_list->count, 0);
 	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 2), 5, 20, 6), 0);
 	assert_int_equal(fixture_unmap(fixture, fixture_load(fixture, 3), 0, 11), 0);
 	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 4), 8, 70, 7), 0);
 	fixture_check_waiting(fixture);
-	for (i = 0; i < DYNMAP_KILL_BINS; i++)
-		for (kill = kills->bin[i]; kill; kill = kill->next, seen++)
-			for (way = 0; spoil_kill(fixture, kill, way); )
+	for (i = 0; i < DYNMAP_DEAD_BINS; i++)
+		for (dead = dead_list->bin[i]; dead; dead = dead->next, seen++)
+			for (way = 0; spoil_dead(fixture, dead, way); )
 				way++;
-	assert_int_equal(seen, kills->count);
+	assert_int_equal(seen, dead_list->count);
 	assert_true(seen > 5);
 	fixture_check_waiting(fixture);
 	fixture_check(fixture);
@@ -545,7 +545,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		FIXTURE_TEST(test_divergence, two),
-		FIXTURE_TEST(test_kills, two),
+		FIXTURE_TEST(test_dead_list, two),
 		FIXTURE_TEST(test_counters, one),
 		FIXTURE_TEST(test_relations, one),
 		FIXTURE_TEST(test_unreadable, two),

@@ -702,14 +702,14 @@ static void test_looked_up_before(void **state)
 }
 
 /*
- * Kills wait, but not more than a few thousand; they enter and match in any order, many
+ * Dead extents wait, but not more than a few thousand; they enter and match in any order, many
  * in a leaf at once, and the space comes back exactly.
  */
-static void test_many_kills(void **state)
+static void test_many_dead_list(void **state)
 {
 	static const u64 blocks[] = { 700000, 0 };
 	static struct fixture fixture;
-	const u32 *waiting = &fixture.pool.cache.kills.count;
+	const u32 *waiting = &fixture.pool.cache.dead_list.count;
 	struct dynmap_volume *origin, *copy;
 	u32 i, most = 0;
 	u64 before;
@@ -725,8 +725,8 @@ static void test_many_kills(void **state)
 		assert_int_equal(fixture_write(&fixture, origin, i * 7919 % 12000, 1, 2), 0);
 		most = max(most, *waiting);
 	}
-	assert_true(most > DYNMAP_KILLS_MANY - 64);
-	assert_true(most < DYNMAP_KILLS_MANY + 64);
+	assert_true(most > DYNMAP_DEAD_LIST_MANY - 64);
+	assert_true(most < DYNMAP_DEAD_LIST_MANY + 64);
 	for (i = 0; i < 6000; i++)
 		assert_int_equal(fixture_write(&fixture, copy, i * 5779 % 12000, 1, 3), 0);
 	fixture_check(&fixture);
@@ -747,24 +747,24 @@ static void test_many_kills(void **state)
 	fixture_exit(&fixture);
 }
 
-/* Leaves and inner nodes of the kill tree. */
-static u64 kill_nodes(const struct fixture *fixture)
+/* Leaves and inner nodes of the tree of dead extents. */
+static u64 dead_nodes(const struct fixture *fixture)
 {
-	const struct dynmap_tally *tally = &fixture->pool.cache.tally[DYNMAP_TREE_KILL];
+	const struct dynmap_tally *tally = &fixture->pool.cache.tally[DYNMAP_TREE_DEAD];
 
 	return tally->nodes[0] + tally->nodes[1];
 }
 
 /*
- * Kills wait over checkpoints, many, then few, then none, and over power failures; the pool
- * that is opened only to be read lets them wait, the other one settles them.
+ * Dead extents wait over checkpoints, many, then few, then none, and over power failures; the pool
+ * that is opened only to be read lets them wait, the other one resolves them.
  */
-static void test_kills_wait_over_checkpoints(void **state)
+static void test_dead_list_wait_over_checkpoints(void **state)
 {
 	static const u64 blocks[] = { 30000, 30000, 0 };
 	static const u32 writes[] = { 1500, 700, 20, 1400, 0 };
 	static struct fixture fixture;
-	const u32 *waiting = &fixture.pool.cache.kills.count;
+	const u32 *waiting = &fixture.pool.cache.dead_list.count;
 	struct dynmap_family *family = &fixture.pool.table.family;
 	struct dynmap_volume *origin, *copy;
 	u32 i, round, last, lbn = 0, entered;
@@ -785,12 +785,12 @@ static void test_kills_wait_over_checkpoints(void **state)
 		fixture_check_waiting(&fixture);
 		assert_int_equal(*waiting, last);
 		assert_int_equal(family->waited, last);
-		assert_in_range(kill_nodes(&fixture), !!last, last / DYNMAP_KILLS_PER_LEAF + 4);
-		print_message("%u kills, %u before: %llu nodes\n", last, entered,
-			      (unsigned long long)kill_nodes(&fixture));
+		assert_in_range(dead_nodes(&fixture), !!last, last / DYNMAP_DEAD_LIST_PER_LEAF + 4);
+		print_message("%u dead extents, %u before: %llu nodes\n", last, entered,
+			      (unsigned long long)dead_nodes(&fixture));
 		if (round % 2) {
-			/* At the next checkpoint the tree has those that were settled since. */
-			assert_int_equal(HELPED(&fixture, dynmap_family_settle(family, ~0U, &op)),
+			/* At the next checkpoint the tree has those that were resolved since. */
+			assert_int_equal(HELPED(&fixture, dynmap_family_resolve(family, ~0U, &op)),
 					 0);
 			continue;
 		}
@@ -798,12 +798,12 @@ static void test_kills_wait_over_checkpoints(void **state)
 		store_mem_power_cut(&fixture.mem, fixture_random);
 		assert_int_equal(fixture_open(&fixture, true), 0);
 		assert_int_equal(*waiting, last);
-		assert_int_equal(kill_nodes(&fixture) > 0, last > 0);
+		assert_int_equal(dead_nodes(&fixture) > 0, last > 0);
 		assert_int_equal(fixture_load(&fixture, 2)->mapped, 4000);
 		fixture_close(&fixture);
 		assert_int_equal(fixture_open(&fixture, false), 0);
 		assert_int_equal(*waiting, 0);
-		assert_int_equal(kill_nodes(&fixture), 0);
+		assert_int_equal(dead_nodes(&fixture), 0);
 		fixture_check(&fixture);
 	}
 	for (i = 0; i < 8000; i += 2) {
@@ -818,12 +818,12 @@ static void test_kills_wait_over_checkpoints(void **state)
 	fixture_exit(&fixture);
 }
 
-/* Of the kills that are read at opening each part is looked at. */
-static void test_bad_kills(void **state)
+/* Of the dead extents that are read at opening each part is looked at. */
+static void test_bad_dead_list(void **state)
 {
 	struct fixture *fixture = *state;
 	struct dynmap_family *family = &fixture->pool.table.family;
-	struct dynmap_disk_kill good, bad;
+	struct dynmap_disk_dead good, bad;
 	u32 way;
 
 	fixture_create(fixture, 1);
@@ -860,10 +860,10 @@ static void test_bad_kills(void **state)
 }
 
 /*
- * One copy of the kill tree's root is destroyed: the other one serves. Both are: the pool opens
- * only to be read, with all that its volumes hold, and the checker says what is wrong.
+ * One copy of the root of the dead extents is destroyed: the other one serves. Both are: the
+ * pool opens only to be read, with all that its volumes hold, and the checker says what is wrong.
  */
-static void test_unreadable_kills(void **state)
+static void test_unreadable_dead_list(void **state)
 {
 	struct fixture *fixture = *state;
 	struct dynmap_tree *waiting = &fixture->pool.table.family.waiting;
@@ -885,7 +885,7 @@ static void test_unreadable_kills(void **state)
 		fixture_close(fixture);
 		assert_int_equal(fixture_open(fixture, true), 0);
 		assert_int_equal(fixture->pool.table.family.waited, i ? 0 : waited);
-		assert_int_equal(fixture->pool.cache.kills.count, i ? 0 : waited);
+		assert_int_equal(fixture->pool.cache.dead_list.count, i ? 0 : waited);
 	}
 	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 1), 5), 1);
 	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 2), 5), 2);
@@ -1055,8 +1055,8 @@ static void test_long_rows(void **state)
 	assert_in_range(visits, 1, 40);
 	for (lbn = 0; lbn < ARRAY_SIZE(ids) * 3; lbn += 3)
 		assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), lbn, 1, 6), 0);
-	assert_int_equal(HELPED(fixture, dynmap_family_settle(&fixture->pool.table.family, ~0U,
-							      &op)), 0);
+	assert_int_equal(HELPED(fixture, dynmap_family_resolve(&fixture->pool.table.family, ~0U,
+							       &op)), 0);
 	compare_climbs(fixture, fixture_load(fixture, 1));
 	fixture_check(fixture);
 	reap(fixture);
@@ -1120,10 +1120,10 @@ int main(void)
 		FIXTURE_TEST(test_bad_records, one),
 		FIXTURE_TEST(test_bad_divergence, one),
 		FIXTURE_TEST(test_looked_up_before, one),
-		cmocka_unit_test(test_many_kills),
-		cmocka_unit_test(test_kills_wait_over_checkpoints),
-		FIXTURE_TEST(test_bad_kills, two),
-		FIXTURE_TEST(test_unreadable_kills, two),
+		cmocka_unit_test(test_many_dead_list),
+		cmocka_unit_test(test_dead_list_wait_over_checkpoints),
+		FIXTURE_TEST(test_bad_dead_list, two),
+		FIXTURE_TEST(test_unreadable_dead_list, two),
 		FIXTURE_TEST(test_ring_of_nodes, one),
 		FIXTURE_TEST(test_born_too_late, one),
 		FIXTURE_TEST(test_long_rows, two),

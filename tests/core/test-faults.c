@@ -260,7 +260,7 @@ static int run_checkpoint(struct fixture *fixture)
 }
 
 /* A snapshot, and then writes to its origin: what they give up waits. */
-static void prepare_kills(struct fixture *fixture)
+static void prepare_dead_list(struct fixture *fixture)
 {
 	struct dynmap_volume *volume = fixture_load(fixture, 2);
 	u8 uuid[DYNMAP_UUID_BYTES] = { 4 };
@@ -269,18 +269,18 @@ static void prepare_kills(struct fixture *fixture)
 	assert_int_equal(HELPED(fixture, dynmap_volume_snapshot(table_of(fixture), 4, 2, uuid, 5,
 								&op)), 0);
 	assert_int_equal(fixture_write(fixture, volume, 710, 6, 71), 0);
-	assert_true(fixture->pool.cache.kills.count > 1);
+	assert_true(fixture->pool.cache.dead_list.count > 1);
 }
 
-static void prepare_kills_on_disk(struct fixture *fixture)
+static void prepare_dead_list_on_disk(struct fixture *fixture)
 {
-	prepare_kills(fixture);
+	prepare_dead_list(fixture);
 	assert_int_equal(fixture_checkpoint_at_once(fixture), 0);
 	assert_true(fixture->pool.table.family.waited > 1);
 	fixture_close(fixture);
 }
 
-static void verify_kills(struct fixture *fixture)
+static void verify_dead_list(struct fixture *fixture)
 {
 	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 2), 712), 71);
 	assert_int_equal(fixture_read(fixture, fixture_load(fixture, 2), 720), 70);
@@ -385,14 +385,17 @@ static const struct operation operations[] = {
 	{ "commit", 2, false, prepare_commit, run_commit, verify_commit },
 	{ "checkpoint", 2, false, prepare_commit, run_checkpoint, verify_commit },
 	{ "checkpoint, one copy", 1, false, prepare_commit, run_checkpoint, verify_commit },
-	{ "checkpoint with kills", 2, false, prepare_kills, run_checkpoint, verify_kills },
-	{ "checkpoint, kills wait", 2, false, prepare_kills, fixture_checkpoint_at_once,
-	  verify_kills },
+	{ "checkpoint with dead extents", 2, false, prepare_dead_list, run_checkpoint,
+	  verify_dead_list },
+	{ "checkpoint, dead extents wait", 2, false, prepare_dead_list, fixture_checkpoint_at_once,
+	  verify_dead_list },
 	{ "checkpoint, commits beside", 2, false, prepare_commit, run_beside, verify_commit },
 	{ "checkpoint, commits beside, one copy", 1, false, prepare_commit, run_beside,
 	  verify_commit },
-	{ "open, kills wait", 2, false, prepare_kills_on_disk, run_open, verify_kills },
-	{ "open, kills wait, one copy", 1, false, prepare_kills_on_disk, run_open, verify_kills },
+	{ "open, dead extents wait", 2, false, prepare_dead_list_on_disk, run_open,
+	  verify_dead_list },
+	{ "open, dead extents wait, one copy", 1, false, prepare_dead_list_on_disk, run_open,
+	  verify_dead_list },
 	{ "grow", 2, false, prepare_grow, fixture_grow, verify_grow },
 	{ "lookup", 1, false, NULL, run_lookup, NULL },
 	{ "highest", 1, false, NULL, run_highest, NULL },
@@ -614,7 +617,7 @@ static void test_bitmaps_of_many_devices(void **state)
 	}
 }
 
-/* A kill meets another one below a row of dying nodes, which take all spare buffers. */
+/* A dead extent meets another one below a row of dying nodes, which take all spare buffers. */
 static void short_row(struct fixture *fixture, u32 snapshots)
 {
 	struct dynmap_pool *pool = &fixture->pool;
@@ -638,7 +641,7 @@ static void short_row(struct fixture *fixture, u32 snapshots)
 	fixture_close(fixture);
 	assert_int_equal(fixture_open(fixture, false), 0);
 	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1), 0, 1, 2), 0);
-	assert_int_equal(HELPED(fixture, dynmap_family_settle(&pool->table.family, ~0U, &op)), 0);
+	assert_int_equal(HELPED(fixture, dynmap_family_resolve(&pool->table.family, ~0U, &op)), 0);
 	/* Nodes are being written: to change one takes a buffer. */
 	assert_int_equal(HELPED(fixture, dynmap_pool_checkpoint_begin(pool, &op)), 0);
 	assert_int_equal(fixture_write(fixture, fixture_load(fixture, 1000 + snapshots), 0, 1, 3),
@@ -648,7 +651,7 @@ static void short_row(struct fixture *fixture, u32 snapshots)
 	while (pool->cache.nr_spare > 64)
 		dynmap_buf_free(dynmap_cache_take_spare(&pool->cache));
 	fail_bytes = sizeof(struct dynmap_snap);
-	assert_int_equal(HELPED(fixture, dynmap_family_settle(&pool->table.family, ~0U, &op)), 0);
+	assert_int_equal(HELPED(fixture, dynmap_family_resolve(&pool->table.family, ~0U, &op)), 0);
 	fail_bytes = 0;
 	assert_int_equal(dynmap_pool_checkpoint_io(pool), 0);
 	assert_int_equal(dynmap_pool_checkpoint_publish(pool), 0);

@@ -289,7 +289,7 @@ static void test_snapshots_and_writes(void **state)
 	static const u64 blocks[] = { 16384, 0 };
 	static struct fixture fixture;
 	struct dynmap_table *table = &fixture.pool.table;
-	const u32 *kills = &fixture.pool.cache.kills.count;
+	const u32 *dead_list = &fixture.pool.cache.dead_list.count;
 	struct dynmap_volume *volume[3];
 	u8 uuid[DYNMAP_UUID_BYTES] = {};
 	u32 i, round = 0;
@@ -302,7 +302,8 @@ static void test_snapshots_and_writes(void **state)
 	for (; !ret; round++) {
 		for (i = 0; i < 2400 && !ret; i++) {
 			ret = fixture_write(&fixture, volume[i % 3], fixture_below(12288), 1, i);
-			assert_true(*kills < 64 + dynmap_alloc_places(&fixture.pool.alloc) / 32);
+			assert_true(*dead_list < 64 +
+				    dynmap_alloc_places(&fixture.pool.alloc) / 32);
 		}
 		for (i = 0; i < 3 && !ret; i++)
 			ret = HELPED(&fixture, dynmap_volume_snapshot(table, 3 + 3 * round + i, i,
@@ -593,7 +594,7 @@ static void test_zones_go_back_late(void **state)
 	/* There is room for two zones, which are quarantined and no longer free. */
 	floor = alloc->floor;
 	alloc->floor = dynmap_alloc_places(alloc) - dynmap_alloc_owed(alloc) -
-		       dynmap_alloc_kills(alloc) - 5 * DYNMAP_ZONE_BLOCKS;
+		       dynmap_alloc_dead_list(alloc) - 5 * DYNMAP_ZONE_BLOCKS;
 	assert_true(dynmap_zones_may_go(alloc));
 	bring_late(&full.fixture);
 	most = alloc->space.meta_total;

@@ -124,7 +124,7 @@ static void step_checkpoint(struct world *world)
 	switch (world->checkpoint) {
 	case WORLD_IDLE:
 		do {
-			/* Over every second one kills wait. */
+			/* Over every second one dead extents wait. */
 			ret = world->pool.cache.epoch % 2 ?
 			      dynmap_pool_checkpoint_prepare(&world->pool, &op) : 0;
 			if (!ret)

@@ -179,7 +179,7 @@ void fuzz_seal(struct fuzz_base *base, struct dynmap_disk_super *sb, u32 flags)
 	seal_node(&walk, root_pointer(&sb->space_root));
 	seal_node(&walk, root_pointer(&sb->segment_root));
 	seal_node(&walk, root_pointer(&sb->snapshot_root));
-	seal_node(&walk, root_pointer(&sb->kill_root));
+	seal_node(&walk, root_pointer(&sb->dead_root));
 	seal_super(base, sb);
 	seal_journal(base);
 }
