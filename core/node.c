@@ -228,6 +228,7 @@ struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dy
 	struct dynmap_store *store = cache->geo->store;
 	u32 first = (miss->ptr.pbn[0] ^ miss->epoch) & 1, i, copy, dev;
 	int error = -EIO, ret;
+	bool lost = true;
 	u64 block;
 	u8 bad = 0;
 
@@ -253,13 +254,16 @@ struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dy
 		dynmap_err("device %u block %llu: copy %c of node %llu: error %d", dev,
 			   (unsigned long long)block, 'A' + copy,
 			   (unsigned long long)miss->ptr.pbn[0], ret);
-		if (ret != -EIO)
+		if (ret == -EBADMSG || ret == -EUCLEAN)
 			error = ret;
+		/* The device may do it if asked again. */
+		if (ret == -ENOMEM || ret == -EAGAIN)
+			lost = false;
 	}
 	/* No lock is held: a checkpoint may begin another epoch at any time. */
 	if (READ_ONCE(cache->epoch) != miss->epoch)
 		error = -ESTALE;
-	else if (miss->kind == DYNMAP_TREE_SPACE)
+	else if (lost && miss->kind == DYNMAP_TREE_SPACE)
 		return dynmap_node_lost(buf, miss, error);
 	dynmap_buf_free(buf);
 	return ERR_PTR(error);

@@ -5,6 +5,7 @@
 #include "core/reap.h"
 
 #define DYNMAP_REAP_STEPS	8	/* leaves freed in one hold of the lock */
+#define DYNMAP_REAP_SEGS	64	/* no more of them once so many segments more have changed */
 
 /* The volume that takes the place of an emptied one's parent; NULL if it is none. */
 static int dynmap_reap_survivor(struct dynmap_table *table, const struct dynmap_volume *volume,
@@ -126,7 +127,8 @@ static int dynmap_reap_next(struct dynmap_table *table, struct dynmap_op *op)
 int dynmap_volume_reap(struct dynmap_table *table, struct dynmap_op *op)
 {
 	struct dynmap_volume *volume;
-	int ret, i;
+	u32 segs, i;
+	int ret;
 
 	op->urgent = max_t(u8, op->urgent, DYNMAP_URGENT_REAP);
 	ret = dynmap_reap_next(table, op);
@@ -140,10 +142,15 @@ int dynmap_volume_reap(struct dynmap_table *table, struct dynmap_op *op)
 		ret = dynmap_family_resolve_due(&table->family, op);
 	if (ret)
 		return ret;
-	for (i = 0; !ret && i < DYNMAP_REAP_STEPS; i++)
+	segs = table->alloc->space.nr_dirty_segs + DYNMAP_REAP_SEGS;
+	for (i = 0; i < DYNMAP_REAP_STEPS && table->alloc->space.nr_dirty_segs <= segs; i++) {
 		ret = dynmap_table_cut(table, volume, op);
+		if (ret)
+			break;
+	}
+	/* Between steps the caller sees whether a checkpoint is due. */
 	if (ret != -ENOENT)
-		return ret;
+		return i ? 0 : ret;
 	if (volume->disk.parent) {
 		ret = dynmap_family_drain(&table->family, le64_to_cpu(volume->disk.parent), op);
 		if (ret != -ENOENT)

@@ -401,6 +401,7 @@ static void dynmap_part_lose(struct dynmap_space *space, struct dynmap_parts *pa
 	u32 class, free;
 
 	part->lost = true;
+	parts->nr_lost++;
 	memset(&part->room, 0, sizeof(part->room));
 	for (class = 0; class < 2; class++) {
 		zones = &space->zones[parts->dev][class];
@@ -692,7 +693,7 @@ static void dynmap_space_shrink_parts(struct dynmap_space *space, u32 most)
 
 	while (space->nr_loaded > most && budget--) {
 		parts = list_first_entry(&space->parts, struct dynmap_parts, list);
-		if (parts->used || parts->nr_segs || !list_empty(&parts->dirty)) {
+		if (parts->used || parts->nr_segs || parts->nr_lost || !list_empty(&parts->dirty)) {
 			parts->used = false;
 			list_move_tail(&parts->list, &space->parts);
 			continue;
@@ -853,12 +854,14 @@ static void dynmap_parts_grow(struct dynmap_space *space, struct dynmap_parts *p
 		blocks = dynmap_part_blocks(space, parts, i);
 		if (!blocks)
 			break;
+		/* What the next opening finds there may have been gained. */
+		dynmap_part_is_free(&parts->part[i], blocks);
 		if (parts->part[i].lost) {
+			memset(&parts->part[i].room, 0, sizeof(parts->part[i].room));
 			blocks -= dynmap_part_blocks_of(parts, i, before);
 			dynmap_space_lose(space, parts->dev, blocks);
 			continue;
 		}
-		dynmap_part_is_free(&parts->part[i], blocks);
 		if (parts->level && parts->part[i].parts)
 			dynmap_parts_grow(space, parts->part[i].parts, slot, before);
 	}

@@ -99,6 +99,7 @@ struct dynmap_part {
  * @first: segment slot where the first one begins
  * @level: 0: they are segments
  * @nr_segs: of level 0: how many of them are in memory
+ * @nr_lost: of level 0: how many are lost: as long as any is they stay in memory
  * @used: of level 0: looked at since the eviction hand last passed
  * @part: the parts, dynmap_part_count() of them
  */
@@ -111,6 +112,7 @@ struct dynmap_parts {
 	u32 first;
 	u32 level;
 	u32 nr_segs;
+	u32 nr_lost;
 	bool used;
 	struct dynmap_part part[];
 };

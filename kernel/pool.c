@@ -46,6 +46,16 @@ static int dynmap_checkpoint_begin(struct dynmap_kpool *pool)
 	} while (ret == -EINPROGRESS);
 	if (!ret)
 		dynmap_supplied(ret, pool, &op, dynmap_pool_checkpoint_begin(&pool->core, &op));
+	/*
+	 * Metadata that a checkpoint needs is unreadable: no other one will succeed. What was
+	 * acknowledged goes to the journal; more would not when that is full.
+	 */
+	if (ret == -EIO || ret == -EBADMSG || ret == -EUCLEAN) {
+		down_write(&pool->lock);
+		DMERR("no checkpoint can be made: error %d", ret);
+		dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
+		dynmap_kpool_unlock(pool);
+	}
 	/* What was dirty is sealed: writes may go on. */
 	wake_up_all(&pool->bucket_wait);
 	return ret;

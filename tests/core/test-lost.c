@@ -147,7 +147,10 @@ static void test_one_of_three(void **state)
 	fixture_exit(&fixture);
 }
 
-/* What the lost segment gets when its device grows is lost, too; what lies behind it is not. */
+/*
+ * What the lost segment gets when its device grows is lost, too; what lies behind it is not,
+ * and all but that segment is known at the next opening.
+ */
 static void test_grown(void **state)
 {
 	static const u64 blocks[] = { DYNMAP_SEGMENT_BLOCKS * 11 / 4, 0 };
@@ -167,8 +170,38 @@ static void test_grown(void **state)
 	fill(&fixture, fixture_create(&fixture, 3), 0, ~0ULL);
 	assert_true(part_of(&fixture, 2)->lost);
 	assert_int_equal(dynmap_alloc_data_free(&fixture.pool.alloc), 0);
+	assert_int_equal(dynmap_pool_checkpoint(&fixture.pool), 0);
+	fixture_close(&fixture);
+	assert_int_equal(fixture_open(&fixture, false), 0);
+	reaped(&fixture, 3);
+	assert_false(part_of(&fixture, 3)->lost);
 	reaped(&fixture, 1);
 	assert_int_equal(dynmap_pool_checkpoint(&fixture.pool), 0);
+	fixture_exit(&fixture);
+}
+
+/* That a segment is lost is not forgotten when memory is short: it would be counted again. */
+static void test_stays_lost(void **state)
+{
+	static const u64 blocks[] = { 40000, 40000, 40000, 0 };
+	u32 segment = dynmap_segment_number(1, 0), i;
+	struct dynmap_space *space;
+	struct fixture fixture;
+	struct dynmap_seg *seg;
+	u64 before;
+
+	(void)state;
+	make_lost(&fixture, blocks, 66, (u64)segment * DYNMAP_SEGMENT_ZONES + 70);
+	space = &fixture.pool.alloc.space;
+	assert_int_equal(FETCHED(&fixture, dynmap_space_load(space, segment, &seg, &op)), -EUCLEAN);
+	before = space->dev_free[1];
+	space->most_segs = 0;
+	space->most_loaded = 0;
+	for (i = 0; i < 10; i++)
+		dynmap_space_shrink(space);
+	assert_int_equal(space->nr_segs, 0);
+	assert_int_equal(FETCHED(&fixture, dynmap_space_load(space, segment, &seg, &op)), -EUCLEAN);
+	assert_int_equal(space->dev_free[1], before);
 	fixture_exit(&fixture);
 }
 
@@ -215,6 +248,7 @@ int main(void)
 		cmocka_unit_test(test_lone_device),
 		cmocka_unit_test(test_one_of_three),
 		cmocka_unit_test(test_grown),
+		cmocka_unit_test(test_stays_lost),
 		cmocka_unit_test(test_summaries),
 	};
 
