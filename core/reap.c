@@ -5,7 +5,7 @@
 #include "core/reap.h"
 
 #define DYNMAP_REAP_STEPS	8	/* leaves freed in one hold of the lock */
-#define DYNMAP_REAP_SEGS	64	/* no more of them once so many segments more have changed */
+#define DYNMAP_REAP_SEGS	64	/* nor more of them once so many segments have changed */
 
 /* The volume that takes the place of an emptied one's parent; NULL if it is none. */
 static int dynmap_reap_survivor(struct dynmap_table *table, const struct dynmap_volume *volume,
