@@ -4,7 +4,7 @@
  *
  * Owns: constructors and destructors, status, limits, the list of pools. What
  * happens to a bio is in kernel/io.c, a pool's life in kernel/pool.c, messages in
- * kernel/message.c, and everything that understands the format in dm-dynmap-*.c.
+ * kernel/message.c, and everything that understands the format in the core (core/files.mk).
  *
  * Tables:
  *   dynmap-pool <#devs> <dev>... <allocation size, sectors>
