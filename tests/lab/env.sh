@@ -10,7 +10,7 @@ TREE=$(cd "$LAB/../.." && pwd)
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/dm-dynmap
 # Programs built from this tree.
 # shellcheck disable=SC2034
-BUILD=$CACHE/build-$(cksum <<< "$TREE" | cut -d' ' -f1)
+BUILD=$CACHE/user-$(cksum <<< "$TREE" | cut -d' ' -f1)
 export TREE
 mkdir -p "$CACHE"
 
