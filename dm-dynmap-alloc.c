@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Allocator, see core/alloc.h; zones of metadata are in core/zone.c.
- * Callers: table (data), pool (checkpoints, opening), every operation by
+ * Callers: families and table (data), checkpoints, growth, opening, every operation by
  * dynmap_alloc_reserve().
  *
  * The allocator keeps its bitmaps in the space tree, whose nodes it allocates

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The mapping table, see dm-dynmap-table.h. Callers: the kernel's bio path and
- * messages, the pool (replay, checkpoints), tools and tests.
+ * messages, reaping, opening (replay), checkpoints (reclaim), tools and tests.
  *
  * Every change replaces one record of one leaf by a few others and joins them
  * with their neighbours where they meet. Extents never leave their leaf: an

@@ -2,9 +2,10 @@
 /*
  * The device-mapper targets "dynmap-pool" and "dynmap".
  *
- * Owns: constructors and destructors, status, limits, the list of pools. What
- * happens to a bio is in kernel/io.c, a pool's life in kernel/pool.c, messages in
- * kernel/message.c, and everything that understands the format in the core (core/files.mk).
+ * Owns: constructors and destructors, status, the list of pools. What happens to a bio is in
+ * kernel/io.c and kernel/fresh.c, a pool's life in kernel/pool.c, its modes in kernel/space.c,
+ * messages and limits in files of that name, and everything that understands the format in the
+ * core (core/files.mk).
  *
  * Tables:
  *   dynmap-pool <#devs> <dev>... <allocation size, sectors>

@@ -257,7 +257,7 @@ static inline bool dynmap_alloc_dead_list_move(const struct dynmap_alloc *alloc)
 int dynmap_alloc_no_room(const struct dynmap_alloc *alloc, u32 nodes, u8 urgent);
 
 /* More do not wait: what a checkpoint takes for them is no more than a quarter of the floor. */
-static inline bool dynmap_alloc_most_dead_list(const struct dynmap_alloc *alloc)
+static inline bool dynmap_alloc_dead_list_is_full(const struct dynmap_alloc *alloc)
 {
 	return alloc->cache->dead_list.count > min_t(u64, DYNMAP_DEAD_LIST_MANY, 8 * alloc->floor);
 }
@@ -266,7 +266,7 @@ static inline bool dynmap_alloc_most_dead_list(const struct dynmap_alloc *alloc)
  * Is more than a part of what is free kept for dead extents that wait? Each counts with the most
  * that it may need, which is many times what it needs: that must not pass for want of space.
  */
-static inline bool dynmap_alloc_many_dead_list(const struct dynmap_alloc *alloc)
+static inline bool dynmap_alloc_dead_list_is_heavy(const struct dynmap_alloc *alloc)
 {
 	return dynmap_alloc_dead_list(alloc) > dynmap_alloc_places(alloc) / 8;
 }

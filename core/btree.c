@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * B-trees, see core/btree.h. Callers: space and alloc (space tree), family (snapshot,
- * divergence and dead extent trees), volume and table (volume and map trees), pool (segment tree).
+ * divergence and dead extent trees), volume and table (volume and map trees), pool (segment
+ * tree), checkpoints (sealing).
  *
  * Inner nodes are kept with two entries free below the path being written, so
  * that one leaf can be split twice: for room, and because a map record's key

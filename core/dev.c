@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Devices, segments and turns, see core/dev.h. Callers: alloc, node, pool,
- * and the kernel's bio path. Nothing here fails or allocates.
+ * Devices, segments and turns, see core/dev.h. Callers: superblocks,
+ * growth and opening (lengths, entries), allocator (turns). Nothing here allocates.
  */
 #include "core/dev.h"
 

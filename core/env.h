@@ -35,7 +35,7 @@ struct dynmap_store {
 /**
  * struct dynmap_store_ops - what the core asks of the devices
  * @read: read one block of device @dev at device block @block into @data;
- *	waits; 0 or a negative errno
+ *	waits; 0 or a negative errno, -ENODEV if the device is away for a while
  * @write: start writing one block, with DYNMAP_STORE_* in @flags; @data stays
  *	untouched until @wait returns
  * @flush: start a flush of the device's volatile cache: it covers every write

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Families, see core/family.h. Callers: volume (snapshots, deletion, usage), table
- * (what volumes give up), pool (checkpoints, opening).
+ * Families, see core/family.h. Callers: volumes (snapshots, deletion, usage), table
+ * (what volumes give up), reaping, checkpoints, opening.
  */
 #include "core/family.h"
 
@@ -752,7 +752,7 @@ int dynmap_family_resolve_some(struct dynmap_family *family, struct dynmap_op *o
 
 	if (ret == -EINPROGRESS)
 		return 0;
-	if ((ret == -EBUSY || ret == -ENOSPC) && !dynmap_alloc_most_dead_list(family->alloc))
+	if ((ret == -EBUSY || ret == -ENOSPC) && !dynmap_alloc_dead_list_is_full(family->alloc))
 		return 0;
 	return ret;
 }

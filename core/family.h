@@ -24,7 +24,7 @@
  *
  * Dead extents wait, in no order that matters, for others that go to the same leaf, and for
  * space: one that rises through a chain of snapshot nodes changes a leaf at each of them.
- * Each checkpoint keeps those that wait in a tree of their own, so none must be resolved for it.
+ * Each checkpoint keeps those that wait in a tree of their own, so none has to be resolved for it.
  *
  * Owns: the tree of snapshot nodes, their divergence trees, the dead extents that wait, their tree.
  * What is freed here is free after the next checkpoint (dynmap_alloc_free_late()):
@@ -91,12 +91,12 @@ struct dynmap_snap {
  * @cache: node cache
  * @alloc: allocator
  * @snaps: the tree of snapshot nodes
- * @waiting: the tree of dead extents: the dead extents that waited at the last checkpoint
+ * @waiting: the tree of the dead extents that waited at the last checkpoint
  * @waited: how many these are: they have the numbers below
- * @loaded: those in memory
+ * @loaded: snapshot nodes in memory
  * @changed: those whose record in the tree is out of date
  * @entered: those that have changed in this epoch, and their record as well
- * @hash: the same, by id
+ * @hash: those in memory, by id
  * @next_id: of the next one
  * @deaths: nodes that began to die since opening
  * @committing: how many of them the commit under way makes durable
@@ -191,7 +191,7 @@ static inline int __must_check dynmap_family_resolve_due(struct dynmap_family *f
 	const struct dynmap_alloc *alloc = family->alloc;
 
 	if (!alloc->cache->dead_list.count ||
-	    (!dynmap_alloc_most_dead_list(alloc) && !dynmap_alloc_many_dead_list(alloc) &&
+	    (!dynmap_alloc_dead_list_is_full(alloc) && !dynmap_alloc_dead_list_is_heavy(alloc) &&
 	     dynmap_alloc_room(alloc, 0, op->urgent)))
 		return 0;
 	return dynmap_family_resolve_some(family, op);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Journal, see core/journal.h. Callers: table (reserve, append), pool
- * (commit, seal, replay), the kernel's commit worker.
+ * Journal, see core/journal.h. Callers: volumes and table (reserve,
+ * append), checkpoints (commit, seal), opening (replay), growth (carriers), the kernel's bio path.
  *
  * Journal blocks live in buffers of the node cache. A block becomes final when
  * it is full or when a commit begins; it is sealed (crc) only by the commit

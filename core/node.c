@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Node cache, see core/node.h. Callers: btree (get, shadow, new, drop),
- * alloc (stock and events), journal (buffers), pool (checkpoints).
+ * alloc (stock and events), journal (buffers), checkpoints, the kernel (memory).
  *
  * Eviction is a CLOCK (Corbato 1969): lookups under a shared lock only set a
  * byte, the hand that moves under the exclusive lock gives marked nodes a
@@ -256,8 +256,8 @@ struct dynmap_buf *dynmap_node_fetch(struct dynmap_cache *cache, const struct dy
 			   (unsigned long long)miss->ptr.pbn[0], ret);
 		if (ret == -EBADMSG || ret == -EUCLEAN)
 			error = ret;
-		/* The device may do it if asked again. */
-		if (ret == -ENOMEM || ret == -EAGAIN)
+		/* It may be read another time. */
+		if (ret == -ENOMEM || ret == -EAGAIN || ret == -ENODEV)
 			lost = false;
 	}
 	/* No lock is held: a checkpoint may begin another epoch at any time. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A pool in memory and its superblocks, see core/pool.h. Callers: checkpoints, growth,
- * opening.
+ * opening; all who open a pool (close, limit).
  *
  * Superblocks: each checkpoint writes one slot on two devices, slots in turn, so
  * that a torn write leaves the two before; on a lone device slot and backup.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Free space, see core/space.h. Callers: the allocator (dm-dynmap-alloc.c and
- * core/zone.c), the pool when it grows, the checker.
+ * core/zone.c), growth, checkpoints and the kernel (memory), the checker.
  *
  * Searches go down from a device's greatest parts, at each level to the first one that may
  * have what is wanted. What they find may have less, as bounds are not lowered when blocks

@@ -199,7 +199,7 @@ struct dynmap_zones {
  * @most_loaded: the same of parts
  * @stock: memory for bitmaps or parts
  * @nr_stock: how many of them
- * @dirty: of them, those with records that are out of date
+ * @dirty: bitmaps in memory with records that are out of date
  * @dirty_parts: parts of levels 0 and 1 of which one has a changed summary
  * @nr_dirty: records of the space tree that are out of date
  * @nr_dirty_segs: length of @dirty

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Volumes, see core/volume.h. Callers: messages and targets of the kernel, the
- * mapping table (replay), the pool (checkpoints), tools and tests.
+ * mapping table (replay), reaping, checkpoints, tools and tests.
  */
 #include "core/volume.h"
 
@@ -231,7 +231,7 @@ int dynmap_volume_create(struct dynmap_table *table, u64 id, u64 size_blocks, co
 /*
  * A volume @id in memory that begins as a copy of another one, below a new snapshot
  * node; what is its own of the record is set by the caller, then
- * dynmap_copy_enter(). Nothing has changed on error.
+ * dynmap_volume_put(). Nothing has changed on error.
  */
 static int dynmap_volume_copy(struct dynmap_table *table, u64 id, struct dynmap_volume *origin,
 			      struct dynmap_volume **result, struct dynmap_op *op)

@@ -36,7 +36,7 @@
  * @limit: what is reserved ahead ends there: the length that hosts see
  * @dirty: changed in this epoch
  * @entered: and the record in the volume tree tells of it
- * @users: targets that hold it (managed by the caller of dynmap_volume_get)
+ * @users: targets that hold it (managed by the caller of dynmap_volume_load())
  * @buf: the buffer that it lies in, or NULL
  */
 struct dynmap_volume {
@@ -69,7 +69,7 @@ struct dynmap_volume {
  * @loaded: volumes in memory
  * @changed: those whose record in the volume tree is out of date
  * @entered: those that have changed in this epoch, and their record as well
- * @hash: the same, by id
+ * @hash: those in memory, by id
  * @alloc_blocks: allocation size
  * @next_reap_id: internal id for the next volume deleted
  * @reaping: the deleted volume being emptied, 0: none yet

@@ -2,7 +2,7 @@
 /*
  * Allocator, the part for nodes: zones claimed for metadata, and the stock of places
  * that the node cache takes from. See core/alloc.h. Callers: dm-dynmap-alloc.c;
- * the pool when it is formatted.
+ * formatting; checkpoints (zones that go back).
  *
  * Placement on several devices: the copies of nodes lie on all devices in turn, by free
  * space, the two copies of a node on two devices. A device whose turn it is claims a

@@ -15,8 +15,9 @@
  *         list_lock	   the queue of flushes (irqs off)
  *         idle_lock	   fresh writes not in use
  *
- * A bio's way: dynmap_io_map() tries with the lock for reading; what needs
- * more (a node, space, padding) is trimmed to one block and goes to io_wq.
+ * A bio's way: dynmap_io_map() tries with the lock for reading; for holes, shared blocks and
+ * what must be settled first, for writing. What lacks a node, space or a window, or needs
+ * padding, is trimmed to one block and goes to io_wq, if it is a read to read_wq.
  * A first write, or one that was redirected because its blocks are shared, is
  * acknowledged when its data is complete and enters the tree soon after, see
  * kernel/fresh.c; FLUSH and FUA wait for commit_work.
@@ -110,7 +111,7 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
 
 #define DYNMAP_BUCKETS		1024
 #define DYNMAP_SETTLE_MANY	64	/* unsettled writes: the next writer settles them */
-#define DYNMAP_MAX_WINDOWS	16	/* of one first write: 1 MiB */
+#define DYNMAP_MAX_WINDOWS	16	/* of one fresh write: 1 MiB */
 
 /**
  * struct dynmap_kpool - a pool in the kernel
@@ -151,10 +152,10 @@ static inline void dynmap_disks_set_written(struct dynmap_disks *disks, u32 dev)
  * @waiting: a write had to wait, and the mode has not been WRITE since; by @lock
  * @waiting_since: when it began to, in jiffies
  * @no_space_expired: the time to wait is over: writes that find no space fail; by @lock
- * @bucket: windows being first-written, by a hash: users, or -1: one exclusive user
+ * @bucket: windows that fresh writes hold, by a hash: users, or -1: one exclusive user
  * @wanted: by the same hash: writes that wait to be the exclusive user
- * @first_writes: windows held
- * @wait_for_nodes: those under way leave no room for the nodes of more: others wait until
+ * @first_writes: windows that fresh writes hold
+ * @wait_for_nodes: fresh writes under way leave no room for the nodes of more: others wait until
  *	one of them is settled
  * @bucket_wait: woken when a fresh write is over, at the end of a reclaim, and when a
  *	checkpoint has begun
@@ -317,7 +318,7 @@ struct dynmap_fresh {
 /**
  * struct dynmap_io - per-bio data
  * @kvolume: the target
- * @work: in io_wq
+ * @work: in io_wq or read_wq
  * @fresh: a fresh write's, until its data is complete
  * @src: old place of a block that is copied, DYNMAP_PBN_NONE: what nobody has written
  * @dev: device it was sent to
@@ -364,6 +365,16 @@ static inline bool dynmap_may_change(const struct dynmap_kpool *pool)
 }
 
 /* kernel/memory.c */
+
+#define DYNMAP_MIN_CACHE_MIB	8
+#define DYNMAP_MAX_CACHE_MIB	65536
+
+/* Memory of a pool for nodes and bitmaps, in buffers of 4 KiB. */
+static inline u32 dynmap_cache_bufs(u32 mib)
+{
+	mib = clamp_t(u32, mib, DYNMAP_MIN_CACHE_MIB, DYNMAP_MAX_CACHE_MIB);
+	return mib << (20 - DYNMAP_BLOCK_SHIFT);
+}
 
 void dynmap_memory_init(struct dynmap_kpool *pool);
 /* Free the buffers that are set aside. */
@@ -616,19 +627,10 @@ void dynmap_fresh_exit(struct dynmap_kpool *pool);
  */
 struct dynmap_fresh *dynmap_fresh_begin(struct dynmap_kpool *pool, struct dynmap_volume *volume,
 					u64 lbn, u64 len, bool exclusive);
-#define DYNMAP_MIN_CACHE_MIB	8
-#define DYNMAP_MAX_CACHE_MIB	65536
-
-/* Memory of a pool for nodes and bitmaps, in buffers of 4 KiB. */
-static inline u32 dynmap_cache_bufs(u32 mib)
-{
-	mib = clamp_t(u32, mib, DYNMAP_MIN_CACHE_MIB, DYNMAP_MAX_CACHE_MIB);
-	return mib << (20 - DYNMAP_BLOCK_SHIFT);
-}
 
 /* Nodes that fresh writes under way may add when they are settled. */
 u32 dynmap_fresh_pending(struct dynmap_kpool *pool);
-/* What is asked for is there, but promised to fresh writes: @error tells, who waits knows. */
+/* -EINPROGRESS: what is asked for is promised to fresh writes; those who wait are told. */
 static inline int dynmap_note_no_nodes(struct dynmap_kpool *pool, int error)
 {
 	if (error == -EINPROGRESS)
@@ -676,11 +678,11 @@ void dynmap_fresh_want(struct dynmap_kpool *pool, const struct dynmap_volume *vo
 void dynmap_fresh_unwant(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn);
 /*
  * Wait until a write can begin there, as far as other fresh ones are concerned, or a while.
- * @wanting: dynmap_fresh_want() has announced this write; @crowds: it waits for a checkpoint,
+ * @wanting: dynmap_fresh_want() has announced this write; @must_wait: it waits for a checkpoint,
  * too.
  */
 void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn,
-		       bool wanting, bool crowds);
+		       bool wanting, bool must_wait);
 /**
  * dynmap_settle_locked() - enter what has completed into the tree
  * @pool: the pool

@@ -229,14 +229,14 @@ void dynmap_fresh_unwant(struct dynmap_kpool *pool, const struct dynmap_volume *
 }
 
 void dynmap_fresh_wait(struct dynmap_kpool *pool, const struct dynmap_volume *volume, u64 lbn,
-		       bool wanting, bool crowds)
+		       bool wanting, bool must_wait)
 {
 	u32 bucket = dynmap_bucket(volume, lbn);
 
 	wait_event_timeout(pool->bucket_wait,
 			   !READ_ONCE(pool->reclaiming) && !READ_ONCE(pool->snapshotting) &&
 			   !READ_ONCE(pool->wait_for_nodes) &&
-			   !(crowds && dynmap_pool_must_wait(&pool->core)) &&
+			   !(must_wait && dynmap_pool_must_wait(&pool->core)) &&
 			   !llist_empty(&pool->idle) &&
 			   !atomic_read(&pool->bucket[bucket]) &&
 			   (wanting || !atomic_read(&pool->wanted[bucket])), HZ / 10);
@@ -286,6 +286,7 @@ static __hot int dynmap_settle_one(struct dynmap_kpool *pool, struct dynmap_fres
 {
 	struct dynmap_table *table = &pool->core.table;
 
+	/* The functions called below raise it. */
 	op->urgent = 0;
 	op->bitmaps = false;
 	op->place = fresh->place;

@@ -4,7 +4,7 @@
  *
  * A bio is trimmed to a piece of one kind, which device-mapper calls again for
  * the rest. Pieces that need I/O or padding before they can be mapped are
- * trimmed to one block and handled by io_wq, so that nothing is ever split
+ * trimmed to one block and handled by io_wq or read_wq, so that nothing is ever split
  * there.
  *
  * First writes: the blocks are RESERVED, which read as the default page, until their
@@ -178,7 +178,7 @@ static u32 dynmap_pending_nodes(struct dynmap_kpool *pool, struct bio *bio, bool
 }
 
 /* Must a write that changes the map wait for a checkpoint first? */
-static bool dynmap_io_crowds(const struct dynmap_kpool *pool, const struct dynmap_io *io)
+static bool dynmap_io_must_wait(const struct dynmap_kpool *pool, const struct dynmap_io *io)
 {
 	return !io->waited && dynmap_pool_must_wait(&pool->core);
 }
@@ -210,7 +210,7 @@ static __hot int dynmap_io_lookup(struct dynmap_kpool *pool, struct bio *bio, bo
 	changes = mapping->kind != DYNMAP_DATA || mapping->shared;
 	if (pool->read_only || (changes && pool->mode == DYNMAP_MODE_READ_ONLY))
 		return -EIO;
-	if (changes && dynmap_io_crowds(pool, io))
+	if (changes && dynmap_io_must_wait(pool, io))
 		return -EINPROGRESS;
 	if (changes) {
 		pending = dynmap_pending_nodes(pool, bio, mapping->shared);
@@ -505,7 +505,7 @@ static int dynmap_zero_try(struct dynmap_kpool *pool, struct dynmap_io *io, u64 
 	if (ret || mapping.kind != DYNMAP_DATA)
 		return ret;
 	if (mapping.shared) {
-		ret = dynmap_io_crowds(pool, io) ? -EINPROGRESS :
+		ret = dynmap_io_must_wait(pool, io) ? -EINPROGRESS :
 		      dynmap_begin_block(pool, io, &mapping, op);
 		return ret ? ret : 1;
 	}
@@ -518,14 +518,14 @@ static int dynmap_zero_try(struct dynmap_kpool *pool, struct dynmap_io *io, u64 
 static int dynmap_slow_wait(struct dynmap_kpool *pool, struct dynmap_io *io, u64 lbn,
 			    struct dynmap_op *op, int error, u64 seen)
 {
-	bool crowds = dynmap_io_crowds(pool, io);
+	bool must_wait = dynmap_io_must_wait(pool, io);
 
 	if (error != -EINPROGRESS)
 		return dynmap_kpool_make_room(pool, op, error, seen);
-	if (crowds)
+	if (must_wait)
 		mod_delayed_work(pool->wq, &pool->idle_work, 0);
-	dynmap_fresh_wait(pool, io->kvolume->volume, lbn, io->wanting, crowds);
-	if (!crowds)
+	dynmap_fresh_wait(pool, io->kvolume->volume, lbn, io->wanting, must_wait);
+	if (!must_wait)
 		return 0;
 	/* None has begun: perhaps none can, then that is how the write ends. */
 	if (dynmap_pool_must_wait(&pool->core))

@@ -31,6 +31,20 @@ MODULE_PARM_DESC(cache_mib,
 		(ret) = dynmap_memory_supply(kpool, op, ret, true);		\
 	} while (!(ret))
 
+/*
+ * Metadata that a checkpoint needs is unreadable, unless the devices are only away: no other one
+ * will succeed. What was acknowledged goes to the journal; more would not when that is full.
+ */
+static void dynmap_checkpoint_unreadable(struct dynmap_kpool *pool, int error)
+{
+	down_write(&pool->lock);
+	if (dynmap_kpool_devices(pool)) {
+		DMERR("no checkpoint can be made: error %d", error);
+		dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
+	}
+	dynmap_kpool_unlock(pool);
+}
+
 /* Prepare a checkpoint and begin it; checkpoint_mutex held. */
 static int dynmap_checkpoint_begin(struct dynmap_kpool *pool)
 {
@@ -46,16 +60,8 @@ static int dynmap_checkpoint_begin(struct dynmap_kpool *pool)
 	} while (ret == -EINPROGRESS);
 	if (!ret)
 		dynmap_supplied(ret, pool, &op, dynmap_pool_checkpoint_begin(&pool->core, &op));
-	/*
-	 * Metadata that a checkpoint needs is unreadable: no other one will succeed. What was
-	 * acknowledged goes to the journal; more would not when that is full.
-	 */
-	if (ret == -EIO || ret == -EBADMSG || ret == -EUCLEAN) {
-		down_write(&pool->lock);
-		DMERR("no checkpoint can be made: error %d", ret);
-		dynmap_set_mode(pool, DYNMAP_MODE_READ_ONLY);
-		dynmap_kpool_unlock(pool);
-	}
+	if (ret == -EIO || ret == -EBADMSG || ret == -EUCLEAN)
+		dynmap_checkpoint_unreadable(pool, ret);
 	/* What was dirty is sealed: writes may go on. */
 	wake_up_all(&pool->bucket_wait);
 	return ret;

@@ -19,7 +19,7 @@ static int dynmap_disk_read(struct dynmap_store *store, u32 dev, u64 block, void
 	int ret;
 
 	if (!bdev)
-		return -EIO;
+		return -ENODEV;
 	bio_init(&bio, bdev, &vec, 1, REQ_OP_READ | REQ_META);
 	bio.bi_iter.bi_sector = block * DYNMAP_BLOCK_SECTORS;
 	__bio_add_page(&bio, virt_to_page(data), DYNMAP_BLOCK_BYTES, 0);

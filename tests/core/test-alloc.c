@@ -541,7 +541,7 @@ static u32 most_nodes(const struct dynmap_alloc *alloc, u8 urgent)
 }
 
 /* What dead extents that wait may add is left to them by all but them and checkpoints. */
-static void test_dead_list_have_room(void **state)
+static void test_dead_list_has_room(void **state)
 {
 	struct bench *bench = *state;
 	struct dynmap_alloc *alloc = alloc_of(bench);
@@ -864,7 +864,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_urgency_reaches_into_the_floor, setup_one,
 						teardown),
-		cmocka_unit_test_setup_teardown(test_dead_list_have_room, setup_one, teardown),
+		cmocka_unit_test_setup_teardown(test_dead_list_has_room, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_replay_takes_exactly_what_it_is_told,
 						setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_data_leaves_what_is_promised, setup_one,

@@ -228,7 +228,7 @@ static void test_unreadable(void **state)
 
 /*
  * Volumes go one after the other, in every order; at each step of that what is used by those
- * who stay, or waits for a snapshot node to be drained, or to be killed, is told from what is
+ * who stay, or waits for a snapshot node to be drained, or as a dead extent, is told from what is
  * not.
  */
 static void test_deleted(void **state)
@@ -361,7 +361,7 @@ static u64 make_child(struct forest *forest, u64 parent, u32 side, u32 generatio
 	return snap->id | DYNMAP_CHILD_IS_NODE;
 }
 
-/* The same sum as holders_weight(), node by node. */
+/* The weight that holders_step() adds up, node by node. */
 static u64 naive_weight(struct holders *holders, const bool *has, u32 top)
 {
 	u64 sum = 0;

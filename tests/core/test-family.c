@@ -705,7 +705,7 @@ static void test_looked_up_before(void **state)
  * Dead extents wait, but not more than a few thousand; they enter and match in any order, many
  * in a leaf at once, and the space comes back exactly.
  */
-static void test_many_dead_list(void **state)
+static void test_many_dead_extents(void **state)
 {
 	static const u64 blocks[] = { 700000, 0 };
 	static struct fixture fixture;
@@ -759,7 +759,7 @@ static u64 dead_nodes(const struct fixture *fixture)
  * Dead extents wait over checkpoints, many, then few, then none, and over power failures; the pool
  * that is opened only to be read lets them wait, the other one resolves them.
  */
-static void test_dead_list_wait_over_checkpoints(void **state)
+static void test_dead_list_waits_over_checkpoints(void **state)
 {
 	static const u64 blocks[] = { 30000, 30000, 0 };
 	static const u32 writes[] = { 1500, 700, 20, 1400, 0 };
@@ -1120,8 +1120,8 @@ int main(void)
 		FIXTURE_TEST(test_bad_records, one),
 		FIXTURE_TEST(test_bad_divergence, one),
 		FIXTURE_TEST(test_looked_up_before, one),
-		cmocka_unit_test(test_many_dead_list),
-		cmocka_unit_test(test_dead_list_wait_over_checkpoints),
+		cmocka_unit_test(test_many_dead_extents),
+		cmocka_unit_test(test_dead_list_waits_over_checkpoints),
 		FIXTURE_TEST(test_bad_dead_list, two),
 		FIXTURE_TEST(test_unreadable_dead_list, two),
 		FIXTURE_TEST(test_ring_of_nodes, one),

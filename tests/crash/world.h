@@ -106,7 +106,7 @@ struct world {
 	u64 opened;
 };
 
-/* One operation; what they are: world.c, struct world_op_info. */
+/* One operation; what they are: world.c, world_ops[]. */
 u32 world_nr_ops(void);
 char world_op_letter(u32 op);
 /* Do it; @random gives places and lengths, NULL: always the same ones. */
